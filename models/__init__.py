@@ -1,0 +1,1 @@
+"""What is learned: data, preprocessing, Keras networks, training, evaluation, versions. Knows no HTTP."""

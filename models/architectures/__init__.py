@@ -1,0 +1,1 @@
+"""The networks a specification can name, one file each."""

@@ -1,0 +1,135 @@
+"""A version as a directory: written aside, hashed, renamed into place, verified before it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from models.errors import CorruptVersion
+from models.rows import ModelInput
+from models.signature import Signature
+
+MANIFEST = "manifest.json"
+KERAS, ONNX, SIGNATURE, BACKGROUND, CARD = "model.keras", "model.onnx", "signature.json", "background.npz", "card.json"
+_REQUIRED = (KERAS, SIGNATURE, BACKGROUND, CARD)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The files of one version. Built only by `open_artifact`, so its hashes have been checked."""
+
+    directory: Path
+    hashes: dict[str, str]
+
+    @cached_property
+    def signature(self) -> Signature:
+        return Signature.from_json(orjson.loads((self.directory / SIGNATURE).read_bytes()))
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        return orjson.loads((self.directory / CARD).read_bytes())
+
+    @cached_property
+    def background(self) -> tuple[ModelInput, NDArray[np.float64]]:
+        """Reference rows `(n_background, *input_shape)` and their weights `(n_background,)`, which sum to 1."""
+        with np.load(self.directory / BACKGROUND, allow_pickle=False) as arrays:
+            if self.signature.image is not None:
+                rows = arrays[self.signature.image.name]
+            else:
+                rows = np.column_stack([arrays[name] for name in self.signature.feature_names])
+            return np.ascontiguousarray(rows, dtype=np.float32), arrays["weights"].astype(np.float64)
+
+    @property
+    def onnx_path(self) -> Path | None:
+        """The ONNX file, when the export agreed with Keras."""
+        return self.directory / ONNX if ONNX in self.hashes else None
+
+    def load_keras(self) -> Any:
+        """The Keras model, loaded with `safe_mode`: no Lambda layer, no code from the file."""
+        import keras
+
+        return keras.saving.load_model(self.directory / KERAS, compile=False, safe_mode=True)
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[Path]:
+    """A folder to write a version into; on leaving, it is hashed, made durable and renamed to `directory`.
+
+    When the block raises, nothing is left behind. A version that an earlier attempt of the same job has already
+    put in place is replaced: it was never registered.
+    """
+    aside = directory.with_name(f".{directory.name}.writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        hashes = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
+        (aside / MANIFEST).write_bytes(orjson.dumps({"sha256": hashes}, option=orjson.OPT_INDENT_2))
+        for path in [*aside.iterdir(), aside]:
+            _make_durable(path)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.rename(aside, directory)
+        _make_durable(directory.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_background(directory: Path, signature: Signature, rows: ModelInput, weights: NDArray[np.float64]) -> None:
+    """Writes `background.npz`: an array per feature, and `weights`."""
+    if signature.image is not None:
+        arrays = {signature.image.name: rows}
+    else:
+        arrays = {name: rows[:, i] for i, name in enumerate(signature.feature_names)}
+    np.savez(directory / BACKGROUND, allow_pickle=False, weights=weights, **arrays)
+
+
+def write_json(path: Path, document: Any) -> None:
+    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+
+
+def open_artifact(directory: Path) -> Artifact:
+    """Checks every file of a version against its hash.
+
+    Raises:
+        CorruptVersion: naming the file that is missing, changed or not in the manifest.
+    """
+    try:
+        hashes: dict[str, str] = orjson.loads((directory / MANIFEST).read_bytes())["sha256"]
+    except FileNotFoundError:
+        raise CorruptVersion(str(directory), MANIFEST, "is missing") from None
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise CorruptVersion(str(directory), MANIFEST, "is not a manifest") from None
+    for name in _REQUIRED:
+        if name not in hashes:
+            raise CorruptVersion(str(directory), name, "is not in the manifest")
+    for name, expected in hashes.items():
+        path = directory / name
+        if not path.is_file():
+            raise CorruptVersion(str(directory), name, "is missing")
+        if _sha256(path) != expected:
+            raise CorruptVersion(str(directory), name, f"has changed (expected SHA-256 {expected[:12]}...)")
+    return Artifact(directory, hashes)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _make_durable(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

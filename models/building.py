@@ -1,0 +1,135 @@
+"""Builds a version from a specification: load, fit, evaluate, choose a background, export, write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import artifact
+from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.evaluation import evaluate
+from models.export import export_onnx, hybrid_rows
+from models.outputs import target_columns, target_model
+from models.rows import ModelInput
+from models.signature import Signature
+from models.spec import TrainingSpec
+from models.training import EpochReport, FittedModel, fit, predict_raw
+
+Step = Literal["loading", "fitting", "evaluating", "explaining", "registering", "gating"]
+_LIBRARIES = ("vitrine", "keras", "tensorflow", "onnxruntime", "numpy", "scikit-learn", "shap")
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Who is told how a build goes on."""
+
+    step: Callable[[Step], None] = lambda _: None
+    epoch: Callable[[EpochReport], None] = lambda _: None
+
+
+def build_version(spec: TrainingSpec, directory: Path, reporter: Reporter) -> dict[str, Any]:
+    """Trains and writes one version; returns its card.
+
+    Raises:
+        InvalidDataset: when the data and the specification do not fit.
+    """
+    reporter.step("loading")
+    dataset = load_dataset(spec)
+    split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
+    reporter.step("fitting")
+    fitted = fit(spec, dataset, split, report=reporter.epoch)
+    reporter.step("evaluating")
+    signature = dataset.signature
+    units = predict_raw(fitted.model, dataset.inputs[split.test])
+    outputs = target_columns(units, signature, signature.outputs[0])
+    evaluation = evaluate(outputs, dataset.targets[split.test], signature, spec.positive_label)
+    reporter.step("explaining")
+    background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
+    with artifact.writing(directory) as aside:
+        fitted.model.save(aside / artifact.KERAS)
+        compared = np.concatenate(
+            [
+                background,
+                dataset.inputs[split.validation],
+                hybrid_rows(dataset.inputs[split.validation], background, 1000, spec.training.seed),
+            ]
+        )
+        export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared)
+        artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
+        artifact.write_background(aside, signature, background, weights)
+        card = {
+            "model": spec.model,
+            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "task": signature.task,
+            "data": _describe_data(spec, dataset, split),
+            "spec": spec.model_dump(mode="json"),
+            "evaluation": evaluation,
+            "gates": check_gates(spec, evaluation["metrics"]),
+            "training": _describe_training(fitted),
+            "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
+            "spread": _spread(fitted, signature, background, weights),
+            "export": export.to_json(),
+            "library_versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        }
+        artifact.write_json(aside / artifact.CARD, card)
+    return card
+
+
+def load_dataset(spec: TrainingSpec) -> Dataset:
+    """The data set that a specification names, without its ignored columns."""
+    ignored = [name for name, kind in spec.features.items() if kind == "ignore"]
+    return load_builtin(spec.dataset.builtin, ignored)
+
+
+def choose_background(
+    dataset: Dataset, split: Split, rows: int, seed: int
+) -> tuple[ModelInput, NDArray[np.float64]]:
+    """A random sample of the train part, equally weighted: `(n_background, ...)` and weights that sum to 1."""
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(split.train, size=min(rows, len(split.train)), replace=False))
+    return dataset.inputs[chosen], np.full(len(chosen), 1.0 / len(chosen))
+
+
+def check_gates(spec: TrainingSpec, metrics: dict[str, float]) -> list[dict[str, Any]]:
+    """The gates of a specification as decisions with their figures."""
+    return [
+        {"gate": name, "passed": metrics[name] >= limit, "value": metrics[name], "limit": limit}
+        for name, limit in spec.gates.min.items()
+    ]
+
+
+def _spread(
+    fitted: FittedModel, signature: Signature, background: ModelInput, weights: NDArray[np.float64]
+) -> dict[str, dict[str, float]]:
+    """The standard deviation of each output of each target over the background."""
+    spreads = {}
+    for output in signature.outputs:
+        values = predict_raw(target_model(fitted.model, signature, output), background).astype(np.float64)
+        deviations = np.sqrt(weights @ (values - weights @ values) ** 2)
+        spreads[output] = dict(zip(signature.targets, deviations.tolist(), strict=True))
+    return spreads
+
+
+def _describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[str, Any]:
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    return {
+        "dataset": spec.dataset.model_dump(),
+        "sha256": dataset.sha256,
+        "rows": {name: len(indices) for name, indices in parts.items()},
+    }
+
+
+def _describe_training(fitted: FittedModel) -> dict[str, Any]:
+    return {
+        "parameters": fitted.model.count_params(),
+        "best_epoch": fitted.best_epoch,
+        "epochs": len(fitted.history["loss"]),
+        "curves": fitted.history,
+    }

@@ -1,0 +1,95 @@
+"""What can be wrong in the models room, one class per fact.
+
+VitrineError
+|- InvalidRows          rows that do not fit the signature
+|- InvalidSpec          a training specification that cannot be run
+|- InvalidDataset       a data set and a specification that do not fit each other
+|- UnknownModel         a model name that the registry does not hold
+|- UnknownVersion       a version or alias that the model does not have
+|- GatesFailed          an alias may not move to a version whose gates failed
+|- NothingToRollBackTo  an alias that has never pointed elsewhere
+|- CorruptVersion       a version whose files are missing, changed or unsafe
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class VitrineError(Exception):
+    """A fact that a user can act on. `str()` of it is a full sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One wrong value: where it is (JSON pointer), what was expected there, what was received."""
+
+    pointer: str
+    expected: str
+    received: str
+    detail: str = ""
+
+
+def pointer(*parts: str | int) -> str:
+    """The JSON pointer (RFC 6901) of a place in a request, with a leading `#`."""
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+class _Faulty(VitrineError):
+    def __init__(self, message: str, faults: Sequence[Fault]) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+
+
+class InvalidRows(_Faulty):
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        count = len(faults)
+        super().__init__(f"{count} value{'s' if count != 1 else ''} in the inputs cannot be used.", faults)
+
+
+class InvalidSpec(_Faulty):
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("The training specification cannot be run: " + "; ".join(_words(f) for f in faults), faults)
+
+
+class InvalidDataset(VitrineError):
+    pass
+
+
+def _words(fault: Fault) -> str:
+    return f"{fault.pointer}: expected {fault.expected}, received {fault.received}"
+
+
+class UnknownModel(VitrineError):
+    def __init__(self, model: str, names: Sequence[str]) -> None:
+        super().__init__(f"There is no model {model!r}. Models: {', '.join(names) if names else 'none yet'}.")
+        self.model, self.names = model, tuple(names)
+
+
+class UnknownVersion(VitrineError):
+    def __init__(self, model: str, version: str, versions: Sequence[int], aliases: Sequence[str]) -> None:
+        held = [str(v) for v in versions] + list(aliases)
+        super().__init__(
+            f"Model {model!r} has no version or alias {version!r}. It has: {', '.join(held) if held else 'none yet'}."
+        )
+        self.model, self.version, self.names = model, version, tuple(held)
+
+
+class GatesFailed(VitrineError):
+    def __init__(self, model: str, version: int, gates: Sequence[str]) -> None:
+        super().__init__(
+            f"Version {version} of {model!r} failed these gates: {', '.join(gates)}. "
+            'Send {"force": true, "reason": "..."} to move the alias all the same.'
+        )
+
+
+class NothingToRollBackTo(VitrineError):
+    def __init__(self, model: str, alias: str) -> None:
+        super().__init__(f"Alias {alias!r} of {model!r} has no earlier version to go back to.")
+
+
+class CorruptVersion(VitrineError):
+    def __init__(self, directory: str, file: str, fault: str) -> None:
+        super().__init__(f"The version in {directory} cannot be loaded: {file} {fault}.")
+        self.file = file

@@ -1,0 +1,1 @@
+"""Durable background work: the queue, the workflow, the worker, the trainer."""

@@ -1,0 +1,47 @@
+"""What an estimator returns: attributions, their errors, and what they took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Attributions = NDArray[np.float64]
+"""`(n_players, n_targets)`, in the units of the explained output."""
+
+StopReason = Literal["exact", "closed-form", "tolerance", "deadline", "budget"]
+Estimand = Literal["shapley", "owen", "aumann-shapley", "saliency"]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Attributions of one row.
+
+    Attributes:
+        attributions: `(n_players, n_targets)`.
+        standard_errors: `(n_players, n_targets)`; 0 where nothing was sampled because everything was evaluated.
+        half_widths: `(n_players, n_targets)` of the 95 % confidence intervals.
+        values, base_values: `(n_targets,)`, the output for the row and its weighted mean over the background.
+        scales: `(n_targets,)`, S = max(|value - base value|, spread): the scale of the explanation.
+        evaluations: rows put through the network.
+    """
+
+    method: str
+    estimand: Estimand
+    attributions: Attributions
+    standard_errors: Attributions
+    half_widths: Attributions
+    values: NDArray[np.float64]
+    base_values: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    evaluations: int
+    stop_reason: StopReason
+
+    @property
+    def efficiency_residuals(self) -> NDArray[np.float64]:
+        """`(n_targets,)`: sum of attributions - (value - base value)."""
+        return self.attributions.sum(axis=0) - (self.values - self.base_values)

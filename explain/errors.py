@@ -1,0 +1,35 @@
+"""What can be wrong with a request for an explanation, one class per fact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ExplanationError(Exception):
+    """A fact that a user can act on. `str()` of it is a full sentence."""
+
+
+class MethodDoesNotFit(ExplanationError):
+    """The method cannot explain this row of this model; `fitting` are those that can."""
+
+    def __init__(self, method: str, reason: str, fitting: Sequence[str]) -> None:
+        super().__init__(f"Method {method!r} does not fit: {reason}. Methods that fit: {', '.join(fitting)}.")
+        self.method, self.fitting = method, tuple(fitting)
+
+
+class BudgetTooSmall(ExplanationError):
+    """The budget does not cover the least that the method needs."""
+
+    def __init__(self, method: str, needed: int, budget: int) -> None:
+        super().__init__(f"Method {method!r} needs a budget of at least {needed} evaluations here; received {budget}.")
+        self.needed = needed
+
+
+class ToleranceNotReached(ExplanationError):
+    """A strict request that stopped before its tolerance was reached."""
+
+    def __init__(self, tolerance: float, reached: float, stop_reason: str) -> None:
+        super().__init__(
+            f"Stopped at the {stop_reason} with a largest error of {reached:.3g} of the explanation's scale, above the "
+            f"tolerance of {tolerance:g}. Allow a longer deadline_ms, a larger budget or tolerance, or strict: false."
+        )

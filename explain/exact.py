@@ -1,0 +1,96 @@
+"""Shapley values by evaluating every coalition."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.attribution import Estimate
+from explain.game import CoalitionMatrix, Game
+
+MAX_PLAYERS = 20
+"""Above this many differing players 2^n coalitions are out of reach, whatever the machine."""
+
+
+def exact_cost(game: Game) -> int:
+    """Rows that `exact` evaluates: for each background row, two to the number of players that differ from it."""
+    return int((2.0 ** game.differing.sum(axis=1)).sum())
+
+
+def exact(game: Game, *, slice_rows: int) -> Estimate:
+    """Shapley values of every output (Shapley 1953), with no sampling.
+
+    The Shapley value of a weighted mean of games is the weighted mean of their Shapley values, so each background
+    row is its own game, and in it only the players that differ from the background row play: the others are dummies.
+    Background rows with the same differing players share one coalition matrix.
+
+    Args:
+        slice_rows: the most rows in one call of the model. How rows are cut into calls depends on nothing else.
+
+    Returns:
+        An `Estimate` over all outputs, with standard errors of 0.
+    """
+    patterns, group_of = np.unique(game.differing, axis=0, return_inverse=True)
+    group_of = group_of.reshape(-1)
+    n_outputs = len(game.background.base_values)
+    attributions = np.zeros((game.n_players, n_outputs))
+    for group, pattern in enumerate(patterns):
+        playing = np.flatnonzero(pattern)
+        members = np.flatnonzero(group_of == group)
+        values = _coalition_values(game, playing, members, slice_rows)
+        attributions[playing] += shapley_matrix(len(playing)) @ values
+    zeros = np.zeros_like(attributions)
+    return Estimate(
+        method="exact",
+        estimand="shapley",
+        attributions=attributions,
+        standard_errors=zeros,
+        half_widths=zeros,
+        values=game.value,
+        base_values=game.background.base_values,
+        scales=game.scales,
+        evaluations=exact_cost(game),
+        stop_reason="exact",
+    )
+
+
+def all_coalitions(n_players: int) -> CoalitionMatrix:
+    """Every coalition of n players, `(2^n_players, n_players)`; coalition c holds player i when bit i of c is set."""
+    return (np.arange(2**n_players)[:, np.newaxis] >> np.arange(n_players) & 1).astype(bool)
+
+
+def shapley_matrix(n_players: int) -> NDArray[np.float64]:
+    """W with Shapley values = W @ v, `(n_players, 2^n_players)`, coalitions in the order of `all_coalitions`.
+
+    Player i weighs v(S) by (|S|-1)! (n-|S|)! / n! when it is in S, and by -|S|! (n-|S|-1)! / n! when it is not.
+    """
+    coalitions = all_coalitions(n_players)
+    sizes = coalitions.sum(axis=1)
+    # 1 / (n * C(n-1, s)) is s! (n-s-1)! / n!, without the factorials.
+    joining = np.array([1.0 / (n_players * math.comb(n_players - 1, size)) for size in range(n_players)])
+    padded = np.concatenate([[0.0], joining, [0.0]])
+    return np.where(coalitions.T, padded[sizes], -padded[sizes + 1])
+
+
+def _coalition_values(
+    game: Game, playing: NDArray[np.intp], members: NDArray[np.intp], slice_rows: int
+) -> NDArray[np.float64]:
+    """`(2^n_playing, n_outputs)`: weighted sums of outputs over some background rows, for each coalition."""
+    coalitions = all_coalitions(len(playing))
+    # which elements the playing players own: (n_playing, n_elements)
+    owned = game.players.reshape(-1) == playing[:, np.newaxis]
+    taken = (coalitions.astype(np.uint8) @ owned.astype(np.uint8)).astype(bool)
+    explained = game.row.reshape(-1)
+    references = game.background.rows.reshape(-1, game.row.size)
+    sums = np.zeros((len(coalitions), len(game.background.base_values)))
+    for chunk in np.split(members, range(slice_rows, len(members), slice_rows)):
+        block = slice_rows // len(chunk)
+        for start in range(0, len(coalitions), block):
+            part = slice(start, start + block)
+            rows = np.where(taken[part, np.newaxis], explained, references[chunk])
+            outputs = game.evaluate(rows.reshape(-1, *game.row.shape)).reshape(*rows.shape[:2], -1)
+            # einsum, not a BLAS product: its order of summation does not depend on threads.
+            sums[part] += np.einsum("m,cmk->ck", game.background.weights[chunk], outputs.astype(np.float64))
+    return sums

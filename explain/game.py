@@ -1,0 +1,116 @@
+"""The game that attributions share out: players, coalitions, and the value of a coalition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.float32]
+"""`(n_rows, *row_shape)`."""
+Outputs = NDArray[np.floating[Any]]
+"""`(n_rows, n_outputs)`."""
+CoalitionMatrix = NDArray[np.bool_]
+"""`(n_coalitions, n_players)`; True where the player takes the explained row's value."""
+
+Evaluate = Callable[[Rows], Outputs]
+
+
+@dataclass(frozen=True)
+class Background:
+    """Weighted reference rows, with the model's outputs for them.
+
+    Attributes:
+        rows: `(n_background, *row_shape)`.
+        weights: `(n_background,)`, summing to 1.
+        outputs: `(n_background, n_outputs)` in float64.
+    """
+
+    rows: Rows
+    weights: NDArray[np.float64]
+    outputs: NDArray[np.float64]
+
+    @staticmethod
+    def of(rows: Rows, evaluate: Evaluate, weights: NDArray[np.float64] | None = None) -> Background:
+        """Evaluates the model on the reference rows; equal weights when none are given."""
+        if weights is None:
+            weights = np.full(len(rows), 1.0 / len(rows))
+        return Background(rows, weights, np.asarray(evaluate(rows), dtype=np.float64))
+
+    @cached_property
+    def base_values(self) -> NDArray[np.float64]:
+        """`(n_outputs,)`: the weighted mean output."""
+        return self.weights @ self.outputs
+
+    @cached_property
+    def spreads(self) -> NDArray[np.float64]:
+        """`(n_outputs,)`: the weighted standard deviation of each output."""
+        return np.sqrt(self.weights @ (self.outputs - self.base_values) ** 2)
+
+
+@dataclass(frozen=True)
+class Game:
+    """A model, a row, a weighted background and players.
+
+    v(S) is the weighted mean output with the players outside S replaced by background values (interventional; Janzing
+    et al. 2020, "Feature relevance quantification in explainable AI").
+
+    Attributes:
+        evaluate: the only access to the model, `(n_rows, *row_shape)` to `(n_rows, n_outputs)`.
+        row: `row_shape`, the row to explain.
+        players: an integer array of `row_shape`: which player each element belongs to, 0 to n_players - 1.
+    """
+
+    evaluate: Evaluate
+    row: Rows
+    background: Background
+    players: NDArray[np.intp]
+
+    @cached_property
+    def n_players(self) -> int:
+        return int(self.players.max()) + 1
+
+    @cached_property
+    def value(self) -> NDArray[np.float64]:
+        """`(n_outputs,)`: the model's output for the row."""
+        return np.asarray(self.evaluate(self.row[np.newaxis]), dtype=np.float64)[0]
+
+    @cached_property
+    def scales(self) -> NDArray[np.float64]:
+        """`(n_outputs,)`: S = max(|value - base value|, spread)."""
+        return np.maximum(np.abs(self.value - self.background.base_values), self.background.spreads)
+
+    @cached_property
+    def differing(self) -> CoalitionMatrix:
+        """`(n_background, n_players)`: whether a player's value differs between the row and a background row."""
+        n_background = len(self.background.rows)
+        elements = (self.background.rows != self.row).reshape(n_background, -1)
+        differing = np.zeros((n_background, self.n_players), dtype=bool)
+        np.logical_or.at(differing, (slice(None), self.players.reshape(-1)), elements)
+        return differing
+
+    def sum_to_players(self, elements: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums values of elements, `(n, *row_shape)`, to values of players, `(n, n_players)`."""
+        flat = elements.reshape(len(elements), -1)
+        if self.n_players == flat.shape[1]:
+            ordered = np.empty_like(flat)
+            ordered[:, self.players.reshape(-1)] = flat
+            return ordered
+        sums = np.zeros((len(flat), self.n_players))
+        np.add.at(sums, (slice(None), self.players.reshape(-1)), flat)
+        return sums
+
+
+def feature_players(row_shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """One player per column, for rows of columns."""
+    return np.arange(row_shape[0])
+
+
+def pixel_players(row_shape: tuple[int, int, int]) -> NDArray[np.intp]:
+    """One player per pixel, its channels together, for an image `(height, width, channels)`."""
+    height, width, channels = row_shape
+    return np.repeat(np.arange(height * width), channels).reshape(row_shape)

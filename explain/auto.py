@@ -22,7 +22,7 @@ class Situation:
     """
 
     n_differing: int
-    exact_evaluations: int
+    exact_evaluations: float
     row_ms: float
     deadline_ms: float
     budget: int | None
@@ -46,7 +46,7 @@ def choose_method(method: str, situation: Situation) -> str:
         raise MethodDoesNotFit(method, reason, fitting)
     over_budget = situation.budget is not None and situation.exact_evaluations > situation.budget
     if method == "exact" and over_budget:
-        raise BudgetTooSmall(method, situation.exact_evaluations, situation.budget or 0)
+        raise BudgetTooSmall(method, int(situation.exact_evaluations), situation.budget or 0)
     if method != "auto":
         return method
     affordable = situation.exact_evaluations * situation.row_ms <= situation.deadline_ms / 2

@@ -14,9 +14,9 @@ MAX_PLAYERS = 20
 """Above this many differing players 2^n coalitions are out of reach, whatever the machine."""
 
 
-def exact_cost(game: Game) -> int:
+def exact_cost(game: Game) -> float:
     """Rows that `exact` evaluates: for each background row, two to the number of players that differ from it."""
-    return int((2.0 ** game.differing.sum(axis=1)).sum())
+    return float((2.0 ** game.differing.sum(axis=1)).sum())
 
 
 def exact(game: Game, *, slice_rows: int) -> Estimate:
@@ -51,7 +51,7 @@ def exact(game: Game, *, slice_rows: int) -> Estimate:
         values=game.value,
         base_values=game.background.base_values,
         scales=game.scales,
-        evaluations=exact_cost(game),
+        evaluations=int(exact_cost(game)),
         stop_reason="exact",
     )
 

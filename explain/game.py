@@ -105,12 +105,12 @@ class Game:
         return sums
 
 
-def feature_players(row_shape: tuple[int, ...]) -> NDArray[np.intp]:
+def feature_players(n_features: int) -> NDArray[np.intp]:
     """One player per column, for rows of columns."""
-    return np.arange(row_shape[0])
+    return np.arange(n_features)
 
 
-def pixel_players(row_shape: tuple[int, int, int]) -> NDArray[np.intp]:
+def pixel_players(row_shape: tuple[int, ...]) -> NDArray[np.intp]:
     """One player per pixel, its channels together, for an image `(height, width, channels)`."""
     height, width, channels = row_shape
     return np.repeat(np.arange(height * width), channels).reshape(row_shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,7 +13,8 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-Theme = Literal["light", "dark"]
+from explain.caption import Caption, Theme
+
 DPI = 100
 MAX_BARS = 15
 
@@ -33,23 +34,6 @@ PALETTES: dict[Theme, Palette] = {
     "light": Palette(page="#ffffff", ink="#1a202c", faint="#a0aec0"),
     "dark": Palette(page="#14181f", ink="#e2e8f0", faint="#4a5568", against="#f6993f", towards="#63b3ed"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """The words on a picture.
-
-    Attributes:
-        title: what was predicted, e.g. "digits v1: 8 (0.99)".
-        output: what attributions are measured in, e.g. "probability of 8".
-        method: how they were made, e.g. "expected-gradients, 3,200 evaluations".
-    """
-
-    title: str
-    output: str
-    method: str
-    base_value: float
-    value: float
 
 
 def heatmap(

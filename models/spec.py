@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from models.datasets import BUILTINS, Builtin
 from models.errors import Fault, InvalidSpec, pointer
 from models.rows import describe
+from models.validation import faults_of
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["digits"])]
 METRICS: dict[str, tuple[str, ...]] = {
@@ -102,7 +102,7 @@ def parse_spec(document: Any) -> TrainingSpec:
     try:
         spec = TrainingSpec.model_validate_json(orjson.dumps(document))
     except ValidationError as error:
-        raise InvalidSpec([_to_fault(e) for e in error.errors(include_url=False)]) from None
+        raise InvalidSpec(faults_of(error, TrainingSpec)) from None
     builtin = BUILTINS.get(spec.dataset.builtin)
     if builtin is None:
         expected = f"one of {', '.join(BUILTINS)}"
@@ -156,26 +156,3 @@ def _misfits(spec: TrainingSpec, builtin: Builtin) -> list[Fault]:
             expected = f"a metric of a {builtin.task}: {', '.join(METRICS[builtin.task])}"
             faults.append(Fault(pointer("gates", "min", name), expected, "an unknown metric"))
     return faults
-
-
-def _to_fault(error: Any) -> Fault:
-    """A pydantic error as a fault with its JSON pointer."""
-    place = pointer(*error["loc"])
-    if error["type"] == "extra_forbidden":
-        known = _keys_at(error["loc"][:-1])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        hint = f"unknown key; did you mean {near[0]!r}?" if near else "unknown key"
-        return Fault(place, "one of " + ", ".join(known) if known else "no such key", describe(error["input"]), hint)
-    if error["type"] == "missing":
-        return Fault(place, "a value", "nothing", "this key is required")
-    return Fault(place, error["msg"].removeprefix("Input should be "), describe(error["input"]))
-
-
-def _keys_at(path: tuple[int | str, ...]) -> list[str]:
-    """The keys that the specification knows at a place."""
-    part: type[BaseModel] = TrainingSpec
-    for name in path:
-        annotation = part.model_fields[str(name)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        part = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return list(part.model_fields)

@@ -1,0 +1,53 @@
+"""Faults of a document that pydantic has refused, by JSON pointer and in our words."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from models.errors import Fault, pointer
+from models.rows import describe
+
+
+def faults_of(error: ValidationError, root: type[BaseModel]) -> list[Fault]:
+    """Every fault of a document that should have been a `root`."""
+    faults = [_to_fault(fault, root) for fault in error.errors(include_url=False)]
+    # The branches of a union each report the same place: one fault for a place, naming all that was expected.
+    merged: dict[tuple[str, str], Fault] = {}
+    for fault in faults:
+        key = (fault.pointer, fault.received)
+        held = merged.get(key)
+        merged[key] = (
+            Fault(held.pointer, f"{held.expected}, or {fault.expected}", held.received, held.detail) if held else fault
+        )
+    return list(merged.values())
+
+
+def _to_fault(error: Any, root: type[BaseModel]) -> Fault:
+    place = [part for part in error["loc"] if not _names_a_branch(part)]
+    where = pointer(*place)
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(root, place[:-1])
+        near = difflib.get_close_matches(str(place[-1]), known, n=1)
+        hint = f"unknown key; did you mean {near[0]!r}?" if near else "unknown key"
+        return Fault(where, "one of " + ", ".join(known) if known else "no such key", describe(error["input"]), hint)
+    if error["type"] == "missing":
+        return Fault(where, "a value", "nothing", "this key is required")
+    return Fault(where, error["msg"].removeprefix("Input should be "), describe(error["input"]))
+
+
+def _names_a_branch(part: int | str) -> bool:
+    """Whether a part of pydantic's path is the name of a union's branch, which is no key of the document."""
+    return part in ("int", "str") or (isinstance(part, str) and part.startswith(("list[", "constrained-")))
+
+
+def _keys_at(root: type[BaseModel], path: list[int | str]) -> list[str]:
+    """The keys that a document of the model `root` may have at a place."""
+    part = root
+    for name in path:
+        annotation = part.model_fields[str(name)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        part = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    return list(part.model_fields)

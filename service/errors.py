@@ -1,0 +1,54 @@
+"""What can be wrong on the online side, one class per fact. HTTP statuses are in `problems.py` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models.errors import Fault, VitrineError
+
+
+class NotReadable(VitrineError):
+    """A body that is not what its content type says."""
+
+    def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+
+
+class WrongContentType(VitrineError):
+    def __init__(self, received: str, accepted: Sequence[str]) -> None:
+        super().__init__(f"The content type {received or '(none)'!r} cannot be read here. Send {' or '.join(accepted)}.")
+
+
+class NotAcceptable(VitrineError):
+    def __init__(self, accept: str, offered: Sequence[str]) -> None:
+        super().__init__(f"Nothing here is {accept!r}. Offered: {', '.join(offered)}.")
+
+
+class BodyTooLarge(VitrineError):
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The body is larger than {limit_bytes:,} bytes. Send fewer rows, or raise VITRINE_BODY_LIMIT_BYTES.")
+
+
+class InvalidRequest(VitrineError):
+    """Values of a request (other than its rows) that cannot be used."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{f.pointer}: expected {f.expected}, received {f.received}" for f in faults[:3]))
+        self.faults = tuple(faults)
+
+
+class UnknownJob(VitrineError):
+    def __init__(self, job: str, recent: Sequence[str]) -> None:
+        super().__init__(f"There is no job {job!r}. Latest jobs: {', '.join(recent) if recent else 'none yet'}.")
+
+
+class ComputeUnavailable(VitrineError):
+    """The compute process died twice over one request, or is being restarted."""
+
+    def __init__(self, message: str = "The compute process died while working on this request, twice.") -> None:
+        super().__init__(message)
+
+
+class JobsUnavailable(VitrineError):
+    """The job database cannot be reached."""

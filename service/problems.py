@@ -1,0 +1,109 @@
+"""Errors as problem documents (RFC 9457): the one table from facts to HTTP statuses."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from explain import errors as explanation_errors
+from models import errors as model_errors
+from service import errors as service_errors
+
+logger = logging.getLogger("vitrine")
+
+CONTENT_TYPE = "application/problem+json"
+MAX_ERRORS = 100
+
+STATUSES: dict[type[Exception], tuple[int, str, str]] = {
+    service_errors.NotReadable: (400, "not-readable", "The body cannot be read"),
+    model_errors.UnknownModel: (404, "unknown-model", "No such model"),
+    model_errors.UnknownVersion: (404, "unknown-version", "No such version or alias"),
+    service_errors.UnknownJob: (404, "unknown-job", "No such job"),
+    service_errors.NotAcceptable: (406, "not-acceptable", "No such representation"),
+    model_errors.GatesFailed: (409, "gates-failed", "The version failed its gates"),
+    model_errors.NothingToRollBackTo: (409, "nothing-to-roll-back-to", "There is no earlier version"),
+    service_errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
+    service_errors.WrongContentType: (415, "wrong-content-type", "The content type cannot be read"),
+    service_errors.InvalidRequest: (422, "invalid-request", "The request cannot be used"),
+    model_errors.InvalidRows: (422, "invalid-rows", "Inputs do not fit the signature"),
+    model_errors.InvalidSpec: (422, "invalid-spec", "The training specification cannot be run"),
+    explanation_errors.MethodDoesNotFit: (422, "method-does-not-fit", "The method does not fit"),
+    explanation_errors.BudgetTooSmall: (422, "budget-too-small", "The budget is too small"),
+    explanation_errors.ToleranceNotReached: (422, "tolerance-not-reached", "The tolerance was not reached"),
+    model_errors.CorruptVersion: (503, "corrupt-version", "The version cannot be loaded"),
+    service_errors.ComputeUnavailable: (503, "compute-unavailable", "The compute process is unavailable"),
+    service_errors.JobsUnavailable: (503, "jobs-unavailable", "The job database cannot be reached"),
+}
+_RETRY_AFTER_SECONDS = {service_errors.ComputeUnavailable: 10, service_errors.JobsUnavailable: 5}
+
+
+def problem_document(error: Exception) -> dict[str, Any]:
+    """The problem document of an error of ours. Raises `KeyError` for an error that the table does not know."""
+    status, slug, title = STATUSES[type(error)]
+    document: dict[str, Any] = {
+        "type": f"/problems/{slug}",
+        "title": title,
+        "status": status,
+        "detail": str(error),
+    }
+    if faults := getattr(error, "faults", ()):
+        document["errors"] = [
+            {
+                "pointer": fault.pointer,
+                "expected": fault.expected,
+                "received": fault.received,
+                **({"detail": fault.detail} if fault.detail else {}),
+            }
+            for fault in faults[:MAX_ERRORS]
+        ]
+        document["error_count"] = len(faults)
+    if names := getattr(error, "fitting", None) or getattr(error, "names", None):
+        document["available"] = list(names)
+    return document
+
+
+def install(app: FastAPI) -> None:
+    """Answers every error with a problem document, and unexpected ones without a stack trace."""
+    for error_type in STATUSES:
+        app.add_exception_handler(error_type, _answer_known)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unexpected)
+
+
+def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(document), document["status"], headers, CONTENT_TYPE)
+
+
+async def _answer_known(_request: Request, error: Exception) -> Response:
+    seconds = _RETRY_AFTER_SECONDS.get(type(error))
+    return problem_response(problem_document(error), {"Retry-After": str(seconds)} if seconds else None)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    details = {
+        404: f"There is nothing at {request.url.path}. The routes are listed at /docs.",
+        405: f"{request.method} is not offered at {request.url.path}.",
+    }
+    document = {
+        "type": "about:blank",
+        "title": error.detail,
+        "status": error.status_code,
+        "detail": details.get(error.status_code, error.detail),
+    }
+    return problem_response(document, dict(error.headers or {}))
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> Response:
+    logger.error("unexpected error at %s %s", request.method, request.url.path, exc_info=error)
+    document = {
+        "type": "/problems/internal-error",
+        "title": "Internal error",
+        "status": 500,
+        "detail": "Something failed that should not. The server's log has the details.",
+    }
+    return problem_response(document)

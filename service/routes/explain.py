@@ -1,0 +1,129 @@
+"""`POST /explain`: JSON, or a picture where the client asks for one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+
+from models.errors import Fault
+from service.bodies import JSON, parse_body, read_json
+from service.errors import InvalidRequest, NotAcceptable
+from service.metrics import Metrics
+from service.routes.documentation import request_body, responses
+from service.routes.predict import EXAMPLE, check_row_count
+from service.schemas import ExplainRequest
+from service.serving.explainer import Explained, Explainer
+from service.settings import Settings
+
+PNG = "image/png"
+ANSWER = {
+    "id": "01KAJ5ZV3M9W8W4D9J7YQ2T6RB",
+    "created_at": "2026-11-21T09:30:00.123Z",
+    "model": "diabetes",
+    "version": 1,
+    "explanations": [
+        {
+            "prediction": {"value": 206.1},
+            "evaluations": 76800,
+            "stop_reason": "exact",
+            "targets": [
+                {
+                    "target": "progression",
+                    "base_value": 152.1,
+                    "value": 206.1,
+                    "attributions": [{"feature": "bmi", "value": 32.1, "attribution": 21.4, "standard_error": 0.0}],
+                    "omitted": 32.6,
+                    "efficiency_residual": 2e-6,
+                    "max_standard_error": 0.0,
+                }
+            ],
+        }
+    ],
+    "receipt": {"method": "exact", "estimand": "shapley", "output": "value", "seed": 0, "engine": "onnxruntime"},
+}
+
+
+def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -> APIRouter:
+    router = APIRouter(tags=["online"])
+
+    @router.post(
+        "/explain",
+        summary="Explain rows",
+        description="Predictions with attributions, their standard errors and a receipt. With `Accept: image/png`, a "
+        "picture of one row and one target; its id is in `X-Explanation-Id`.",
+        openapi_extra=request_body(ExplainRequest, {"diabetes": {**EXAMPLE, "top_k": 1}}),
+        responses=responses(
+            400, 404, 406, 413, 415, 422, 503, example=ANSWER, media={PNG: {"schema": {"type": "string"}}}
+        ),
+    )
+    async def explain(
+        request: Request,
+        width: Annotated[int, Query(ge=200, le=4000, description="of a picture, in pixels")] = 800,
+        theme: Annotated[Literal["light", "dark"], Query(description="of a picture")] = "light",
+    ) -> Response:
+        request.state.served = ("unknown", "unknown")
+        as_picture = wants_picture(request.headers.get("accept", "*/*"))
+        body = parse_body(await read_json(request, settings.body_limit_bytes), ExplainRequest)
+        check_row_count(body, settings.max_rows)
+        if as_picture:
+            _check_picture(body)
+        explained = await explainer.explain(body)
+        _measure(metrics, request, explained)
+        if not as_picture:
+            answer = orjson.dumps(explained.document, option=orjson.OPT_SERIALIZE_NUMPY)
+            return Response(answer, media_type=JSON)
+        if any(len(targets) != 1 for targets in explained.targets):
+            raise InvalidRequest([Fault("#/target", "one target for a picture", f"{len(explained.targets[0])} targets")])
+        picture = await explainer.picture(explained, width=width, theme=theme)
+        return Response(picture, media_type=PNG, headers={"X-Explanation-Id": explained.document["id"]})
+
+    return router
+
+
+def wants_picture(accept: str) -> bool:
+    """Whether an Accept header asks for a picture rather than JSON: what it names first and we have is taken.
+
+    Raises:
+        NotAcceptable: when it names nothing that we have.
+    """
+    ranges = []
+    for place, part in enumerate(accept.split(",")):
+        kind, _, parameters = part.strip().lower().partition(";")
+        quality = 1.0
+        for parameter in parameters.split(";"):
+            name, _, value = parameter.strip().partition("=")
+            if name == "q":
+                try:
+                    quality = float(value)
+                except ValueError:
+                    quality = 0.0
+        ranges.append((-quality, place, kind.strip()))
+    for quality, _, kind in sorted(ranges):
+        if quality == 0:
+            continue
+        if kind in (JSON, "application/*", "*/*", ""):
+            return False
+        if kind in (PNG, "image/*"):
+            return True
+    raise NotAcceptable(accept, [JSON, PNG])
+
+
+def _check_picture(body: ExplainRequest) -> None:
+    faults = []
+    if len(body.inputs) != 1:
+        faults.append(Fault("#/inputs", "one row for a picture", f"{len(body.inputs)} rows"))
+    if isinstance(body.target, list) and len(body.target) != 1:
+        faults.append(Fault("#/target", "one target for a picture", f"{len(body.target)} targets"))
+    if faults:
+        raise InvalidRequest(faults)
+
+
+def _measure(metrics: Metrics, request: Request, explained: Explained) -> None:
+    record = explained.served.record
+    request.state.served = (record.model, str(record.version))
+    metrics.rows.labels("/explain", *request.state.served).inc(len(explained.estimates))
+    for estimate in explained.estimates:
+        metrics.evaluations.labels(*request.state.served, estimate.method).inc(estimate.evaluations)
+        metrics.stop_reasons.labels(estimate.method, estimate.stop_reason).inc()

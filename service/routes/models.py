@@ -1,0 +1,107 @@
+"""`/models`: what there is, the cards, and where aliases point."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path, Request, Response
+
+from models.artifact import open_artifact
+from models.registry import AliasMove, ModelRecord, Registry
+from service.bodies import JSON, parse_body, read_json
+from service.routes.documentation import request_body, responses
+from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, RollbackRequest
+from service.serving.pool import ModelPool
+from service.settings import Settings
+
+AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
+
+
+def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> APIRouter:
+    router = APIRouter(prefix="/models", tags=["models"])
+
+    @router.get("", summary="Every model", response_model=ModelList)
+    async def list_models() -> dict[str, Any]:
+        models = await asyncio.to_thread(registry.models)
+        return {"models": [_summary(model, pool) for model in models.values()]}
+
+    @router.get("/{model}", summary="One model with its versions", responses=responses(404))
+    async def get_model(model: str) -> dict[str, Any]:
+        record = await asyncio.to_thread(registry.model, model)
+        held = [
+            {
+                "version": version.version,
+                "created_at": version.created_at,
+                "job": version.job,
+                "gates": version.gates,
+                "links": {"self": f"/models/{model}/versions/{version.version}", "job": f"/train/{version.job}"},
+            }
+            for version in record.versions
+        ]
+        return {**_summary(record, pool), "versions": held}
+
+    @router.get(
+        "/{model}/versions/{version}",
+        summary="The card of a version, by number or alias",
+        responses=responses(404, 503),
+    )
+    async def get_version(model: str, version: str) -> Response:
+        record = (await asyncio.to_thread(registry.model, model)).resolve(version)
+        artifact = await asyncio.to_thread(open_artifact, settings.versions_directory / model / record.job)
+        card = {
+            "model": model,
+            "version": record.version,
+            "job": record.job,
+            **{name: value for name, value in artifact.card.items() if name != "model"},
+            "signature": artifact.signature.to_json(),
+            "files": artifact.hashes,
+        }
+        return Response(orjson.dumps(card), media_type=JSON)
+
+    @router.put(
+        "/{model}/aliases/{alias}",
+        summary="Point an alias at a version",
+        response_model=AliasAnswer,
+        openapi_extra=request_body(MoveAliasRequest, {"promote": {"version": 3, "reason": "reviewed by the team"}}),
+        responses=responses(400, 404, 409, 415, 422),
+    )
+    async def move_alias(request: Request, model: str, alias: AliasName) -> AliasMove:
+        body = parse_body(await read_json(request, settings.body_limit_bytes), MoveAliasRequest)
+        move = await asyncio.to_thread(
+            registry.move_alias,
+            model,
+            alias,
+            str(body.version),
+            by="api",
+            reason=body.reason,
+            force=body.force,
+        )
+        await pool.refresh()
+        return move
+
+    @router.post(
+        "/{model}/rollback",
+        summary="Point champion back at what it was before",
+        response_model=AliasAnswer,
+        openapi_extra=request_body(RollbackRequest, {"rollback": {"reason": "worse on live data"}}),
+        responses=responses(400, 404, 409, 415, 422),
+    )
+    async def rollback(request: Request, model: str) -> AliasMove:
+        body = parse_body(await read_json(request, settings.body_limit_bytes), RollbackRequest)
+        move = await asyncio.to_thread(registry.rollback, model, by="api", reason=body.reason)
+        await pool.refresh()
+        return move
+
+    return router
+
+
+def _summary(model: ModelRecord, pool: ModelPool) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "task": model.task,
+        "aliases": model.aliases,
+        "versions": [version.version for version in model.versions],
+        "loaded": pool.loaded(model.name),
+    }

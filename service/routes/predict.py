@@ -1,0 +1,52 @@
+"""`POST /predict`."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from service.bodies import parse_body, read_json
+from service.errors import InvalidRequest
+from service.metrics import Metrics
+from service.routes.documentation import request_body, responses
+from service.schemas import PredictRequest
+from service.serving.predictor import Predictor
+from service.settings import Settings
+from models.errors import Fault
+
+DIABETES_ROW = {
+    "age": 59, "sex": 2, "bmi": 32.1, "bp": 101, "s1": 157, "s2": 93.2, "s3": 38, "s4": 4, "s5": 4.8598, "s6": 87,
+}  # fmt: skip
+EXAMPLE = {"model": "diabetes", "inputs": [DIABETES_ROW]}
+ANSWER = {
+    "id": "01KAJ5ZV3M9W8W4D9J7YQ2T6RB",
+    "model": "diabetes",
+    "version": 1,
+    "predictions": [{"value": 206.1}],
+}
+
+
+def predict_routes(predictor: Predictor, metrics: Metrics, settings: Settings) -> APIRouter:
+    router = APIRouter(tags=["online"])
+
+    @router.post(
+        "/predict",
+        summary="Predict rows",
+        openapi_extra=request_body(PredictRequest, {"diabetes": EXAMPLE}),
+        responses=responses(400, 404, 413, 415, 422, 503, example=ANSWER),
+    )
+    async def predict(request: Request) -> Response:
+        request.state.served = ("unknown", "unknown")
+        body = parse_body(await read_json(request, settings.body_limit_bytes), PredictRequest)
+        check_row_count(body, settings.max_rows)
+        answer = await predictor.predict(body)
+        request.state.served = (answer["model"], str(answer["version"]))
+        metrics.rows.labels("/predict", *request.state.served).inc(len(body.inputs))
+        return Response(orjson.dumps(answer), media_type="application/json")
+
+    return router
+
+
+def check_row_count(body: PredictRequest, max_rows: int) -> None:
+    if len(body.inputs) > max_rows:
+        raise InvalidRequest([Fault("#/inputs", f"at most {max_rows} rows a request", f"{len(body.inputs)} rows")])

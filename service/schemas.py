@@ -1,0 +1,91 @@
+"""The bodies of requests and answers, with the examples that the OpenAPI document shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.spec import ModelName
+
+VersionName = Annotated[
+    int | str, Field(description="a number (3 or '3') or an alias", examples=["champion", 3], union_mode="left_to_right")
+]
+
+
+class RequestBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PredictRequest(RequestBody):
+    model: Annotated[str, Field(examples=["diabetes"])]
+    version: VersionName = "champion"
+    inputs: Annotated[
+        list[Any],
+        Field(
+            min_length=1,
+            description="rows: a mapping from feature name to value; for columns also a list in signature order; "
+            "for an image also the bare nested list",
+        ),
+    ]
+
+
+class ExplainRequest(PredictRequest):
+    target: Annotated[
+        str | Annotated[list[str], Field(min_length=1)],
+        Field(description='"predicted", "all", a label, or a list of labels'),
+    ] = "predicted"
+    output: Annotated[
+        Literal["probability", "logit", "value"] | None,
+        Field(description="null: the probability of a classification, the value of a regression"),
+    ] = None
+    method: Annotated[str, Field(description="auto, exact or expected-gradients")] = "auto"
+    options: Annotated[dict[str, Any], Field(description="options of the method; these methods have none")] = {}
+    tolerance: Annotated[
+        float, Field(gt=0, le=1, description="largest 95 % half-width, as a part of the explanation's scale")
+    ] = 0.01
+    deadline_ms: Annotated[float, Field(gt=0, le=600_000, description="soft: the answer then has larger errors")] = 1000
+    budget: Annotated[int | None, Field(gt=0, description="the most rows put through the network for one row")] = None
+    strict: Annotated[bool, Field(description="422 when the tolerance was not reached")] = False
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    top_k: Annotated[int | None, Field(gt=0, description="keep the largest; the rest is summed in `omitted`")] = None
+
+
+class MoveAliasRequest(RequestBody):
+    version: VersionName
+    force: bool = False
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class RollbackRequest(RequestBody):
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    type: Annotated[str, Field(examples=["/problems/unknown-model"])]
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = None
+    error_count: int | None = None
+    available: list[str] | None = None
+
+
+class ModelSummary(BaseModel):
+    name: ModelName
+    task: str
+    aliases: dict[str, int]
+    versions: list[int]
+    loaded: list[int]
+
+
+class ModelList(BaseModel):
+    models: list[ModelSummary]
+
+
+class AliasAnswer(BaseModel):
+    alias: str
+    version: int
+    previous: int | None

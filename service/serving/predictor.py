@@ -1,0 +1,31 @@
+"""`POST /predict`: from a request to its answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.rows import decode_rows
+from service.identifiers import new_id
+from service.schemas import PredictRequest
+from service.serving.pool import ModelPool
+
+
+class Predictor:
+    def __init__(self, pool: ModelPool) -> None:
+        self._pool = pool
+
+    async def predict(self, request: PredictRequest) -> dict[str, Any]:
+        """Predicts every row of a request.
+
+        Raises:
+            UnknownModel, UnknownVersion, InvalidRows, CorruptVersion, ComputeUnavailable: as their messages say.
+        """
+        served = await self._pool.resolve(request.model, str(request.version))
+        rows = decode_rows(request.inputs, served.signature)
+        outputs = await served.evaluate(rows, served.signature.outputs[0])
+        return {
+            "id": new_id(),
+            "model": served.record.model,
+            "version": served.record.version,
+            "predictions": served.predictions(outputs),
+        }

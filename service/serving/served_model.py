@@ -1,0 +1,79 @@
+"""A version that is ready to serve: its files checked, its engine warm."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.artifact import Artifact, open_artifact
+from models.registry import VersionRecord
+from models.rows import ModelInput
+from models.signature import Signature
+from service.serving.compute import ComputeClient
+from service.serving.engine import OnnxEngine, warm_up
+from service.serving.explaining import ExplainedVersion
+
+if TYPE_CHECKING:
+    from service.serving.compute_process import LoadReport
+
+INLINE_MS = 1.0
+"""Predictions priced below this run on the event loop: a thread's hand-over costs more than they do."""
+
+
+class ServedModel:
+    """One loaded version.
+
+    With an ONNX export that agrees, predictions run in this process; without, in the compute process. There the
+    version is loaded in either case, since gradients need TensorFlow; `in_compute` says when that is done.
+    """
+
+    def __init__(self, record: VersionRecord, compute: ComputeClient) -> None:
+        self.record = record
+        self.artifact: Artifact = open_artifact(Path(record.directory))
+        self.signature: Signature = self.artifact.signature
+        self.key = f"{record.model}/{record.version}"
+        self._compute = compute
+        self.in_compute: Future[LoadReport] = compute.load(self.key, self.artifact.directory)
+        path = self.artifact.onnx_path
+        self._engine = OnnxEngine(path, self.signature, threads=1) if path else None
+        self._row_ms = warm_up(self._engine, self.signature) if self._engine else None
+
+    @property
+    def engine_name(self) -> str:
+        return "onnxruntime" if self._engine else "tensorflow"
+
+    @cached_property
+    def explained(self) -> ExplainedVersion | None:
+        """For explanations cheap enough to run here; None where the compute process has the only engine."""
+        if self._engine is None or self._row_ms is None:
+            return None
+        return ExplainedVersion(self.artifact, self._engine, self._row_ms)
+
+    @property
+    def row_ms(self) -> float:
+        """The price of one row in a large slice, in milliseconds, where it is served."""
+        return self._row_ms if self._row_ms is not None else self.in_compute.result(timeout=0).row_ms
+
+    async def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
+        """Outputs `(n_rows, n_targets)`. A row's output does not depend on its neighbours."""
+        if self._engine is None or self._row_ms is None:
+            order = self._compute.submit("predict", key=self.key, rows=rows, output=output)
+            return await asyncio.wrap_future(order)
+        if len(rows) * self._row_ms < INLINE_MS:
+            return self._engine.evaluate(rows, output)
+        return await asyncio.to_thread(self._engine.evaluate, rows, output)
+
+    def predictions(self, outputs: np.ndarray) -> list[dict[str, Any]]:
+        """Outputs of the default kind, `(n_rows, n_targets)`, as the API gives them."""
+        if self.signature.task == "regression":
+            return [{"value": value} for value in outputs[:, 0].tolist()]
+        labels = self.signature.labels
+        return [
+            {"label": labels[best], "probabilities": dict(zip(labels, row, strict=True))}
+            for best, row in zip(outputs.argmax(axis=1).tolist(), outputs.tolist(), strict=True)
+        ]

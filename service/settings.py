@@ -1,0 +1,99 @@
+"""Every setting, read once from the environment (`VITRINE_*`), all faults reported at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.spec import ModelName
+
+PREFIX = "VITRINE_"
+
+
+class SettingsError(Exception):
+    """One or more settings cannot be used; the message names each."""
+
+
+class Settings(BaseModel):
+    """The settings of every process. Each field is the environment variable `VITRINE_<NAME>`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Path("var")
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    database_url: Annotated[str | None, Field(description="registry; default: vitrine.sqlite in the home")] = None
+    jobs_database_url: Annotated[str | None, Field(description="jobs; default: jobs.sqlite in the home")] = None
+    worker_id: Annotated[str, Field(min_length=1, description="who a worker is, across its restarts")] = "worker-1"
+    trainers: Annotated[int, Field(ge=1, description="training jobs a worker runs at once")] = min(
+        2, os.cpu_count() or 1
+    )
+    max_rows: Annotated[int, Field(ge=1, description="rows a request may hold")] = 1024
+    body_limit_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
+    refresh_ms: Annotated[int, Field(ge=50, description="how often alias moves are looked for")] = 500
+    loaded_versions: Annotated[int, Field(ge=1, description="versions kept loaded beside those with an alias")] = 8
+    required_models: Annotated[
+        tuple[ModelName, ...], Field(description="not ready before each of these has a champion loaded")
+    ] = ()
+
+    @property
+    def registry_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'vitrine.sqlite'}"
+
+    @property
+    def jobs_url(self) -> str:
+        return self.jobs_database_url or f"sqlite:///{self.home.resolve() / 'jobs.sqlite'}"
+
+    @property
+    def versions_directory(self) -> Path:
+        return self.home.resolve() / "versions"
+
+    @property
+    def logs_directory(self) -> Path:
+        return self.home.resolve() / "logs"
+
+    @property
+    def run_directory(self) -> Path:
+        return self.home.resolve() / "run"
+
+    def prepare_home(self) -> None:
+        for directory in (self.versions_directory, self.logs_directory, self.run_directory):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables that give a child process these settings."""
+        variables = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None:
+                variables[PREFIX + name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+        return variables
+
+
+def read_settings(environment: Mapping[str, str], **overrides: object) -> Settings:
+    """The settings of an environment; `overrides` that are not None (command-line options) win.
+
+    Raises:
+        SettingsError: naming every variable that is unknown or cannot be used.
+    """
+    values: dict[str, object] = {
+        name[len(PREFIX) :].lower(): value for name, value in environment.items() if name.startswith(PREFIX) and name != "VITRINE_LIFELINE_FD"
+    }
+    if "required_models" in values:
+        values["required_models"] = [name for name in str(values["required_models"]).split(",") if name]
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        known = ", ".join(PREFIX + name.upper() for name in Settings.model_fields)
+        lines = [
+            f"{PREFIX}{str(fault['loc'][0]).upper()}: unknown setting; known: {known}"
+            if fault["type"] == "extra_forbidden"
+            else f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}. Received: {fault['input']!r}"
+            for fault in error.errors(include_url=False)
+        ]
+        raise SettingsError("\n".join(lines)) from None

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
@@ -28,21 +27,12 @@ from models.outputs import target_model
 from models.rows import ModelInput
 from service.processes import hold_lifeline
 from service.serving.engine import Engine, KerasEngine, OnnxEngine, warm_up
-from service.serving.explaining import ExplainedVersion, ExplanationOrder
+from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport
 
 logger = logging.getLogger("vitrine.compute")
 
 GRADIENT_SLICE_ELEMENTS = 256 * 1024
 """Elements in one gradient call: 256 rows where a row is small, fewer where it is large."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """What the API process must know of a version that is loaded here."""
-
-    row_ms: float
-    device: str
-    gradient_slice_rows: int
 
 
 class LoadedVersion:

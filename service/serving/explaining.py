@@ -41,6 +41,15 @@ class ExplanationOrder:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What the API process must know of a version that is loaded in the compute process."""
+
+    row_ms: float
+    device: str
+    gradient_slice_rows: int
+
+
 class ExplainedVersion:
     """A version with what its explanations need: its engine, background and players."""
 

@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,7 @@ from models.rows import ModelInput
 from models.signature import Signature
 from service.serving.compute import ComputeClient
 from service.serving.engine import OnnxEngine, warm_up
-from service.serving.explaining import ExplainedVersion
-
-if TYPE_CHECKING:
-    from service.serving.compute_process import LoadReport
+from service.serving.explaining import ExplainedVersion, LoadReport
 
 INLINE_MS = 1.0
 """Predictions priced below this run on the event loop: a thread's hand-over costs more than they do."""

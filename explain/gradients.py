@@ -80,7 +80,9 @@ class Limits:
     may_go_on: Callable[[int], bool] = lambda _: True
 
 
-def expected_gradients(game: Game, gradient: Gradient, targets: Sequence[int], *, seed: int, limits: Limits) -> Estimate:
+def expected_gradients(
+    game: Game, gradient: Gradient, targets: Sequence[int], *, seed: int, limits: Limits
+) -> Estimate:
     """Expected gradients: the mean over background rows b and path positions a of (x - b) * df/dx(b + a (x - b)).
 
     Erion et al. 2021, "Improving performance of deep learning models with axiomatic attribution priors and expected

@@ -79,7 +79,7 @@ def writing(directory: Path) -> Iterator[Path]:
         for path in [*aside.iterdir(), aside]:
             _make_durable(path)
         shutil.rmtree(directory, ignore_errors=True)
-        os.rename(aside, directory)
+        aside.rename(directory)
         _make_durable(directory.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -88,9 +88,7 @@ def load_dataset(spec: TrainingSpec) -> Dataset:
     return load_builtin(spec.dataset.builtin, ignored)
 
 
-def choose_background(
-    dataset: Dataset, split: Split, rows: int, seed: int
-) -> tuple[ModelInput, NDArray[np.float64]]:
+def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> tuple[ModelInput, NDArray[np.float64]]:
     """A random sample of the train part, equally weighted: `(n_background, ...)` and weights that sum to 1."""
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(split.train, size=min(rows, len(split.train)), replace=False))

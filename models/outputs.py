@@ -48,9 +48,7 @@ def target_model(model: Any, signature: Signature, output: str) -> Any:
     import keras
 
     units = with_logit(model, signature).output["logit" if output == "logit" else "output"]
-    return keras.Model(
-        model.input, target_columns(units, signature, output, concatenate=keras.ops.concatenate)
-    )
+    return keras.Model(model.input, target_columns(units, signature, output, concatenate=keras.ops.concatenate))
 
 
 def log_odds(logits: Any) -> Any:

@@ -155,7 +155,7 @@ class _BestWeights(keras.callbacks.Callback):
         elif self._patience is not None and epoch + 1 - self.best_epoch >= self._patience:
             self.model.stop_training = True
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 - the name is Keras's
         if self._weights is not None:
             self.model.set_weights(self._weights)
 

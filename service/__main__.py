@@ -13,7 +13,9 @@ import typer
 from service.processes import hold_lifeline
 from service.settings import Settings, SettingsError, read_settings
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A model server whose every prediction can be explained.")
+cli = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="A model server whose every prediction can be explained."
+)
 
 HomeOption = Annotated[Path | None, typer.Option(help="Folder that holds everything. [default: ./var]")]
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")]
@@ -22,7 +24,9 @@ PortOption = Annotated[int | None, typer.Option(help="Port to listen on. [defaul
 
 @cli.command()
 def up(
-    demo: Annotated[bool, typer.Option("--demo", help="Train three demo models first, where they are missing.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Train three demo models first, where they are missing.")
+    ] = False,
     home: HomeOption = None,
     host: HostOption = None,
     port: PortOption = None,

@@ -17,7 +17,9 @@ class NotReadable(VitrineError):
 
 class WrongContentType(VitrineError):
     def __init__(self, received: str, accepted: Sequence[str]) -> None:
-        super().__init__(f"The content type {received or '(none)'!r} cannot be read here. Send {' or '.join(accepted)}.")
+        super().__init__(
+            f"The content type {received or '(none)'!r} cannot be read here. Send {' or '.join(accepted)}."
+        )
 
 
 class NotAcceptable(VitrineError):
@@ -27,7 +29,9 @@ class NotAcceptable(VitrineError):
 
 class BodyTooLarge(VitrineError):
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The body is larger than {limit_bytes:,} bytes. Send fewer rows, or raise VITRINE_BODY_LIMIT_BYTES.")
+        super().__init__(
+            f"The body is larger than {limit_bytes:,} bytes. Send fewer rows, or raise VITRINE_BODY_LIMIT_BYTES."
+        )
 
 
 class InvalidRequest(VitrineError):

@@ -45,7 +45,9 @@ class Metrics:
             ("method", "stop_reason"),
             registry=self.registry,
         )
-        self.loaded_versions = Gauge("vitrine_loaded_versions", "Versions loaded in this process.", registry=self.registry)
+        self.loaded_versions = Gauge(
+            "vitrine_loaded_versions", "Versions loaded in this process.", registry=self.registry
+        )
         self.compute_restarts = Gauge(
             "vitrine_compute_restarts", "Times the compute process was started anew.", registry=self.registry
         )

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.spec import ModelName
 
 VersionName = Annotated[
-    int | str, Field(description="a number (3 or '3') or an alias", examples=["champion", 3], union_mode="left_to_right")
+    int | str,
+    Field(description="a number (3 or '3') or an alias", examples=["champion", 3], union_mode="left_to_right"),
 ]
 
 

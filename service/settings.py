@@ -81,7 +81,9 @@ def read_settings(environment: Mapping[str, str], **overrides: object) -> Settin
         SettingsError: naming every variable that is unknown or cannot be used.
     """
     values: dict[str, object] = {
-        name[len(PREFIX) :].lower(): value for name, value in environment.items() if name.startswith(PREFIX) and name != "VITRINE_LIFELINE_FD"
+        name[len(PREFIX) :].lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and name != "VITRINE_LIFELINE_FD"
     }
     if "required_models" in values:
         values["required_models"] = [name for name in str(values["required_models"]).split(",") if name]

@@ -75,7 +75,9 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
             answer = orjson.dumps(explained.document, option=orjson.OPT_SERIALIZE_NUMPY)
             return Response(answer, media_type=JSON)
         if any(len(targets) != 1 for targets in explained.targets):
-            raise InvalidRequest([Fault("#/target", "one target for a picture", f"{len(explained.targets[0])} targets")])
+            raise InvalidRequest(
+                [Fault("#/target", "one target for a picture", f"{len(explained.targets[0])} targets")]
+            )
         picture = await explainer.picture(explained, width=width, theme=theme)
         return Response(picture, media_type=PNG, headers={"X-Explanation-Id": explained.document["id"]})
 

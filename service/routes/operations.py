@@ -17,9 +17,7 @@ from service.serving.pool import ModelPool
 from service.settings import Settings
 
 
-def operation_routes(
-    pool: ModelPool, compute: ComputeClient, metrics: Metrics, settings: Settings
-) -> APIRouter:
+def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, settings: Settings) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/health/live", summary="This process runs")
@@ -46,7 +44,7 @@ def operation_routes(
 
 
 def readiness(pool: ModelPool, required: tuple[str, ...]) -> dict[str, Any]:
-    """"starting" until the registry was read and each champion that should be served is; "degraded" with problems."""
+    """ "starting" until the registry was read and each champion that should be served is; "degraded" with problems."""
     served: dict[str, Any] = {}
     unserved = [name for name in required if pool.champion(name) is None]
     for name, model in pool.models().items():

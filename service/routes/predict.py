@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from models.errors import Fault
 from service.bodies import parse_body, read_json
 from service.errors import InvalidRequest
 from service.metrics import Metrics
@@ -12,7 +13,6 @@ from service.routes.documentation import request_body, responses
 from service.schemas import PredictRequest
 from service.serving.predictor import Predictor
 from service.settings import Settings
-from models.errors import Fault
 
 DIABETES_ROW = {
     "age": 59, "sex": 2, "bmi": 32.1, "bp": 101, "s1": 157, "s2": 93.2, "s3": 38, "s4": 4, "s5": 4.8598, "s6": 87,

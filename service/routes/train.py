@@ -55,9 +55,7 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
 
     @router.get("", summary="The latest jobs, newest first", responses=responses(422, 503, example={"jobs": [ANSWER]}))
-    async def list_jobs(
-        model: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-    ) -> Response:
+    async def list_jobs(model: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Response:
         found = await asyncio.to_thread(jobs.jobs, limit=limit, model=model)
         return Response(orjson.dumps({"jobs": found}), media_type=JSON)
 

@@ -70,7 +70,11 @@ class ComputeProcess:
             "waterfall": self._waterfall,
         }
         self._queues: dict[str, queue.SimpleQueue[tuple[int, str, dict[str, Any]]]] = {}
-        for thread, kinds in (("load", ["load"]), ("predict", ["predict"]), ("explain", ["explain", "heatmap", "waterfall"])):
+        for thread, kinds in (
+            ("load", ["load"]),
+            ("predict", ["predict"]),
+            ("explain", ["explain", "heatmap", "waterfall"]),
+        ):
             orders: queue.SimpleQueue[tuple[int, str, dict[str, Any]]] = queue.SimpleQueue()
             self._queues |= dict.fromkeys(kinds, orders)
             threading.Thread(target=self._work, args=(orders,), name=thread, daemon=True).start()

@@ -16,7 +16,7 @@ from models.rows import ModelInput
 from models.signature import Signature
 
 SLICE_ROWS = 4096
-"""Rows per call when many are evaluated: one ONNX Runtime call on 100,000 rows is 1.6 times slower than slices of 4,096."""
+"""Rows per call when many are evaluated: one ONNX Runtime call on 100,000 rows is 1.6 times slower than such slices."""
 
 
 class Engine(Protocol):
@@ -44,9 +44,7 @@ class OnnxEngine:
         options.inter_op_num_threads = 1
         # A spinning thread pool would take the cores from the requests beside it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._signature = signature
 
@@ -95,4 +93,6 @@ def instruction_set() -> str:
         flags = set(next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "flags" in line).split())
     except (OSError, StopIteration):
         return os.uname().machine
-    return next((name for flag, name in (("avx512f", "avx512"), ("avx2", "avx2"), ("avx", "avx")) if flag in flags), "sse")
+    return next(
+        (name for flag, name in (("avx512f", "avx512"), ("avx2", "avx2"), ("avx", "avx")) if flag in flags), "sse"
+    )

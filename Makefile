@@ -1,0 +1,55 @@
+# Everything a person or CI does here, one word each.
+PYTHON ?= python3.11
+PORT ?= 8000
+HOME_DIR ?= var
+BIN := .venv/bin
+LOCK := requirements/dev.lock
+# The environment is whole when this file is newer than what it was made from.
+STAMP := .venv/.installed
+
+.PHONY: install run test check format lint types imports bench lock clean
+
+install: $(STAMP)
+
+$(STAMP): requirements/installer.lock $(LOCK) pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/installer.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python $(LOCK)
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
+	@touch $(STAMP)
+
+run: install
+	$(BIN)/vitrine up --demo --home $(HOME_DIR) --port $(PORT)
+
+test: install
+	$(BIN)/pytest
+
+check: install format lint types imports test
+
+format:
+	$(BIN)/ruff format --check .
+
+lint:
+	$(BIN)/ruff check .
+
+types:
+	$(BIN)/pyright
+
+imports:
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.latency
+
+# The lock files, from pyproject.toml. They hold hashes and name no registry.
+lock:
+	$(BIN)/uv pip compile pyproject.toml --extra dev $(COMPILE) -o $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml $(COMPILE) --constraint $(LOCK) -o requirements/runtime.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gpu $(COMPILE) --constraint $(LOCK) -o requirements/gpu.lock
+	echo uv | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/installer.lock
+
+COMPILE := --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,176 @@
+"""`vitrine up`: starts every process under one folder, restarts those that die, ends all of them together."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from models.demos import DEMO_SPECS
+from service.demo import print_welcome, train_demo_models
+from service.processes import end_child, forget_child, start_child
+from service.settings import Settings
+
+RESTART_PAUSE_SECONDS = 1.0
+STOP_SECONDS = 15.0
+
+
+class HomeInUse(Exception):
+    """Another `vitrine up` holds the folder."""
+
+
+@dataclass
+class Part:
+    """One process that should always run."""
+
+    name: str
+    arguments: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+
+
+@dataclass
+class Supervisor:
+    """Keeps the parts of the system running."""
+
+    settings: Settings
+    console: Console
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.parts = [Part("api", ["serve"]), Part("worker", ["worker"])]
+
+    def start(self) -> None:
+        for part in self.parts:
+            threading.Thread(target=self._keep, args=(part,), name=part.name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends every part; jobs that are running go on at the next start."""
+        self.stopping.set()
+        running = [part.process for part in self.parts if part.process is not None]
+        for process in running:
+            if process.poll() is None:
+                process.terminate()
+        for process in running:
+            end_child(process, seconds=STOP_SECONDS)
+
+    def _keep(self, part: Part) -> None:
+        while not self.stopping.is_set():
+            started = monotonic()
+            process = part.process = start_child(
+                "service",
+                part.arguments,
+                environment=self.settings.to_environment(),
+                log=self.settings.logs_directory / f"{part.name}.log",
+            )
+            pid_file = self.settings.run_directory / f"{part.name}.pid"
+            pid_file.write_text(f"{process.pid}\n")
+            status = process.wait()
+            pid_file.unlink(missing_ok=True)
+            if self.stopping.is_set():
+                return
+            forget_child(process)
+            part.restarts += 1
+            log = self.settings.logs_directory / f"{part.name}.log"
+            self.console.print(
+                f"[yellow]The {part.name} process ended with status {status}; starting it again. Log: {log}"
+            )
+            # A process that dies at once must not become a loop that takes a core.
+            self.stopping.wait(max(0.0, RESTART_PAUSE_SECONDS - (monotonic() - started)))
+
+
+def run_up(settings: Settings, *, demo: bool) -> int:
+    """Runs until Ctrl-C or SIGTERM. Returns the exit status."""
+    console = Console(stderr=False, highlight=False)
+    try:
+        with _lock(settings):
+            return _run(settings, console, demo=demo)
+    except HomeInUse as error:
+        sys.stderr.write(f"vitrine: {error}\n")
+        return 1
+
+
+def _run(settings: Settings, console: Console, *, demo: bool) -> int:
+    address = f"http://{settings.host}:{settings.port}"
+    if _answers(address):
+        sys.stderr.write(f"vitrine: something else answers at {address} already. Choose another --port.\n")
+        return 1
+    child_settings = settings.model_copy(update={"home": settings.home.resolve()})
+    if demo:
+        child_settings = child_settings.model_copy(update={"required_models": tuple(DEMO_SPECS)})
+    supervisor = Supervisor(child_settings, console)
+
+    def stop(_number: int, _frame: Any) -> None:
+        supervisor.stopping.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    console.print(f"Vitrine is starting under {settings.home.resolve()}")
+    supervisor.start()
+    try:
+        with httpx.Client(base_url=address, timeout=10) as client:
+            _wait_for(client, "/health/live", supervisor)
+            if demo:
+                train_demo_models(client, console)
+            _wait_for(client, "/health/ready", supervisor)
+            print_welcome(client, console, address)
+        supervisor.stopping.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        console.print("\nStopping ...")
+        supervisor.stop()
+        console.print("Stopped. Nothing is lost: the next start goes on from here.")
+    return 0
+
+
+@contextmanager
+def _lock(settings: Settings) -> Iterator[None]:
+    """Holds the home for this process; the kernel lets go when it ends, however it ends."""
+    settings.prepare_home()
+    with (settings.run_directory / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise HomeInUse(
+                f"{settings.home.resolve()} is held by process {lock.read().strip()}. "
+                "Stop it, or choose another --home."
+            ) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _answers(address: str) -> bool:
+    try:
+        httpx.get(f"{address}/health/live", timeout=1)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def _wait_for(client: httpx.Client, path: str, supervisor: Supervisor) -> None:
+    while not _succeeds(client, path):
+        supervisor.stopping.wait(0.1)
+
+
+def _succeeds(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -90,7 +90,7 @@ class Game:
         n_background = len(self.background.rows)
         elements = (self.background.rows != self.row).reshape(n_background, -1)
         differing = np.zeros((n_background, self.n_players), dtype=bool)
-        np.logical_or.at(differing, (slice(None), self.players.reshape(-1)), elements)
+        np.logical_or.at(differing.T, self.players.reshape(-1), elements.T)
         return differing
 
     def sum_to_players(self, elements: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -101,7 +101,7 @@ class Game:
             ordered[:, self.players.reshape(-1)] = flat
             return ordered
         sums = np.zeros((len(flat), self.n_players))
-        np.add.at(sums, (slice(None), self.players.reshape(-1)), flat)
+        np.add.at(sums.T, self.players.reshape(-1), flat.T)
         return sums
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def _classification_metrics(
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
     predicted, indices = outputs.argmax(axis=1), range(len(signature.labels))
-    by_label = precision_recall_fscore_support(targets, predicted, labels=list(indices), zero_division=0.0)
+    by_label = precision_recall_fscore_support(targets, predicted, labels=list(indices), zero_division=cast(Any, 0.0))
     precision, recall, f1, support = (np.asarray(values) for values in by_label)
     if positive_label is None:
         summary = [float(values.mean()) for values in (precision, recall, f1)]

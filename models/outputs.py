@@ -57,8 +57,9 @@ def log_odds(logits: Any) -> Any:
     z_k - logsumexp(z_j, j != k), in operations that ONNX has. At most one class has p > 1/2; only for it would
     subtracting its own term from the sum cancel, so only for it the other terms are added up anew.
     """
-    from keras import ops
+    import keras
 
+    ops: Any = keras.ops
     first = ops.max(logits, axis=-1, keepdims=True)
     terms = ops.exp(logits - first)
     total = ops.sum(terms, axis=-1, keepdims=True)

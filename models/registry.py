@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from models.errors import GatesFailed, NothingToRollBackTo, UnknownModel, UnknownVersion
 
@@ -86,7 +87,7 @@ def open_database(url: str) -> sa.Engine:
     engine = sa.create_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
 
-        @sa.event.listens_for(engine, "connect")
+        @event.listens_for(engine, "connect")
         def configure(connection: Any, _record: Any) -> None:
             # SQLAlchemy's driver would begin a write transaction late, after reading: two writers then fail instead
             # of waiting. BEGIN IMMEDIATE below takes the lock first.
@@ -94,7 +95,7 @@ def open_database(url: str) -> sa.Engine:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA busy_timeout=30000")
 
-        @sa.event.listens_for(engine, "begin")
+        @event.listens_for(engine, "begin")
         def begin(connection: sa.Connection) -> None:
             reading = connection.get_execution_options().get("read_only", False)
             connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -75,7 +75,7 @@ def fit(
         batch_size=spec.training.batch_size,
         class_weight=_class_weight(spec, dataset, split),
         callbacks=[best, progress],
-        verbose=0,
+        verbose=cast(Any, 0),
     )
     return FittedModel(served, progress.history, best.best_epoch)
 
@@ -144,6 +144,7 @@ class _BestWeights(keras.callbacks.Callback):
         self.best_epoch = 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        network: Any = self.model
         loss = (logs or {})["val_loss"]
         if not math.isfinite(loss):
             raise InvalidDataset(
@@ -151,13 +152,13 @@ class _BestWeights(keras.callbacks.Callback):
                 "or look for extreme values in the data."
             )
         if loss < self._best:
-            self._best, self.best_epoch, self._weights = loss, epoch + 1, self.model.get_weights()
+            self._best, self.best_epoch, self._weights = loss, epoch + 1, network.get_weights()
         elif self._patience is not None and epoch + 1 - self.best_epoch >= self._patience:
-            self.model.stop_training = True
+            network.stop_training = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 - the name is Keras's
         if self._weights is not None:
-            self.model.set_weights(self._weights)
+            cast(Any, self.model).set_weights(self._weights)
 
 
 class _Progress(keras.callbacks.Callback):

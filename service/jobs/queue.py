@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, PortableWorkflowError, WorkflowStatus
+from sqlalchemy.exc import SQLAlchemyError
 
 from models.spec import TrainingSpec
 from service.errors import JobsUnavailable, UnknownJob
@@ -86,8 +87,8 @@ class JobQueue:
     def jobs(self, *, limit: int, model: str | None = None) -> list[dict[str, Any]]:
         """Documents of the latest jobs, newest first."""
         with _translated_errors():
-            attributes = {"attributes": {"model": model}} if model else {}
-            found = self._client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True, **attributes)
+            attributes = {"model": model} if model else None
+            found = self._client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True, attributes=attributes)
         progress = self._progress.read([status.workflow_id for status in found])
         return [_document(status, progress.get(status.workflow_id)) for status in found]
 
@@ -136,5 +137,5 @@ def _time(milliseconds: int | None) -> str | None:
 def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except sa.exc.SQLAlchemyError as error:
+    except SQLAlchemyError as error:
         raise JobsUnavailable("The job database cannot be reached; nothing was queued. Try again shortly.") from error

@@ -1,23 +1,29 @@
 # The images of Vitrine: --target cpu or --target gpu. Each holds one virtual environment, made from a lock file.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
-# What the final images start from.
+# What both images are but for their environment.
 FROM ${BASE} AS runtime
 RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin vitrine \
     && install --directory --owner=vitrine --group=vitrine /var/lib/vitrine
 ENV PATH=/opt/vitrine/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    TF_CPP_MIN_LOG_LEVEL=2 \
     VITRINE_HOME=/var/lib/vitrine \
     VITRINE_HOST=0.0.0.0
 WORKDIR /home/vitrine
+USER 10001:10001
+VOLUME /var/lib/vitrine
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:%s/health/ready' % os.environ.get('VITRINE_PORT', '8000'), timeout=4)"]
+ENTRYPOINT ["vitrine"]
+CMD ["serve"]
 
-# The secrets of the steps that use pip are all optional: "pip" is a pip.conf, "ca" a bundle of CA certificates.
-# The environment that installs: pip from Python itself, at the path that the scripts will have in the final images.
+# What installs: pip, in an environment at the path that the final images have it at.
+# Two build secrets are optional: "pip" is a pip.conf, "ca" a bundle of CA certificates.
 FROM ${BASE} AS installer
 RUN python3 -m venv /opt/vitrine
 
-# The project alone, in /project. A layer of its own: when only code changes, the large one stays as it is.
+# The project alone, a layer of its own: when only code changes, the large layer below it stays.
 FROM installer AS project
 WORKDIR /source
 COPY requirements/build.lock requirements/
@@ -36,7 +42,11 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=cache,target=/root/.cache/pip \
     /opt/vitrine/bin/pip install --require-hashes --no-compile --requirement /tmp/runtime.lock \
     && /opt/vitrine/bin/pip uninstall --yes pip \
-    && /opt/vitrine/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/vitrine/lib
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/vitrine/lib
+
+FROM runtime AS cpu
+COPY --from=cpu-environment /opt/vitrine /opt/vitrine
+COPY --from=project /project /opt/vitrine
 
 FROM installer AS gpu-environment
 COPY requirements/gpu.lock /tmp/
@@ -45,20 +55,11 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=cache,target=/root/.cache/pip \
     /opt/vitrine/bin/pip install --require-hashes --no-compile --requirement /tmp/gpu.lock \
     && /opt/vitrine/bin/pip uninstall --yes pip \
-    && /opt/vitrine/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/vitrine/lib
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/vitrine/lib
 
 FROM runtime AS gpu
-# Read by NVIDIA's container runtime, which brings the driver's libraries in.
+# Read by the NVIDIA container toolkit, which brings in the libraries of the driver.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=gpu-environment /opt/vitrine /opt/vitrine
 COPY --from=project /project /opt/vitrine
-COPY --chmod=755 deploy/healthcheck.py /opt/vitrine/bin/vitrine-healthcheck
-USER 10001:10001
-VOLUME /var/lib/vitrine
-EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["vitrine-healthcheck"]
-ENTRYPOINT ["vitrine"]
-CMD ["serve"]
-
-FROM runtime AS cpu

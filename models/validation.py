@@ -35,7 +35,14 @@ def _to_fault(error: Any, root: type[BaseModel]) -> Fault:
         return Fault(where, "one of " + ", ".join(known) if known else "no such key", describe(error["input"]), hint)
     if error["type"] == "missing":
         return Fault(where, "a value", "nothing", "this key is required")
-    return Fault(where, error["msg"].removeprefix("Input should be "), describe(error["input"]))
+    return Fault(where, in_our_words(error), describe(error["input"]))
+
+
+def in_our_words(error: Any) -> str:
+    """What a pydantic error expected."""
+    if error["type"] == "too_short":
+        return f"at least {error['ctx']['min_length']} items"
+    return error["msg"].removeprefix("Input should be ")
 
 
 def _names_a_branch(part: int | str) -> bool:

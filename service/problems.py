@@ -7,11 +7,16 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from explain import errors as explanation_errors
 from models import errors as model_errors
+from models.errors import Fault
+from models.rows import describe
+from models.validation import in_our_words
 from service import errors as service_errors
+from service.errors import InvalidRequest
 
 logger = logging.getLogger("vitrine")
 
@@ -70,6 +75,7 @@ def install(app: FastAPI) -> None:
     """Answers every error with a problem document, and unexpected ones without a stack trace."""
     for error_type in STATUSES:
         app.add_exception_handler(error_type, _answer_known)
+    app.add_exception_handler(RequestValidationError, _answer_parameters)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
 
@@ -81,6 +87,16 @@ def problem_response(document: dict[str, Any], headers: dict[str, str] | None = 
 async def _answer_known(_request: Request, error: Exception) -> Response:
     seconds = _RETRY_AFTER_SECONDS.get(type(error))
     return problem_response(problem_document(error), {"Retry-After": str(seconds)} if seconds else None)
+
+
+async def _answer_parameters(request: Request, error: Exception) -> Response:
+    """Parameters of the path or the query that FastAPI has refused; bodies are read by our own code."""
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        Fault(f"{fault['loc'][0]} parameter {fault['loc'][-1]}", in_our_words(fault), describe(fault["input"]))
+        for fault in error.errors()
+    ]
+    return await _answer_known(request, InvalidRequest(faults))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 target=${1:-cpu}
 base=${BASE:-docker.io/library/python:3.11-slim-bookworm}
 ca_bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+ca_in_build=/etc/ssl/certs/ca-certificates.crt
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 
 case $target in cpu | gpu) ;; *) echo "build-image.sh: no target $target; there are cpu and gpu" >&2; exit 2 ;; esac
@@ -43,17 +44,19 @@ make_base() {
     container=
 }
 
-# What pip inside the build is told of this machine. Build secrets: they leave no trace in the image.
+# What pip inside the build is told of this machine: PIP_INDEX_URL and its like, else /etc/pip.conf.
 write_pip_configuration() {
-    {
-        echo "[global]"
-        [ ! -s "$ca_bundle" ] || echo "cert = /etc/ssl/certs/ca-certificates.crt"
-        local name
-        for name in index_url extra_index_url trusted_host proxy timeout; do
-            local variable=PIP_${name^^}
-            [ -z "${!variable:-}" ] || echo "${name//_/-} = ${!variable}"
-        done
-    } >"$work/pip.conf"
+    if [ -z "${PIP_INDEX_URL:-}" ] && [ -s /etc/pip.conf ]; then
+        sed "s#^cert *=.*#cert = $ca_in_build#" /etc/pip.conf
+        return
+    fi
+    echo "[global]"
+    [ ! -s "$ca_bundle" ] || echo "cert = $ca_in_build"
+    local name variable
+    for name in index-url extra-index-url trusted-host; do
+        variable=${name^^} variable=PIP_${variable//-/_}
+        [ -z "${!variable:-}" ] || echo "$name = ${!variable}"
+    done
 }
 
 install_missing buildah
@@ -65,7 +68,8 @@ policy=()
 
 buildah inspect --type image "$base" >/dev/null 2>&1 || buildah pull --quiet "${policy[@]}" "$base" || make_base
 
-if [ -s /etc/pip.conf ]; then cp /etc/pip.conf "$work/pip.conf"; else write_pip_configuration; fi
+# Build secrets: they are there while pip runs, and leave no trace in the image.
+write_pip_configuration >"$work/pip.conf"
 secrets=(--secret "id=pip,src=$work/pip.conf")
 [ ! -s "$ca_bundle" ] || secrets+=(--secret "id=ca,src=$ca_bundle")
 

@@ -9,8 +9,11 @@ import orjson
 from fastapi import APIRouter, Path, Request, Response
 
 from models.artifact import open_artifact
+from models.errors import Fault
 from models.registry import AliasMove, ModelRecord, Registry
+from models.rows import describe
 from service.bodies import JSON, parse_body, read_json
+from service.errors import InvalidRequest
 from service.routes.documentation import request_body, responses
 from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, RollbackRequest
 from service.serving.pool import ModelPool
@@ -69,6 +72,8 @@ def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> API
     )
     async def move_alias(request: Request, model: str, alias: AliasName) -> AliasMove:
         body = parse_body(await read_json(request, settings.body_limit_bytes), MoveAliasRequest)
+        if body.force and not body.reason.strip():
+            raise InvalidRequest([Fault("#/reason", "a reason for the forced move", describe(body.reason))])
         move = await asyncio.to_thread(
             registry.move_alias,
             model,

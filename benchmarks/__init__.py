@@ -1,0 +1,1 @@
+"""What Vitrine's predictions are worth and what they cost, measured and printed as tables."""

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Checks an image that build-image.sh built: starts it, trains a model, predicts and explains: check-image.sh [IMAGE]
+set -euo pipefail
+
+image=${1:-localhost/vitrine:cpu}
+export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
+
+home=$(mktemp -d)
+container=$(buildah from --pull-never "$image")
+started=()
+clean() {
+    local status=$?
+    trap - EXIT
+    [ ${#started[@]} -eq 0 ] || kill -- "${started[@]/#/-}" 2>/dev/null || true
+    wait
+    if [ $status -ne 0 ]; then
+        tail -n 40 "$home"/*.log "$home"/logs/*.log "$home"/logs/jobs/*.log 2>/dev/null >&2 || true
+        echo "check-image.sh: $image FAILED" >&2
+    fi
+    buildah rm "$container" >/dev/null
+    rm -rf "$home"
+    exit $status
+}
+trap clean EXIT
+trap 'exit 130' INT TERM
+
+# Runs a command in the image as its own user, with the temporary home. It shares this machine's network.
+inside() {
+    buildah run --env "VITRINE_HOST=127.0.0.1" --env "VITRINE_PORT=$port" --volume "$home:/var/lib/vitrine" \
+        "$container" -- "$@"
+}
+
+port=0
+chmod 755 "$home"
+chown "$(inside id -u):$(inside id -g)" "$home"
+port=$(inside python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+
+# What should be so before anything runs: an ordinary user, no tools of development, ready-made bytecode.
+inside python - <<'EOF'
+import importlib.util, os, pathlib, service
+
+assert os.getuid() == 10001, os.getuid()
+found = [name for name in ("pytest", "ruff", "pyright", "pip", "hatchling") if importlib.util.find_spec(name)]
+assert not found, f"in the image: {found}"
+assert pathlib.Path(service.__cached__).exists(), service.__cached__
+EOF
+
+export -f inside
+export container home port
+for part in serve worker; do
+    setsid bash -c "inside vitrine $part" >"$home/$part.log" 2>&1 </dev/null &
+    started+=($!)
+done
+
+inside env "ADDRESS=http://127.0.0.1:$port" python - <<'EOF'
+import json, os, time, urllib.error, urllib.request
+
+address = os.environ["ADDRESS"]
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def call(path, body=None, timeout=60):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
+    try:
+        with opener.open(request, timeout=timeout) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{path}: {error.code} {error.read().decode()}") from None
+
+
+def wait_until(what, seconds, ask):
+    start = time.monotonic()
+    while not (answer := ask()):
+        if time.monotonic() - start > seconds:
+            raise SystemExit(f"{what}: not within {seconds} s")
+        time.sleep(0.5)
+    print(f"{what}: after {time.monotonic() - start:.1f} s", flush=True)
+    return answer
+
+
+def live():
+    try:
+        return call("/health/live")
+    except OSError:
+        return None
+
+
+def finished():
+    job = call(f"/train/{submitted['job']}")
+    return job if job["status"] not in ("queued", "running") else None
+
+
+wait_until("live", 60, live)
+submitted = call("/train", {"model": "iris", "dataset": {"builtin": "iris"}, "training": {"epochs": 20}})
+job = wait_until("trained", 300, finished)
+if job["status"] != "succeeded":
+    raise SystemExit(f"the job: {json.dumps(job)}")
+
+row = {"model": "iris", "version": job["version"], "inputs": [[5.1, 3.5, 1.4, 0.2]]}
+print("POST /predict", json.dumps(call("/predict", row)), flush=True)
+explained = call("/explain", row)
+print("POST /explain", json.dumps(explained), flush=True)
+assert explained["explanations"][0]["targets"][0]["attributions"], "no attributions"
+EOF
+
+# The image's own health check, as the engine would run it.
+inside python -c 'import json, subprocess, sys; raise SystemExit(subprocess.call(json.loads(sys.argv[1])[1:]))' \
+    "$(buildah inspect --type image --format '{{json .Docker.Config.Healthcheck.Test}}' "$image")"
+echo "check-image.sh: $image passed"

@@ -1,0 +1,135 @@
+"""Starts real servers for tests, over versions that were really trained."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from models.artifact import BACKGROUND, CARD, KERAS, SIGNATURE, Artifact, open_artifact, writing
+from models.registry import Registry, open_database
+from service.settings import Settings
+
+EIGHT = [
+    [0, 0, 9, 14, 8, 1, 0, 0],
+    [0, 0, 12, 14, 14, 12, 0, 0],
+    [0, 0, 9, 10, 0, 15, 4, 0],
+    [0, 0, 3, 16, 12, 14, 2, 0],
+    [0, 0, 4, 16, 16, 2, 0, 0],
+    [0, 3, 16, 8, 10, 13, 2, 0],
+    [0, 1, 15, 1, 3, 16, 8, 0],
+    [0, 0, 11, 16, 15, 11, 1, 0],
+]
+PATIENT = [59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.8598, 87]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `vitrine serve` (or `up`) and a client for it."""
+
+    client: httpx.Client
+    settings: Settings
+    process: subprocess.Popen[bytes]
+
+    @property
+    def log(self) -> str:
+        return (self.settings.home / "server.log").read_text()
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+    """The first true value of a condition; fails when there is none in time."""
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
+        if value := condition():
+            return value
+        Event().wait(0.05)
+    raise AssertionError(f"not within {seconds} s: {condition}")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def install(
+    settings: Settings, artifact: Artifact, model: str, job: str, *, gates: list[dict[str, Any]] | None = None
+) -> int:
+    """Puts a copy of a trained version where a job would, and registers it."""
+    directory = settings.versions_directory / model / job
+    shutil.copytree(artifact.directory, directory)
+    return Registry(open_database(settings.registry_url)).register(
+        model=model, job=job, directory=str(directory), task=artifact.signature.task, gates=gates or []
+    )
+
+
+@contextmanager
+def running(settings: Settings, *arguments: str) -> Iterator[Server]:
+    """Starts `vitrine` with some arguments and ends it again."""
+    settings.prepare_home()
+    with (settings.home / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", *arguments],
+            env={**os.environ, **settings.to_environment()},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=60) as client:
+            yield Server(client, settings, process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+def succeeds(client: httpx.Client, path: str) -> httpx.Response | None:
+    try:
+        response = client.get(path)
+    except httpx.HTTPError:
+        return None
+    return response if response.status_code == 200 else None
+
+
+def without_onnx(artifact: Artifact, folder: Path) -> Artifact:
+    """The same version as if its ONNX export had not agreed."""
+    with writing(folder / "version") as aside:
+        for name in (KERAS, SIGNATURE, BACKGROUND, CARD):
+            shutil.copy(artifact.directory / name, aside / name)
+    return open_artifact(folder / "version")
+
+
+def child_processes(parent: int, module: str) -> list[int]:
+    """Process ids of the children of a process that run a module."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and module.encode() in _read(folder / "cmdline"):
+            fields = _read(folder / "stat").decode().rpartition(")")[2].split()
+            if fields and int(fields[1]) == parent:
+                found.append(int(folder.name))
+    return found
+
+
+def cpu_ticks(pid: int) -> int:
+    """Processor time that a process has taken, in clock ticks."""
+    fields = _read(Path(f"/proc/{pid}/stat")).decode().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # the process has just ended

@@ -1,0 +1,143 @@
+"""Models, aliases, health, metrics, OpenAPI, over HTTP."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from support import EIGHT, PATIENT, Server, install, wait_for
+
+from models.artifact import Artifact
+
+
+def test_the_api_process_never_imports_what_is_heavy(server: Server) -> None:
+    server.client.post("/explain", json={"model": "diabetes", "inputs": [PATIENT]}, headers={"Accept": "image/png"})
+
+    mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
+
+    assert "onnxruntime" in mapped
+    assert [name for name in ("tensorflow", "_pywrap", "llvmlite", "matplotlib", "sklearn") if name in mapped] == []
+    assert rss_mib(server.process.pid) < 300
+
+
+def rss_mib(pid: int) -> float:
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def test_importing_the_api_imports_neither_tensorflow_nor_shap_nor_matplotlib() -> None:
+    import subprocess
+
+    heavy = ("tensorflow", "keras", "shap", "matplotlib", "sklearn")
+    code = f"import sys, service.app; print([name for name in {heavy} if name in sys.modules])"
+
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert output.strip() == "[]"
+
+
+def test_a_moved_alias_is_served_without_a_restart_and_rolls_back(server: Server, diabetes_artifact: Artifact) -> None:
+    versions = [install(server.settings, diabetes_artifact, "moving", f"JOB-moving-{i}") for i in range(2)]
+    alias = "/models/moving/aliases/champion"
+
+    answers = [server.client.put(alias, json={"version": version}).json() for version in versions]
+    second = server.client.post("/predict", json={"model": "moving", "inputs": [PATIENT]}).json()["version"]
+    server.client.post("/models/moving/rollback", json={"reason": "worse"})
+    first = server.client.post("/predict", json={"model": "moving", "inputs": [PATIENT]}).json()["version"]
+
+    assert [answer["previous"] for answer in answers] == [None, 1]
+    assert (second, first) == (2, 1)
+
+
+def test_an_alias_moved_elsewhere_is_seen_within_two_seconds(server: Server, diabetes_artifact: Artifact) -> None:
+    from models.registry import Registry, open_database
+
+    version = install(server.settings, diabetes_artifact, "elsewhere", "JOB-elsewhere")
+    registry = Registry(open_database(server.settings.registry_url))
+
+    registry.move_alias("elsewhere", "champion", str(version), by="another process", reason="test")
+
+    body = {"model": "elsewhere", "inputs": [PATIENT]}
+    wait_for(lambda: server.client.post("/predict", json=body).status_code == 200, seconds=2)
+
+
+def test_a_version_whose_gates_failed_takes_an_alias_only_by_force(server: Server, diabetes_artifact: Artifact) -> None:
+    gates = [{"gate": "r2", "passed": False, "value": 0.1, "limit": 0.9}]
+    install(server.settings, diabetes_artifact, "gated", "JOB-gated", gates=gates)
+    alias = "/models/gated/aliases/champion"
+
+    refused = server.client.put(alias, json={"version": 1})
+    unreasoned = server.client.put(alias, json={"version": 1, "force": True})
+    forced = server.client.put(alias, json={"version": 1, "force": True, "reason": "reviewed by hand"})
+
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/gates-failed")
+    assert unreasoned.status_code == 422
+    assert forced.status_code == 200
+
+
+def test_a_corrupt_version_does_not_replace_the_one_that_serves(server: Server, diabetes_artifact: Artifact) -> None:
+    for i in range(2):
+        install(server.settings, diabetes_artifact, "fragile", f"JOB-fragile-{i}")
+    server.client.put("/models/fragile/aliases/champion", json={"version": 1})
+    with (server.settings.versions_directory / "fragile" / "JOB-fragile-1" / "model.onnx").open("r+b") as file:
+        file.truncate(1000)
+
+    server.client.put("/models/fragile/aliases/champion", json={"version": 2})
+    answer = server.client.post("/predict", json={"model": "fragile", "inputs": [PATIENT]}).json()
+    readiness = server.client.get("/health/ready")
+    server.client.post("/models/fragile/rollback", json={})
+
+    assert answer["version"] == 1
+    assert (readiness.status_code, readiness.json()["status"]) == (200, "degraded")
+    assert any("model.onnx" in text for text in readiness.json()["problems"])
+    assert server.client.get("/health/ready").json()["status"] == "ready"
+
+
+def test_the_card_of_a_version_says_how_it_was_made(server: Server) -> None:
+    card = server.client.get("/models/digits/versions/champion").json()
+
+    assert (card["version"], card["job"], card["task"]) == (1, "JOB-digits", "classification")
+    assert {"accuracy", "precision", "recall", "f1"} == card["evaluation"]["metrics"].keys()
+    assert len(card["evaluation"]["confusion_matrix"]) == 10
+    assert {"model.keras", "model.onnx", "signature.json", "background.npz", "card.json"} == card["files"].keys()
+
+
+def test_metrics_count_requests_by_route_model_version_and_status(server: Server) -> None:
+    labels = {"route": "/predict", "model": "digits", "version": "1", "status": "200", "method": "POST"}
+    unknown = {**labels, "model": "unknown", "version": "unknown", "status": "404"}
+    before = [counted(server, labels), counted(server, unknown)]
+
+    server.client.post("/predict", json={"model": "digits", "inputs": [EIGHT]})
+    for name in ("nope", "nope2"):
+        server.client.post("/predict", json={"model": name, "inputs": [EIGHT]})
+
+    assert [before[0] + 1, before[1] + 2] == [counted(server, labels), counted(server, unknown)]
+    assert "nope" not in server.client.get("/metrics").text
+
+
+def counted(server: Server, labels: dict[str, str]) -> float:
+    families = text_string_to_metric_families(server.client.get("/metrics").text)
+    samples = (sample for family in families for sample in family.samples if sample.name == "vitrine_requests_total")
+    return sum(sample.value for sample in samples if sample.labels == labels)
+
+
+def test_the_openapi_examples_are_answered_as_documented(server: Server) -> None:
+    document = server.client.get("/openapi.json").json()
+
+    for path in ("/predict", "/explain"):
+        operation = document["paths"][path]["post"]
+        content = operation["requestBody"]["content"]["application/json"]
+        (example,) = content["examples"].values()
+        answer = server.client.post(path, json=example["value"])
+        documented = operation["responses"]["200"]["content"]["application/json"]["example"]
+        assert answer.status_code == 200, answer.text
+        assert documented.keys() == answer.json().keys()
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict", "/explain", "/train", "/models", "/models/{model}/aliases/{alias}", "/metrics"]
+)
+def test_every_route_is_in_the_openapi_document(server: Server, path: str) -> None:
+    assert path in server.client.get("/openapi.json").json()["paths"]

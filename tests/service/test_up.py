@@ -1,0 +1,94 @@
+"""`vitrine up` as a user runs it, with processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from support import PATIENT, Server, free_port, running, succeeds, wait_for
+
+from service.settings import Settings
+
+LONG = {
+    "model": "endurance",
+    "dataset": {"builtin": "diabetes"},
+    "architecture": {"type": "mlp", "layers": [4]},
+    "training": {"epochs": 60, "early_stopping": None},
+}
+
+
+@pytest.fixture
+def system(tmp_path) -> Iterator[Server]:
+    settings = Settings(home=tmp_path / "home", port=free_port(), refresh_ms=100)
+    with running(settings, "up") as server:
+        wait_for(lambda: succeeds(server.client, "/health/ready"))
+        yield server
+
+
+def pid_of(server: Server, part: str) -> int | None:
+    file = server.settings.run_directory / f"{part}.pid"
+    return int(file.read_text()) if file.exists() else None
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_job_whose_worker_is_killed_ends_in_exactly_one_version_that_is_served(system: Server) -> None:
+    job = system.client.post("/train", json=LONG).json()["job"]
+    read = lambda: system.client.get(f"/train/{job}").json()  # noqa: E731
+    wait_for(lambda: (read()["progress"] or {}).get("epoch", 0) >= 3)
+    worker = pid_of(system, "worker")
+    assert worker is not None
+
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: pid_of(system, "worker") not in (None, worker))
+    document = wait_for(lambda: (d := read())["status"] in ("succeeded", "failed") and d, seconds=120)
+
+    assert (document["status"], document["version"], document["promoted"]) == ("succeeded", 1, True)
+    assert document["attempt"] >= 2
+    assert [version["version"] for version in system.client.get("/models/endurance").json()["versions"]] == [1]
+    assert [job] == [path.name for path in (system.settings.versions_directory / "endurance").iterdir()]
+    answer = wait_for(
+        lambda: (r := system.client.post("/predict", json={"model": "endurance", "inputs": [PATIENT]})).is_success and r
+    )
+    assert answer.json()["version"] == 1
+
+
+def test_the_api_is_started_again_when_it_dies_and_ctrl_c_ends_every_process(system: Server) -> None:
+    api = pid_of(system, "api")
+    assert api is not None
+    os.kill(api, signal.SIGKILL)
+    wait_for(lambda: pid_of(system, "api") not in (None, api) and succeeds(system.client, "/health/ready"))
+    processes = [pid for part in ("api", "worker") if (pid := pid_of(system, part))]
+
+    system.process.send_signal(signal.SIGINT)
+    status = system.process.wait(30)
+
+    assert status == 0
+    assert [pid for pid in processes if is_alive(pid)] == []
+    assert "Nothing is lost" in system.log
+
+
+def test_killing_the_supervisor_ends_its_processes_too(system: Server) -> None:
+    processes = [pid for part in ("api", "worker") if (pid := pid_of(system, part))]
+
+    system.process.kill()
+
+    wait_for(lambda: not any(is_alive(pid) for pid in processes), seconds=20)
+
+
+def test_a_second_start_in_the_same_home_is_refused_with_who_holds_it(system: Server) -> None:
+    settings = system.settings.model_copy(update={"port": free_port()})
+
+    with running(settings, "up") as second:
+        status = second.process.wait(30)
+
+    assert status == 1
+    assert f"is held by process {system.process.pid}" in second.log

@@ -18,7 +18,7 @@ import httpx
 from rich.console import Console
 
 from models.demos import DEMO_SPECS
-from service.demo import print_welcome, train_demo_models
+from service.demo import DemoFailed, print_welcome, train_demo_models
 from service.processes import end_child, forget_child, start_child
 from service.settings import Settings
 
@@ -128,6 +128,9 @@ def _run(settings: Settings, console: Console, *, demo: bool) -> int:
         supervisor.stopping.wait()
     except KeyboardInterrupt:
         pass
+    except DemoFailed as error:
+        sys.stderr.write(f"vitrine: {error}\n")
+        return 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         console.print("\nStopping ...")

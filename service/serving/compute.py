@@ -16,6 +16,7 @@ from typing import Any
 
 from service.errors import ComputeUnavailable
 from service.processes import end_child, start_child
+from service.serving.explaining import LoadReport
 
 logger = logging.getLogger("vitrine.compute")
 
@@ -43,7 +44,7 @@ class ComputeClient:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._orders: dict[int, _Order] = {}
-        self._loads: dict[str, dict[str, Any]] = {}
+        self._loads: dict[str, _Order] = {}
         self._closed = False
         self._connection: Connection | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,26 +65,35 @@ class ComputeClient:
         """The process id, for those who watch it."""
         return self._process.pid if self._process else None
 
-    def load(self, key: str, directory: Path) -> Future[Any]:
+    def load(self, key: str, directory: Path) -> Future[LoadReport]:
         """Loads a version; its `LoadReport` comes when it is compiled and warm."""
+        order = _Order("load", {"key": key, "directory": str(directory)})
         with self._lock:
-            self._loads[key] = {"key": key, "directory": str(directory)}
-        return self.submit("load", **self._loads[key])
+            self._loads[key] = order
+            self._give(order)
+        return order.future
+
+    def loading(self, key: str) -> Future[LoadReport]:
+        """The latest load of a version: another one when the process had to be started anew."""
+        return self._loads[key].future
 
     def unload(self, key: str) -> None:
         with self._lock:
             self._loads.pop(key, None)
-        self.submit("unload", key=key).cancel()
+            if self._connection is not None:
+                self._send(-1, _Order("unload", {"key": key}))
 
     def submit(self, kind: str, **payload: Any) -> Future[Any]:
         """Sends an order; orders given before the process is up wait for it."""
         order = _Order(kind, payload)
         with self._lock:
-            number = next(self._numbers)
-            if kind != "unload":
-                self._orders[number] = order
-            self._send(number, order)
+            self._give(order)
         return order.future
+
+    def _give(self, order: _Order) -> None:
+        number = next(self._numbers)
+        self._orders[number] = order
+        self._send(number, order)
 
     def _send(self, number: int, order: _Order) -> None:
         if self._connection is None:
@@ -102,7 +112,10 @@ class ComputeClient:
                 while True:
                     self._settle(*connection.recv())
             except (EOFError, OSError):
-                connection.close()
+                logger.info("the compute process has closed its end")
+            except Exception:
+                logger.exception("the compute process has sent what cannot be read")
+            connection.close()
             if self._closed:
                 return
             self._after_death()
@@ -123,10 +136,10 @@ class ComputeClient:
         connection = Connection(ours.detach())
         with self._lock:
             self._process, self._connection = process, connection
-            waiting = {order.payload.get("key") for order in self._orders.values() if order.kind == "load"}
-            for key, payload in self._loads.items():
+            waiting = {order.payload["key"] for order in self._orders.values() if order.kind == "load"}
+            for key, order in list(self._loads.items()):
                 if key not in waiting:
-                    self._orders[next(self._numbers)] = _Order("load", payload)
+                    self._loads[key] = self._orders[next(self._numbers)] = _Order("load", order.payload)
             for number, order in sorted(self._orders.items(), key=lambda item: (item[1].kind != "load", item[0])):
                 self._send(number, order)
         return connection

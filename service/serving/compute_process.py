@@ -52,7 +52,7 @@ class LoadedVersion:
         self.gradients = {
             output: KerasGradient(target_model(model, signature, output), slice_rows) for output in signature.outputs
         }
-        self.report = LoadReport(row_ms, self.gradients[signature.outputs[0]].device, slice_rows)
+        self.report = LoadReport(self.gradients[signature.outputs[0]].device, slice_rows)
 
 
 class ComputeProcess:

@@ -23,7 +23,7 @@ from service.identifiers import new_id
 from service.schemas import ExplainRequest
 from service.serving.compute import ComputeClient
 from service.serving.engine import SLICE_ROWS, instruction_set
-from service.serving.explaining import ExplanationOrder
+from service.serving.explaining import ExplanationOrder, LoadReport
 from service.serving.pool import ModelPool
 from service.serving.served_model import ServedModel
 
@@ -73,6 +73,7 @@ class Explainer:
             seed=request.seed,
         )
         estimates = await self._run(served, rows, order)
+        report = await self._report(served, estimates[0].method)
         duration_ms = (monotonic() - started) * 1000
         document = {
             "id": new_id(),
@@ -85,7 +86,7 @@ class Explainer:
                     served.predictions(predictions), rows, order.targets, estimates, strict=True
                 )
             ],
-            "receipt": _receipt(served, request, output, estimates, duration_ms),
+            "receipt": _receipt(served, report, request, output, estimates, duration_ms),
         }
         return Explained(served, rows, request, output, order.targets, estimates, document)
 
@@ -96,7 +97,7 @@ class Explainer:
         prediction = explained.document["explanations"][0]["prediction"]
         name = signature.targets[target]
         caption = Caption(
-            title=f"{record.model} v{record.version}: {_in_words(prediction)}",
+            title=f"{record.model} v{record.version}: {_in_words(prediction, signature.target)}",
             output=f"{explained.output} of {name}" if signature.labels else name,
             method=f"{estimate.method}, {estimate.evaluations:,} evaluations",
             base_value=float(estimate.base_values[0]),
@@ -118,6 +119,13 @@ class Explainer:
         if explained is not None and explained.plan(rows, order)[1] < INLINE_MS:
             return explained.explain(rows, order, None)
         return await asyncio.wrap_future(self._compute.submit("explain", key=served.key, rows=rows, order=order))
+
+    async def _report(self, served: ServedModel, method: str) -> LoadReport | None:
+        """What the compute process says of a version, where TensorFlow computed its explanation."""
+        if method == "exact" and served.engine_name == "onnxruntime":
+            return None
+        # Its load was answered by another thread there: it may arrive just after the explanation.
+        return await asyncio.shield(asyncio.wrap_future(served.in_compute))
 
 
 def _check_request(request: ExplainRequest, signature: Signature) -> None:
@@ -214,13 +222,16 @@ def _attributions(
 
 
 def _receipt(
-    served: ServedModel, request: ExplainRequest, output: str, estimates: list[Estimate], duration_ms: float
+    served: ServedModel,
+    report: LoadReport | None,
+    request: ExplainRequest,
+    output: str,
+    estimates: list[Estimate],
+    duration_ms: float,
 ) -> dict[str, Any]:
     """What the explanations took and rest on."""
     first = estimates[0]
-    by_gradient = first.method == "expected-gradients"
-    report = served.in_compute.result(timeout=0) if by_gradient else None
-    engine = "tensorflow" if by_gradient else served.engine_name
+    engine = "tensorflow" if report else "onnxruntime"
     hashes = served.artifact.hashes
     return {
         "method": first.method,
@@ -235,7 +246,7 @@ def _receipt(
         "engine_version": _library_version(engine),
         "device": report.device if report else "cpu",
         "instruction_set": instruction_set(),
-        "slice_rows": report.gradient_slice_rows if report else SLICE_ROWS,
+        "slice_rows": report.gradient_slice_rows if report and first.method != "exact" else SLICE_ROWS,
         "model_sha256": hashes[KERAS],
         "background_sha256": hashes[BACKGROUND],
         "background_rows": len(served.artifact.background[0]),
@@ -249,7 +260,7 @@ def _library_version(name: str) -> str:
     return importlib.metadata.version(name)
 
 
-def _in_words(prediction: dict[str, Any]) -> str:
+def _in_words(prediction: dict[str, Any], target: str) -> str:
     if "label" not in prediction:
-        return f"{prediction['value']:.4g}"
+        return f"{target} {prediction['value']:.4g}"
     return f"{prediction['label']} ({prediction['probabilities'][prediction['label']]:.2f})"

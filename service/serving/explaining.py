@@ -45,7 +45,6 @@ class ExplanationOrder:
 class LoadReport:
     """What the API process must know of a version that is loaded in the compute process."""
 
-    row_ms: float
     device: str
     gradient_slice_rows: int
 

@@ -35,10 +35,15 @@ class ServedModel:
         self.signature: Signature = self.artifact.signature
         self.key = f"{record.model}/{record.version}"
         self._compute = compute
-        self.in_compute: Future[LoadReport] = compute.load(self.key, self.artifact.directory)
+        compute.load(self.key, self.artifact.directory)
         path = self.artifact.onnx_path
         self._engine = OnnxEngine(path, self.signature, threads=1) if path else None
         self._row_ms = warm_up(self._engine, self.signature) if self._engine else None
+
+    @property
+    def in_compute(self) -> Future[LoadReport]:
+        """Done when the compute process has loaded and compiled this version."""
+        return self._compute.loading(self.key)
 
     @property
     def engine_name(self) -> str:
@@ -50,11 +55,6 @@ class ServedModel:
         if self._engine is None or self._row_ms is None:
             return None
         return ExplainedVersion(self.artifact, self._engine, self._row_ms)
-
-    @property
-    def row_ms(self) -> float:
-        """The price of one row in a large slice, in milliseconds, where it is served."""
-        return self._row_ms if self._row_ms is not None else self.in_compute.result(timeout=0).row_ms
 
     async def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
         """Outputs `(n_rows, n_targets)`. A row's output does not depend on its neighbours."""

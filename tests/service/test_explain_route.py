@@ -47,9 +47,12 @@ def test_the_receipt_names_what_the_explanation_rests_on(server: Server, diabete
 
     assert diabetes_artifact.hashes[KERAS] == receipt["model_sha256"]
     assert diabetes_artifact.hashes[BACKGROUND] == receipt["background_sha256"]
-    assert tuple(
-        receipt[name] for name in ("background_rows", "seed", "engine", "estimand")
-    ) == (100, 3, "onnxruntime", "shapley")
+    assert tuple(receipt[name] for name in ("background_rows", "seed", "engine", "estimand")) == (
+        100,
+        3,
+        "onnxruntime",
+        "shapley",
+    )
 
 
 def test_an_image_gets_a_heatmap_with_errors_that_meet_the_tolerance(server: Server) -> None:

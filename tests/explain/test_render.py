@@ -1,0 +1,149 @@
+"""Pictures: their size, their themes, and colours where the attributions are."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explain.caption import Caption, Theme
+from explain.render import heatmap, waterfall
+
+CAPTION = Caption("digits v1: 8 (0.99)", "probability of 8", "exact, 64 evaluations", 0.1, 0.99)
+WIDTH = 800
+BLUE = np.array([0x2B, 0x6C, 0xB0])
+ORANGE = np.array([0xD9, 0x5F, 0x02])
+
+
+def test_heatmap_and_waterfall_are_png() -> None:
+    pictures = [heatmap_of(np.eye(8)), waterfall_of(10)]
+
+    assert ["PNG", "PNG"] == [Image.open(io.BytesIO(picture)).format for picture in pictures]
+
+
+@pytest.mark.parametrize("width", [333, 777, 800, 1601])
+def test_pictures_have_the_width_that_was_asked(width: int) -> None:
+    pictures = [heatmap_of(np.eye(8), width=width), waterfall_of(10, width=width)]
+
+    assert [width, width] == [pixels(picture).shape[1] for picture in pictures]
+
+
+@pytest.mark.parametrize("draw", [lambda theme: heatmap_of(np.eye(8), theme=theme), lambda t: waterfall_of(3, theme=t)])
+def test_dark_pictures_stand_on_a_dark_page(draw: Any) -> None:
+    light, dark = pixels(draw("light")), pixels(draw("dark"))
+
+    assert [255, 255, 255] == light[0, 0].tolist()
+    assert [0x14, 0x18, 0x1F] == dark[0, 0].tolist()
+    assert light.mean() > 128 > dark.mean()
+
+
+@pytest.mark.parametrize(("line", "column"), [(0, 0), (2, 5), (6, 1), (7, 7)])
+def test_strongest_blue_lies_where_the_largest_attribution_is(line: int, column: int) -> None:
+    attributions = np.random.default_rng(0).uniform(-0.5, 0.5, size=(8, 8))
+    attributions[line, column] = 1.0
+
+    picture = pixels(heatmap_of(attributions))
+
+    assert (line, column) == place_of(BLUE, picture)
+
+
+def test_strongest_orange_lies_where_the_largest_attribution_against_is() -> None:
+    attributions = np.random.default_rng(0).uniform(-0.5, 0.5, size=(8, 8))
+    attributions[3, 6] = -1.0
+
+    picture = pixels(heatmap_of(attributions))
+
+    assert (3, 6) == place_of(ORANGE, picture)
+
+
+def test_heatmap_without_any_attribution_has_no_colour_over_the_image() -> None:
+    picture = pixels(heatmap_of(np.zeros((8, 8))))
+
+    top, bottom, left, right = panel()
+    inside = picture[top + 2 : bottom - 2, left + 2 : right - 2]
+    assert 0 == (inside.max(axis=2) - inside.min(axis=2)).max()
+
+
+def test_heatmap_shows_a_colour_image_in_colour() -> None:
+    red = np.zeros((8, 8, 3))
+    red[..., 0] = 255
+
+    picture = pixels(heatmap(red, (0, 255), np.zeros((8, 8)), CAPTION, width=WIDTH))
+
+    assert ([255, 0, 0] == picture[:, : WIDTH // 2]).all(axis=2).sum() > 50_000
+
+
+def test_waterfall_of_nothing_but_zeros_is_drawn() -> None:
+    picture = pixels(waterfall(["a", "b"], [1.0, 2.0], np.zeros(2), np.zeros(2), CAPTION, width=WIDTH))
+
+    assert WIDTH == picture.shape[1]
+
+
+def test_waterfall_stops_growing_beyond_fifteen_bars() -> None:
+    heights = [pixels(waterfall_of(n_features)).shape[0] for n_features in (5, 15, 16, 30)]
+
+    assert heights[0] < heights[1] == heights[2] == heights[3]
+
+
+def test_waterfall_bars_are_as_long_as_their_attributions() -> None:
+    attributions = np.array([0.6, -0.3])
+    caption = Caption("t", "value", "exact", 0.0, 0.3)
+
+    picture = pixels(waterfall(["a", "b"], [1, 2], attributions, np.zeros(2), caption, width=WIDTH))
+
+    blue, orange = (longest_run(is_colour(picture, colour)) for colour in (BLUE, ORANGE))
+    assert pytest.approx(2.0, rel=0.03) == blue / orange
+
+
+def test_waterfall_draws_error_bars_only_where_there_is_an_error() -> None:
+    attributions = np.array([0.6, -0.3])
+
+    exact, sampled = (
+        waterfall(["a", "b"], [1, 2], attributions, half_widths, CAPTION, width=WIDTH)
+        for half_widths in (np.zeros(2), np.array([0.1, 0.0]))
+    )
+
+    ink = np.array([0x1A, 0x20, 0x2C])
+    assert is_colour(pixels(sampled), ink).sum() > is_colour(pixels(exact), ink).sum()
+
+
+def heatmap_of(attributions: Any, *, width: int = WIDTH, theme: Theme = "light") -> bytes:
+    image = np.random.default_rng(1).uniform(0, 16, size=(8, 8, 1))
+    return heatmap(image, (0.0, 16.0), attributions, CAPTION, width=width, theme=theme)
+
+
+def waterfall_of(n_features: int, *, width: int = WIDTH, theme: Theme = "light") -> bytes:
+    rng = np.random.default_rng(n_features)
+    names = [f"feature {i}" for i in range(n_features)]
+    values: list[Any] = [1.5, *range(n_features - 1)]
+    attributions, half_widths = rng.normal(size=n_features), rng.uniform(0, 0.1, size=n_features)
+    return waterfall(names, values, attributions, half_widths, CAPTION, width=width, theme=theme)
+
+
+def pixels(picture: bytes) -> Any:
+    """`(height, width, 3)`."""
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+def is_colour(picture: Any, colour: Any) -> Any:
+    return np.abs(picture - colour).max(axis=2) <= 3
+
+
+def longest_run(mask: Any) -> int:
+    return int(mask.sum(axis=1).max())
+
+
+def panel() -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of the overlay: where four blue corners are drawn. The colour bar is beyond it."""
+    corners = np.zeros((8, 8))
+    corners[[0, 0, -1, -1], [0, -1, 0, -1]] = 1.0
+    lines, columns = np.nonzero(is_colour(pixels(heatmap_of(corners))[:, : int(0.86 * WIDTH)], BLUE))
+    return lines.min(), lines.max() + 1, columns.min(), columns.max() + 1
+
+
+def place_of(colour: Any, picture: Any) -> tuple[int, int]:
+    """The line and column of the 8 x 8 overlay whose cell has the colour."""
+    top, bottom, left, right = panel()
+    lines, columns = np.nonzero(is_colour(picture[:, : int(0.86 * WIDTH)], colour))
+    return int(8 * (np.median(lines) - top) / (bottom - top)), int(8 * (np.median(columns) - left) / (right - left))

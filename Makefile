@@ -1,5 +1,5 @@
 # Everything a person or CI does here, one word each.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 HOME_DIR ?= var
 BIN := .venv/bin

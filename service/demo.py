@@ -127,9 +127,8 @@ def _line(document: dict[str, Any]) -> str:
 
 def print_welcome(client: httpx.Client, console: Console, address: str) -> None:
     """Says where it is and how to use it, with lines that work when pasted."""
-    console.print(
-        f"\n[bold green]Vitrine is ready at {address}[/]   API: {address}/docs   metrics: {address}/metrics\n"
-    )
+    console.print(f"\n[bold green]Vitrine is ready at {address}[/]")
+    console.print(f"Every call: {address}/docs   Metrics: {address}/metrics\n")
     models = {model["name"] for model in client.get("/models").json()["models"]}
     if not set(DEMO_SPECS) <= models:
         console.print("Train a first model with POST /train, or start with --demo. Ctrl-C stops everything.")

@@ -88,7 +88,7 @@ def _listening_sockets(port: int) -> set[str]:
 
 def _open_sockets(pid: int) -> set[str]:
     try:
-        targets = [os.readlink(descriptor) for descriptor in (_PROC / str(pid) / "fd").iterdir()]
+        targets = [os.fspath(descriptor.readlink()) for descriptor in (_PROC / str(pid) / "fd").iterdir()]
     except OSError:
         return set()
     return {target[len("socket:[") : -1] for target in targets if target.startswith("socket:[")}

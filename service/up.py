@@ -115,7 +115,9 @@ def _run(settings: Settings, console: Console, *, demo: bool) -> int:
         supervisor.stopping.set()
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    # Both by hand: a shell starts background jobs with SIGINT ignored, and Python then leaves it so.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     console.print(f"Vitrine is starting under {settings.home.resolve()}")
     supervisor.start()
     try:
@@ -132,7 +134,8 @@ def _run(settings: Settings, console: Console, *, demo: bool) -> int:
         sys.stderr.write(f"vitrine: {error}\n")
         return 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         console.print("\nStopping ...")
         supervisor.stop()
         console.print("Stopped. Nothing is lost: the next start goes on from here.")

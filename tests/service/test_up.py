@@ -61,6 +61,22 @@ def test_a_job_whose_worker_is_killed_ends_in_exactly_one_version_that_is_served
     assert answer.json()["version"] == 1
 
 
+def test_a_job_that_ctrl_c_interrupts_goes_on_at_the_next_start(tmp_path) -> None:
+    settings = Settings(home=tmp_path / "home", port=free_port(), refresh_ms=100)
+    with running(settings, "up") as first:
+        wait_for(lambda: succeeds(first.client, "/health/ready"))
+        job = first.client.post("/train", json=LONG).json()["job"]
+        wait_for(lambda: first.client.get(f"/train/{job}").json()["step"] == "fitting")
+
+    with running(settings, "up") as second:
+        wait_for(lambda: succeeds(second.client, "/health/ready"))
+        document = wait_for(
+            lambda: (d := second.client.get(f"/train/{job}").json())["status"] in ("succeeded", "failed") and d
+        )
+
+    assert ("succeeded", 1) == (document["status"], document["version"])
+
+
 def test_the_api_is_started_again_when_it_dies_and_ctrl_c_ends_every_process(system: Server) -> None:
     api = pid_of(system, "api")
     assert api is not None

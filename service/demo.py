@@ -14,7 +14,7 @@ from models.demos import DEMO_SPECS
 
 POLL_SECONDS = 0.25
 _FINISHED = ("succeeded", "failed", "cancelled")
-_EIGHT = [
+EIGHT = [
     [0, 0, 9, 14, 8, 1, 0, 0],
     [0, 0, 12, 14, 14, 12, 0, 0],
     [0, 0, 9, 10, 0, 15, 4, 0],
@@ -133,7 +133,7 @@ def print_welcome(client: httpx.Client, console: Console, address: str) -> None:
     if not set(DEMO_SPECS) <= models:
         console.print("Train a first model with POST /train, or start with --demo. Ctrl-C stops everything.")
         return
-    digit = json.dumps({"model": "digits", "inputs": [_EIGHT]}, separators=(",", ":"))
+    digit = json.dumps({"model": "digits", "inputs": [EIGHT]}, separators=(",", ":"))
     header = "-H 'Content-Type: application/json'"
     for title, line in (
         ("predict", f"curl -s {address}/predict {header} -d '{digit}'"),

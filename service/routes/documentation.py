@@ -12,11 +12,23 @@ from service.schemas import Problem
 
 def request_body(model: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
     """`openapi_extra` of a route with a JSON body, its schema and named examples."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
+    schema = model.model_json_schema()
+    schema = _inlined(schema, schema.pop("$defs", {}))
     named = {name: {"value": value} for name, value in examples.items()}
     content = {"application/json": {"schema": schema, "examples": named}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A schema with its definitions in place of the references to them: FastAPI does not see these bodies."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    whole = {name: value for name, value in schema.items() if name != "$ref"}
+    if reference := schema.get("$ref"):
+        whole = {**definitions[reference.rpartition("/")[2]], **whole}
+    return {name: _inlined(value, definitions) for name, value in whole.items()}
 
 
 def responses(*problem_statuses: int, example: Any = None, media: dict[str, Any] | None = None) -> dict[int | str, Any]:

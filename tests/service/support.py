@@ -20,18 +20,9 @@ import httpx
 
 from models.artifact import BACKGROUND, CARD, KERAS, SIGNATURE, Artifact, open_artifact, writing
 from models.registry import Registry, open_database
+from service.demo import EIGHT as EIGHT
 from service.settings import Settings
 
-EIGHT = [
-    [0, 0, 9, 14, 8, 1, 0, 0],
-    [0, 0, 12, 14, 14, 12, 0, 0],
-    [0, 0, 9, 10, 0, 15, 4, 0],
-    [0, 0, 3, 16, 12, 14, 2, 0],
-    [0, 0, 4, 16, 16, 2, 0, 0],
-    [0, 3, 16, 8, 10, 13, 2, 0],
-    [0, 1, 15, 1, 3, 16, 8, 0],
-    [0, 0, 11, 16, 15, 11, 1, 0],
-]
 PATIENT = [59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.8598, 87]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -141,3 +143,18 @@ def test_the_openapi_examples_are_answered_as_documented(server: Server) -> None
 )
 def test_every_route_is_in_the_openapi_document(server: Server, path: str) -> None:
     assert path in server.client.get("/openapi.json").json()["paths"]
+
+
+def test_every_reference_in_the_openapi_document_leads_somewhere(server: Server) -> None:
+    document = server.client.get("/openapi.json").json()
+
+    def references(value: Any) -> Iterator[str]:
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from references(item)
+        if isinstance(value, dict) and isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set() == set(references(document)) - known
+    spec = document["paths"]["/train"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert 50 == spec["properties"]["training"]["properties"]["epochs"]["default"]

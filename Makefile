@@ -48,6 +48,7 @@ lock:
 	$(BIN)/uv pip compile pyproject.toml $(COMPILE) --constraint $(LOCK) -o requirements/runtime.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gpu $(COMPILE) --constraint $(LOCK) -o requirements/gpu.lock
 	echo uv | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/installer.lock
+	echo hatchling | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/build.lock
 
 COMPILE := --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 

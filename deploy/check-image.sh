@@ -7,14 +7,18 @@ export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 
 home=$(mktemp -d)
 container=$(buildah from --pull-never "$image")
-started=()
+groups=()
 clean() {
-    local status=$?
+    local status=$? group
     trap - EXIT
-    [ ${#started[@]} -eq 0 ] || kill -- "${started[@]/#/-}" 2>/dev/null || true
-    wait
+    # Only what runs inside is told to end; buildah follows it. What has not ended after 20 s is killed.
+    for group in "${groups[@]}"; do pkill -TERM --pgroup "$group" --uid "$user" || true; done
+    for group in "${groups[@]}"; do
+        for _ in {1..40}; do kill -0 "$group" 2>/dev/null || break; sleep 0.5; done
+        kill -KILL -- "-$group" 2>/dev/null || true
+    done
     if [ $status -ne 0 ]; then
-        tail -n 40 "$home"/*.log "$home"/logs/*.log "$home"/logs/jobs/*.log 2>/dev/null >&2 || true
+        tail -n 40 "$home"/*.log "$home"/logs/*.log "$home"/logs/jobs/*.log >&2 2>/dev/null || true
         echo "check-image.sh: $image FAILED" >&2
     fi
     buildah rm "$container" >/dev/null
@@ -32,7 +36,8 @@ inside() {
 
 port=0
 chmod 755 "$home"
-chown "$(inside id -u):$(inside id -g)" "$home"
+user=$(inside id -u)
+chown "$user" "$home"
 port=$(inside python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 
 # What should be so before anything runs: an ordinary user, no tools of development, ready-made bytecode.
@@ -49,7 +54,7 @@ export -f inside
 export container home port
 for part in serve worker; do
     setsid bash -c "inside vitrine $part" >"$home/$part.log" 2>&1 </dev/null &
-    started+=($!)
+    groups+=($!)
 done
 
 inside env "ADDRESS=http://127.0.0.1:$port" python - <<'EOF'
@@ -104,7 +109,9 @@ print("POST /explain", json.dumps(explained), flush=True)
 assert explained["explanations"][0]["targets"][0]["attributions"], "no attributions"
 EOF
 
-# The image's own health check, as the engine would run it.
-inside python -c 'import json, subprocess, sys; raise SystemExit(subprocess.call(json.loads(sys.argv[1])[1:]))' \
-    "$(buildah inspect --type image --format '{{json .Docker.Config.Healthcheck.Test}}' "$image")"
+# The image's own health check, as an engine would run it.
+buildah inspect --type image "$image" | inside python -c '
+import json, subprocess, sys
+kind, *command = json.load(sys.stdin)["Docker"]["config"]["Healthcheck"]["Test"]
+raise SystemExit(subprocess.call(command))'
 echo "check-image.sh: $image passed"

@@ -116,7 +116,9 @@ def test_compiled_gradient_agrees_with_finite_differences(diabetes_artifact: Art
         rise = np.asarray(model(rows + shift), dtype=np.float64) - np.asarray(model(rows - shift), dtype=np.float64)
         run = (rows + shift).astype(np.float64)[:, feature] - (rows - shift)[:, feature]
         # The median: a few rows may stand on a kink.
-        assert np.median(np.abs(slopes[:, feature] - rise[:, 0] / run)) <= 0.02 * np.abs(slopes[:, feature]).max() + 1e-3
+        assert (
+            np.median(np.abs(slopes[:, feature] - rise[:, 0] / run)) <= 0.02 * np.abs(slopes[:, feature]).max() + 1e-3
+        )
 
 
 def test_linear_model_is_explained_exactly_and_without_error() -> None:
@@ -325,9 +327,7 @@ def reference_rows() -> tuple[Any, Any]:
 def game_on(network: ReluNetwork) -> Game:
     rows, weights = reference_rows()
     row = np.full(N_FEATURES, 0.7, np.float32)
-    return Game(
-        network.evaluate, row, Background.of(rows, network.evaluate, weights), feature_players(N_FEATURES)
-    )
+    return Game(network.evaluate, row, Background.of(rows, network.evaluate, weights), feature_players(N_FEATURES))
 
 
 def digits_games(model: Any, rows: Any, background: Any, weights: Any) -> list[Game]:

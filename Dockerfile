@@ -58,8 +58,9 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/vitrine/lib
 
 FROM runtime AS gpu
-# Read by the NVIDIA container toolkit, which brings in the libraries of the driver.
+# NVIDIA_*: what the NVIDIA container toolkit brings in. TF_*: compute process and trainers share the GPU's memory.
 ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    TF_FORCE_GPU_ALLOW_GROWTH=true
 COPY --from=gpu-environment /opt/vitrine /opt/vitrine
 COPY --from=project /project /opt/vitrine

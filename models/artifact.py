@@ -110,6 +110,8 @@ def open_artifact(directory: Path) -> Artifact:
         raise CorruptVersion(str(directory), MANIFEST, "is missing") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise CorruptVersion(str(directory), MANIFEST, "is not a manifest") from None
+    if not isinstance(hashes, dict):
+        raise CorruptVersion(str(directory), MANIFEST, "is not a manifest")
     for name in _REQUIRED:
         if name not in hashes:
             raise CorruptVersion(str(directory), name, "is not in the manifest")

@@ -45,6 +45,7 @@ moves_table = sa.Table(
     sa.Column("moved_by", sa.String, nullable=False),
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("forced", sa.Boolean, nullable=False),
+    sa.Column("rollback", sa.Boolean, nullable=False),
 )
 
 
@@ -177,7 +178,7 @@ class Registry:
         return AliasMove(alias, record.version, previous)
 
     def rollback(self, model: str, *, by: str, reason: str, alias: str = CHAMPION) -> AliasMove:
-        """Points an alias back at what it was before its last move that was not itself a way back.
+        """Points an alias back at what it was before its last move that was not itself a rollback.
 
         Raises:
             UnknownModel: when there is no such model.
@@ -186,20 +187,20 @@ class Registry:
         self.model(model)
         with self._engine.begin() as connection:
             moves = connection.execute(
-                sa.select(moves_table.c.previous, moves_table.c.version)
+                sa.select(moves_table.c.version, moves_table.c.rollback)
                 .where(moves_table.c.model == model, moves_table.c.alias == alias)
                 .order_by(moves_table.c.id)
             ).all()
-            # Replayed as a stack: moving to the version below the top is a way back and pops.
+            # Replayed as a stack, so that rolling back twice goes back two moves.
             stack: list[int] = []
-            for _, version in moves:
-                if len(stack) > 1 and stack[-2] == version:
+            for version, was_rollback in moves:
+                if was_rollback:
                     stack.pop()
                 else:
                     stack.append(version)
             if len(stack) < 2:
                 raise NothingToRollBackTo(model, alias)
-            self._point(connection, model, alias, stack[-2], stack[-1], by, reason, forced=False)
+            self._point(connection, model, alias, stack[-2], stack[-1], by, reason, rollback=True)
             return AliasMove(alias, stack[-2], stack[-1])
 
     def _alias(self, connection: sa.Connection, model: str, alias: str) -> int | None:
@@ -216,7 +217,8 @@ class Registry:
         by: str,
         reason: str,
         *,
-        forced: bool,
+        forced: bool = False,
+        rollback: bool = False,
     ) -> None:
         if previous is None:
             connection.execute(aliases_table.insert().values(model=model, alias=alias, version=version))
@@ -233,6 +235,7 @@ class Registry:
                 moved_by=by,
                 reason=reason,
                 forced=forced,
+                rollback=rollback,
             )
         )
 

@@ -16,6 +16,7 @@ ModelInput = NDArray[np.float32]
 """What a network takes: `(n_rows, n_features)` for columns, `(n_rows, height, width, channels)` for an image."""
 
 _NUMBERS = {int, float}
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def decode_rows(rows: Sequence[Any], signature: Signature) -> ModelInput:
@@ -149,14 +150,17 @@ def _faults_of_value(value: Any, feature: Feature, at: tuple[str | int, ...]) ->
         return [Fault(pointer(*at), _expectation(feature), describe(value))]
     faults: list[Fault] = []
     low, high = feature.value_range
+    # Pixels are all bare numbers or all lists of channels, as the first one is.
+    bare = not (isinstance(value[0], list) and value[0] and isinstance(value[0][0], list))
     for y, line in enumerate(value):
         if not isinstance(line, list) or len(line) != width:
             faults.append(Fault(pointer(*at, y), f"a line of {width} pixels", describe(line)))
             continue
         for x, pixel in enumerate(line):
             parts = pixel if isinstance(pixel, list) else [pixel]
-            if len(parts) != channels:
-                faults.append(Fault(pointer(*at, y, x), f"{channels} channels", describe(pixel)))
+            if len(parts) != channels or isinstance(pixel, list) == bare:
+                expected = "a number" if bare and channels == 1 else f"a list of {channels} channels"
+                faults.append(Fault(pointer(*at, y, x), expected, describe(pixel)))
                 continue
             for c, number in enumerate(parts):
                 place = (*at, y, x, c) if isinstance(pixel, list) else (*at, y, x)
@@ -166,7 +170,7 @@ def _faults_of_value(value: Any, feature: Feature, at: tuple[str | int, ...]) ->
 
 
 def _is_float32(value: Any) -> bool:
-    return type(value) in _NUMBERS and abs(value) <= np.finfo(np.float32).max
+    return type(value) in _NUMBERS and abs(value) <= _FLOAT32_MAX
 
 
 def _expectation(feature: Feature) -> str:

@@ -102,7 +102,7 @@ def parse_spec(document: Any) -> TrainingSpec:
     try:
         spec = TrainingSpec.model_validate_json(orjson.dumps(document))
     except ValidationError as error:
-        raise InvalidSpec(faults_of(error, TrainingSpec)) from None
+        raise InvalidSpec(faults_of(error, TrainingSpec, document)) from None
     builtin = BUILTINS.get(spec.dataset.builtin)
     if builtin is None:
         expected = f"one of {', '.join(BUILTINS)}"

@@ -11,9 +11,16 @@ from models.errors import Fault, pointer
 from models.rows import describe
 
 
-def faults_of(error: ValidationError, root: type[BaseModel]) -> list[Fault]:
+def faults_of(error: ValidationError, root: type[BaseModel], document: Any) -> list[Fault]:
     """Every fault of a document that should have been a `root`."""
-    faults = [_to_fault(fault, root) for fault in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)
+    places = [error["loc"] for error in errors]
+    # pydantic counts only the valid items of a list: too few of them is no fault beside the invalid ones.
+    faults = [
+        _to_fault(error, root, document)
+        for error in errors
+        if error["type"] != "too_short" or not any(_is_inside(place, error["loc"]) for place in places)
+    ]
     # The branches of a union each report the same place: one fault for a place, naming all that was expected.
     merged: dict[tuple[str, str], Fault] = {}
     for fault in faults:
@@ -25,8 +32,12 @@ def faults_of(error: ValidationError, root: type[BaseModel]) -> list[Fault]:
     return list(merged.values())
 
 
-def _to_fault(error: Any, root: type[BaseModel]) -> Fault:
-    place = [part for part in error["loc"] if not _names_a_branch(part)]
+def _is_inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
+
+
+def _to_fault(error: Any, root: type[BaseModel], document: Any) -> Fault:
+    place = _place_in(document, error["loc"], missing=error["type"] == "missing")
     where = pointer(*place)
     if error["type"] == "extra_forbidden":
         known = _keys_at(root, place[:-1])
@@ -45,9 +56,17 @@ def in_our_words(error: Any) -> str:
     return error["msg"].removeprefix("Input should be ")
 
 
-def _names_a_branch(part: int | str) -> bool:
-    """Whether a part of pydantic's path is the name of a union's branch, which is no key of the document."""
-    return part in ("int", "str") or (isinstance(part, str) and part.startswith(("list[", "constrained-")))
+def _place_in(document: Any, path: tuple[int | str, ...], *, missing: bool) -> list[int | str]:
+    """The parts of pydantic's path that are keys of the document: the others name branches of unions."""
+    place: list[int | str] = []
+    for part in path:
+        in_list = isinstance(document, list) and isinstance(part, int) and part < len(document)
+        if in_list or (isinstance(document, dict) and part in document):
+            document = document[part]
+        elif not (missing and part is path[-1]):
+            continue
+        place.append(part)
+    return place
 
 
 def _keys_at(root: type[BaseModel], path: list[int | str]) -> list[str]:

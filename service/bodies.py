@@ -43,7 +43,7 @@ def parse_body(document: Any, model: type[Body]) -> Body:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise InvalidRequest(faults_of(error, model)) from None
+        raise InvalidRequest(faults_of(error, model, document)) from None
 
 
 async def _read(request: Request, limit_bytes: int) -> bytes:

@@ -4,11 +4,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-import pytest  # noqa: E402
+import pytest
 
-from models.artifact import Artifact, open_artifact  # noqa: E402
+from models.artifact import Artifact, open_artifact
 
 
 @pytest.fixture(scope="session")

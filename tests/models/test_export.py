@@ -1,0 +1,116 @@
+"""The ONNX export: kept when it says what Keras says, given up with a reason when it cannot be made."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from models.export import export_onnx, hybrid_rows
+from models.signature import Feature, Signature
+from models.training import predict_raw
+
+N_FEATURES = 4
+FEATURES = tuple(Feature(f"x{i}", "numeric", (), (0.0, 1.0)) for i in range(N_FEATURES))
+VALUE = Signature(FEATURES, "regression", "y")
+
+
+@pytest.fixture(scope="module")
+def rows() -> Any:
+    scale, offset = np.array([1, 100, 0.01, 5]), np.array([0, 1000, 3, -7])
+    return (np.random.default_rng(0).normal(size=(200, N_FEATURES)) * scale + offset).astype(np.float32)
+
+
+def test_adapted_normalization_is_exported(rows: Any, tmp_path: Path) -> None:
+    import onnxruntime
+
+    normalization = keras.layers.Normalization(axis=-1)
+    normalization.adapt(rows)
+    model = network("relu", first=normalization)
+    expected = predict_raw(model, rows)
+
+    report = export_onnx(model, VALUE, tmp_path / "model.onnx", rows)
+
+    assert ("onnxruntime", None, 200) == (report.engine, report.reason, report.rows_compared)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (exported,) = session.run(["output"], {session.get_inputs()[0].name: rows})
+    np.testing.assert_allclose(exported, expected, atol=1e-5 * expected.std())
+    assert 1e-5 >= report.max_difference["output"] == pytest.approx(np.abs(exported - expected).max() / expected.std())
+
+
+def test_model_still_predicts_the_same_after_its_export(rows: Any, tmp_path: Path) -> None:
+    normalization = keras.layers.Normalization(axis=-1)
+    normalization.adapt(rows)
+    model = network("relu", first=normalization)
+    before = predict_raw(model, rows)
+
+    export_onnx(model, VALUE, tmp_path / "model.onnx", rows)
+
+    np.testing.assert_array_equal(before, predict_raw(model, rows))
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(before, predict_raw(keras.saving.load_model(tmp_path / "model.keras"), rows))
+
+
+@pytest.mark.parametrize("activation", ["gelu", "celu"])
+def test_operation_that_onnx_does_not_have_is_left_to_tensorflow(activation: str, rows: Any, tmp_path: Path) -> None:
+    report = export_onnx(network(activation), VALUE, tmp_path / "model.onnx", rows / 1000)
+
+    assert "tensorflow" == report.engine
+    assert report.reason is not None
+    assert report.reason.startswith("the export failed: ")
+    assert [] == list(tmp_path.iterdir())
+    assert {"engine", "max_difference", "rows_compared", "reason"} == set(report.to_json())
+
+
+def test_export_that_says_something_else_is_not_kept(rows: Any, tmp_path: Path) -> None:
+    """Weights of 1e8 that cancel: the engines round differently, and only the rounding is left."""
+    inputs = keras.Input((N_FEATURES,))
+    linear = keras.layers.Dense(64, activation="sigmoid")
+    last = keras.layers.Dense(1, name="output")
+    model = keras.Model(inputs, last(linear(inputs)))
+    signs = np.repeat([1e8, -1e8], 32)[:, np.newaxis]
+    last.set_weights([signs, np.zeros(1)])
+    kernel, bias = linear.get_weights()
+    linear.set_weights([np.tile(kernel[:, :32], 2), bias])
+
+    report = export_onnx(model, VALUE, tmp_path / "model.onnx", rows / 1000)
+
+    assert "tensorflow" == report.engine
+    assert report.reason == "the export differs from Keras by more than 1e-05 of an output's spread"
+    assert report.max_difference["output"] > 1e-5
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shape", [(N_FEATURES,), (3, 3, 1)])
+def test_hybrid_rows_take_each_element_from_a_row_or_from_the_background(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    rows, background = rng.random((20, *shape)), rng.random((5, *shape)) + 10
+
+    hybrids = hybrid_rows(rows, background, 300, seed=0)
+
+    assert (300, *shape) == hybrids.shape
+    from_row = hybrids < 10
+    for hybrid, mask in zip(hybrids, from_row, strict=True):
+        assert any((hybrid[mask] == row[mask]).all() for row in rows)
+        assert any((hybrid[~mask] == reference[~mask]).all() for reference in background)
+    # Every share occurs, from nearly all of the row to nearly none of it.
+    shares = from_row.reshape(300, -1).mean(axis=1)
+    assert (shares.min(), shares.max()) == (0.0, 1.0)
+    assert pytest.approx(0.5, abs=0.08) == shares.mean()
+
+
+def test_hybrid_rows_follow_from_the_seed() -> None:
+    rows, background = np.zeros((5, 3)), np.ones((5, 3))
+
+    first, again, other = (hybrid_rows(rows, background, 50, seed) for seed in (1, 1, 2))
+
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def network(activation: str, *, first: Any = None) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((N_FEATURES,))
+    hidden = keras.layers.Dense(8, activation=activation)(first(inputs) if first else inputs)
+    return keras.Model(inputs, keras.layers.Dense(1, name="output")(hidden))

@@ -1,0 +1,285 @@
+"""The registry: numbers, aliases and their history."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from models.errors import GatesFailed, NothingToRollBackTo, UnknownModel, UnknownVersion
+from models.registry import AliasMove, Registry, moves_table, open_database
+
+PASSED = {"gate": "accuracy", "passed": True, "value": 0.97, "limit": 0.9}
+FAILED = {"gate": "f1", "passed": False, "value": 0.5, "limit": 0.9}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = open_database(f"sqlite:///{tmp_path / 'vitrine.sqlite'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def registry(engine: sa.Engine) -> Registry:
+    return Registry(engine)
+
+
+def test_numbers_rise_for_each_model_on_its_own(registry: Registry) -> None:
+    numbers = [register(registry, job, model) for job, model in [("1", "a"), ("2", "a"), ("3", "b"), ("4", "a")]]
+
+    assert [1, 2, 1, 3] == numbers
+
+
+def test_same_job_registers_once(registry: Registry) -> None:
+    first = register(registry, "job-1")
+    register(registry, "job-2")
+
+    again = register(registry, "job-1")
+
+    assert first == again
+    assert [1, 2] == [record.version for record in registry.model("m").versions]
+
+
+def test_version_is_found_by_number_and_by_alias(registry: Registry) -> None:
+    register(registry, "job-1")
+    register(registry, "job-2", gates=[PASSED])
+    move(registry, "champion", "2")
+
+    by_number, by_alias = registry.model("m").resolve("2"), registry.model("m").resolve("champion")
+
+    assert by_number == by_alias
+    assert ("m", 2, "job-2", "/versions/m/job-2", "regression", [PASSED]) == (
+        by_number.model,
+        by_number.version,
+        by_number.job,
+        by_number.directory,
+        by_number.task,
+        by_number.gates,
+    )
+
+
+def test_registry_survives_being_opened_again(registry: Registry, engine: sa.Engine) -> None:
+    register(registry, "job-1")
+    move(registry, "champion", "1")
+
+    reopened = Registry(engine)
+
+    assert registry.models() == reopened.models()
+    assert {"champion": 1} == reopened.model("m").aliases
+
+
+def test_alias_moves_say_what_they_moved_from(registry: Registry) -> None:
+    for job in ("1", "2"):
+        register(registry, job)
+
+    moves = [move(registry, "champion", "1"), move(registry, "champion", "2"), move(registry, "challenger", "champion")]
+
+    assert moves == [
+        AliasMove("champion", 1, None),
+        AliasMove("champion", 2, 1),
+        AliasMove("challenger", 2, None),
+    ]
+    assert {"champion": 2, "challenger": 2} == registry.model("m").aliases
+
+
+def test_every_move_is_kept_with_who_and_why(registry: Registry, engine: sa.Engine) -> None:
+    register(registry, "1")
+    register(registry, "2", gates=[FAILED])
+    registry.move_alias("m", "champion", "1", by="anna", reason="first")
+    registry.move_alias("m", "champion", "2", by="ben", reason="urgent", force=True)
+    registry.rollback("m", by="carl", reason="worse")
+
+    assert [
+        ("champion", None, 1, "anna", "first", False),
+        ("champion", 1, 2, "ben", "urgent", True),
+        ("champion", 2, 1, "carl", "worse", False),
+    ] == history(engine)
+
+
+def test_moving_an_alias_to_where_it_points_is_no_move(registry: Registry, engine: sa.Engine) -> None:
+    register(registry, "1")
+    move(registry, "champion", "1")
+
+    again = move(registry, "champion", "1")
+
+    assert AliasMove("champion", 1, 1) == again
+    assert 1 == len(history(engine))
+
+
+def test_alias_does_not_move_to_a_version_whose_gates_failed(registry: Registry, engine: sa.Engine) -> None:
+    register(registry, "1", gates=[PASSED, FAILED])
+
+    with pytest.raises(GatesFailed, match="failed these gates: f1") as refusal:
+        move(registry, "champion", "1")
+
+    assert "accuracy" not in str(refusal.value)
+    assert {} == registry.model("m").aliases
+    assert [] == history(engine)
+
+
+def test_alias_moves_by_force_to_a_version_whose_gates_failed(registry: Registry) -> None:
+    register(registry, "1", gates=[FAILED])
+
+    registry.move_alias("m", "champion", "1", by="anna", reason="urgent", force=True)
+
+    assert {"champion": 1} == registry.model("m").aliases
+
+
+def test_rollbacks_go_back_one_after_the_other_until_nothing_is_left(registry: Registry) -> None:
+    for job in ("1", "2", "3"):
+        move(registry, "champion", str(register(registry, job)))
+
+    moves = [registry.rollback("m", by="anna", reason=""), registry.rollback("m", by="anna", reason="")]
+
+    assert [AliasMove("champion", 2, 3), AliasMove("champion", 1, 2)] == moves
+    assert {"champion": 1} == registry.model("m").aliases
+    with pytest.raises(NothingToRollBackTo, match="'champion' of 'm'"):
+        registry.rollback("m", by="anna", reason="")
+
+
+def test_rollback_after_a_new_promotion_goes_back_to_what_was_there(registry: Registry) -> None:
+    for job in ("1", "2", "3", "4"):
+        register(registry, job)
+    for version in ("1", "2", "3"):
+        move(registry, "champion", version)
+    registry.rollback("m", by="anna", reason="")
+    move(registry, "champion", "4")
+
+    moved_to = [registry.rollback("m", by="anna", reason="").version for _ in range(2)]
+
+    assert [2, 1] == moved_to
+
+
+def test_rollback_of_one_alias_leaves_the_others(registry: Registry) -> None:
+    for job in ("1", "2"):
+        version = str(register(registry, job))
+        move(registry, "champion", version)
+        move(registry, "challenger", version)
+
+    registry.rollback("m", by="anna", reason="", alias="challenger")
+
+    assert {"champion": 2, "challenger": 1} == registry.model("m").aliases
+
+
+@pytest.mark.parametrize("alias", ["champion", "never-set"])
+def test_rollback_of_an_alias_that_never_moved_is_refused(registry: Registry, alias: str) -> None:
+    register(registry, "1")
+    move(registry, "champion", "1")
+
+    with pytest.raises(NothingToRollBackTo):
+        registry.rollback("m", by="anna", reason="", alias=alias)
+
+
+def test_unknown_model_is_answered_with_the_ones_that_exist(registry: Registry) -> None:
+    register(registry, "1", "digits")
+    register(registry, "2", "diabetes")
+
+    with pytest.raises(UnknownModel, match="Models: diabetes, digits") as refusal:
+        registry.model("digit")
+    with pytest.raises(UnknownModel):
+        registry.rollback("digit", by="anna", reason="")
+
+    assert ("diabetes", "digits") == refusal.value.names
+
+
+def test_unknown_model_of_an_empty_registry_is_answered_with_none_yet(registry: Registry) -> None:
+    with pytest.raises(UnknownModel, match="none yet"):
+        registry.model("digits")
+
+
+@pytest.mark.parametrize("version", ["3", "0", "-1", "1.0", "challenger", "", "²"])
+def test_unknown_version_is_answered_with_the_ones_that_exist(registry: Registry, version: str) -> None:
+    for job in ("1", "2"):
+        register(registry, job)
+    move(registry, "champion", "2")
+
+    with pytest.raises(UnknownVersion, match="It has: 1, 2, champion") as refusal:
+        registry.model("m").resolve(version)
+    with pytest.raises(UnknownVersion):
+        move(registry, "champion", version)
+
+    assert ("1", "2", "champion") == refusal.value.names
+
+
+def test_versions_registered_at_once_get_numbers_of_their_own(registry: Registry) -> None:
+    numbers: list[int] = []
+    start = threading.Barrier(4)
+
+    def register_some(worker: int) -> None:
+        start.wait()
+        numbers.extend(register(registry, f"{worker}-{job}") for job in range(10))
+
+    run_at_once(register_some, 4)
+
+    assert list(range(1, 41)) == sorted(numbers)
+
+
+def test_job_registered_at_once_by_two_workers_is_one_version(registry: Registry) -> None:
+    numbers: list[int] = []
+    start = threading.Barrier(2)
+
+    def register_all(_worker: int) -> None:
+        start.wait()
+        numbers.extend(register(registry, str(job)) for job in range(20))
+
+    run_at_once(register_all, 2)
+
+    assert sorted([*range(1, 21), *range(1, 21)]) == sorted(numbers)
+
+
+def test_alias_moved_at_once_from_two_threads_keeps_an_unbroken_history(registry: Registry, engine: sa.Engine) -> None:
+    for job in ("1", "2", "3"):
+        register(registry, job)
+    start = threading.Barrier(2)
+
+    def move_often(worker: int) -> None:
+        start.wait()
+        for turn in range(10):
+            move(registry, "champion", str(1 + (worker + turn) % 3))
+
+    run_at_once(move_often, 2)
+
+    moves = history(engine)
+    assert [None, *(version for _, _, version, *_ in moves[:-1])] == [previous for _, previous, *_ in moves]
+    assert {"champion": moves[-1][2]} == registry.model("m").aliases
+
+
+def register(registry: Registry, job: str, model: str = "m", gates: list[dict[str, Any]] | None = None) -> int:
+    return registry.register(
+        model=model, job=job, directory=f"/versions/{model}/{job}", task="regression", gates=gates or []
+    )
+
+
+def move(registry: Registry, alias: str, version: str) -> AliasMove:
+    return registry.move_alias("m", alias, version, by="anna", reason="")
+
+
+def history(engine: sa.Engine) -> list[tuple[Any, ...]]:
+    columns = moves_table.c
+    chosen = sa.select(
+        columns.alias, columns.previous, columns.version, columns.moved_by, columns.reason, columns.forced
+    )
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(chosen.order_by(columns.id))]
+
+
+def run_at_once(work: Any, n_threads: int) -> None:
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_rollback_undoes_a_move_back_to_an_earlier_version(registry: Registry) -> None:
+    for i in (1, 2):
+        registry.register(model="m", job=f"job-{i}", directory=f"/v/{i}", task="regression", gates=[])
+    for version in ("1", "2", "1"):
+        registry.move_alias("m", "champion", version, by="anna", reason="")
+
+    move = registry.rollback("m", by="anna", reason="")
+
+    assert (1, 2) == (move.previous, move.version)

@@ -1,8 +1,8 @@
 """What each route costs a client on the same machine, one request at a time, and what memory the server takes.
 
 `python -m benchmarks.latency` starts `vitrine up --demo` under a temporary folder (`--home`: another one, which is
-kept), `--url` takes a server that runs already. Every answer's bytes are then served again by a bare Starlette route
-in a process of its own: what is left of the time when the server has nothing to do.
+kept), `--url` takes a server that runs already. Beside each call, in turn, the same bytes are asked of a bare Starlette
+route in a process of its own: what is left of the time when a server has nothing to do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from time import monotonic, perf_counter
@@ -55,14 +55,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Times of one call in milliseconds, and the answer that the last one gave."""
+    """Times in milliseconds of one call, and of a bare route that answers the same bytes."""
 
     call: Call
+    answer_bytes: int
     times_ms: tuple[float, ...]
-    answer: httpx.Response
-
-    def percentile_ms(self, percent: float) -> float:
-        return float(np.percentile(self.times_ms, percent))
+    bare_times_ms: tuple[float, ...]
 
 
 def demo_calls() -> Iterator[Call]:
@@ -87,31 +85,37 @@ def _first_row(spec: dict[str, Any]) -> Any:
     return {name: float(values[0]) for name, values in dataset.columns.items()}
 
 
-def measure(client: httpx.Client, call: Call) -> Latency:
-    """Sends a call one at a time over one connection, after a few that are not counted."""
-    for _ in range(WARM_UP_REQUESTS):
-        answer = call.send(client)
-    times_ms = []
-    for _ in range(call.requests):
-        started = perf_counter()
-        answer = call.send(client)
-        times_ms.append((perf_counter() - started) * 1000)
-    return Latency(call, tuple(times_ms), answer)
+def measure(client: httpx.Client, call: Call, floor: httpx.Client, bare: Call, answer: bytes) -> Latency:
+    """Sends a call and its bare twin in turn, so that whatever else the machine does burdens both.
+
+    Each goes over one connection of its own, one at a time; the first few are not counted.
+    """
+    times_ms, bare_times_ms = [], []
+    for _ in range(WARM_UP_REQUESTS + call.requests):
+        times_ms.append(_time_ms(client, call))
+        bare_times_ms.append(_time_ms(floor, bare))
+    return Latency(call, len(answer), tuple(times_ms[WARM_UP_REQUESTS:]), tuple(bare_times_ms[WARM_UP_REQUESTS:]))
 
 
-def measure_floor(latencies: Sequence[Latency]) -> list[Latency]:
-    """The same calls to bare routes that answer the same bytes at once."""
-    with tempfile.TemporaryDirectory() as folder, _floor_server(Path(folder), latencies) as url, _client(url) as client:
-        return [
-            measure(client, Call(latency.call.name, latency.call.method, f"/{place}", latency.call.body))
-            for place, latency in enumerate(latencies)
-        ]
+def _time_ms(client: httpx.Client, call: Call) -> float:
+    started = perf_counter()
+    call.send(client)
+    return (perf_counter() - started) * 1000
+
+
+def measure_all(client: httpx.Client, calls: Sequence[Call]) -> Iterator[Latency]:
+    """Measures each call beside a bare route in a process of its own that answers what the call answered first."""
+    answers = [call.send(client).content for call in calls]
+    with tempfile.TemporaryDirectory() as folder, _floor_server(Path(folder), answers) as url, _client(url) as floor:
+        for place, (call, answer) in enumerate(zip(calls, answers, strict=True)):
+            sys.stderr.write(f"measuring {call.name} ...\n")
+            yield measure(client, call, floor, replace(call, path=f"/{place}"), answer)
 
 
 @contextmanager
-def _floor_server(folder: Path, latencies: Sequence[Latency]) -> Iterator[str]:
-    for place, latency in enumerate(latencies):
-        (folder / str(place)).write_bytes(latency.answer.content)
+def _floor_server(folder: Path, answers: Sequence[bytes]) -> Iterator[str]:
+    for place, answer in enumerate(answers):
+        (folder / str(place)).write_bytes(answer)
     port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.floor", str(folder), str(port)])
     try:
@@ -174,16 +178,17 @@ def _client(url: str) -> httpx.Client:
     )
 
 
-def _latency_row(latency: Latency, floor: Latency) -> list[str]:
-    p50_ms, floor_ms = latency.percentile_ms(50), floor.percentile_ms(50)
+def _latency_row(latency: Latency) -> list[str]:
+    p50_ms, p95_ms = (float(value) for value in np.percentile(latency.times_ms, (50, 95)))
+    bare_ms = float(np.percentile(latency.bare_times_ms, 50))
     return [
         latency.call.name,
         str(latency.call.requests),
-        f"{len(latency.answer.content):,}",
+        f"{latency.answer_bytes:,}",
         f"{p50_ms:.2f}",
-        f"{latency.percentile_ms(95):.2f}",
-        f"{floor_ms:.2f}",
-        f"{p50_ms / floor_ms:.1f}x",
+        f"{p95_ms:.2f}",
+        f"{bare_ms:.2f}",
+        f"{p50_ms / bare_ms:.1f}x",
     ]
 
 
@@ -200,15 +205,9 @@ def _memory_table(url: str) -> str:
 def run(url: str) -> str:
     """Measures a server; the report in markdown."""
     with _client(url) as client:
-        latencies = []
-        for call in demo_calls():
-            sys.stderr.write(f"measuring {call.name} ...\n")
-            latencies.append(measure(client, call))
-    memory = _memory_table(url)
-    floors = measure_floor(latencies)
-    rows = [_latency_row(latency, floor) for latency, floor in zip(latencies, floors, strict=True)]
+        rows = [_latency_row(latency) for latency in measure_all(client, list(demo_calls()))]
     header = ["call", "requests", "bytes", "p50, ms", "p95, ms", "bare p50, ms", "p50 / bare"]
-    return f"{markdown_table(header, rows)}\n\n{memory}"
+    return f"{markdown_table(header, rows)}\n\n{_memory_table(url)}"
 
 
 def main() -> int:

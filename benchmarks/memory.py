@@ -21,9 +21,9 @@ class Process:
 
     @property
     def name(self) -> str:
-        """What a reader calls it: the arguments after the interpreter, the first few."""
-        words = [Path(word).name if word.startswith("/") else word for word in self.command[1:]]
-        return " ".join(word for word in words[:3] if len(word) <= 40) or "?"
+        """What a reader calls it: the first words after the interpreter, without options, numbers and code."""
+        words = [Path(word).name for word in self.command[1:4]]
+        return " ".join(word for word in words if word[:1].isalpha() and len(word) <= 40) or "?"
 
 
 def listening_process(port: int) -> int | None:

@@ -60,8 +60,8 @@ def _place_in(document: Any, path: tuple[int | str, ...], *, missing: bool) -> l
     """The parts of pydantic's path that are keys of the document: the others name branches of unions."""
     place: list[int | str] = []
     for part in path:
-        in_list = isinstance(document, list) and isinstance(part, int) and part < len(document)
-        if in_list or (isinstance(document, dict) and part in document):
+        keys = document if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ()
+        if part in keys:
             document = document[part]
         elif not (missing and part is path[-1]):
             continue

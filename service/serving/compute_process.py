@@ -43,7 +43,7 @@ class LoadedVersion:
         model = artifact.load_keras()
         self.engine: Engine
         if artifact.onnx_path:
-            self.engine = OnnxEngine(artifact.onnx_path, signature, threads=os.cpu_count() or 1)
+            self.engine = OnnxEngine(artifact.onnx_path, signature, threads=os.cpu_count() or 1, keep_memory=True)
         else:
             self.engine = KerasEngine(model, signature)
         row_ms = warm_up(self.engine, signature)

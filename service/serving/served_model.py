@@ -37,7 +37,7 @@ class ServedModel:
         self._compute = compute
         compute.load(self.key, self.artifact.directory)
         path = self.artifact.onnx_path
-        self._engine = OnnxEngine(path, self.signature, threads=1) if path else None
+        self._engine = OnnxEngine(path, self.signature, threads=1, keep_memory=False) if path else None
         self._row_ms = warm_up(self._engine, self.signature) if self._engine else None
 
     @property

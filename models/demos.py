@@ -9,7 +9,8 @@ DEMO_SPECS: dict[str, dict[str, Any]] = {
         "model": "digits",
         "dataset": {"builtin": "digits"},
         "architecture": {"type": "cnn", "layers": [32, 64]},
-        "training": {"learning_rate": 0.002, "epochs": 20, "batch_size": 64},
+        "regularization": {"dropout": 0.4},
+        "training": {"learning_rate": 0.002, "epochs": 22, "batch_size": 64, "early_stopping": {"patience": 8}},
     },
     "breast-cancer": {
         "model": "breast-cancer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Container
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -59,14 +60,20 @@ def in_our_words(error: Any) -> str:
 def _place_in(document: Any, path: tuple[int | str, ...], *, missing: bool) -> list[int | str]:
     """The parts of pydantic's path that are keys of the document: the others name branches of unions."""
     place: list[int | str] = []
+    held: Any = document
     for part in path:
-        keys = document if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ()
-        if part in keys:
-            document = document[part]
+        if part in _keys_of(held):
+            held = held[part]
         elif not (missing and part is path[-1]):
             continue
         place.append(part)
     return place
+
+
+def _keys_of(value: Any) -> Container[int | str]:
+    if isinstance(value, dict):
+        return value.keys()
+    return range(len(value)) if isinstance(value, list) else ()
 
 
 def _keys_at(root: type[BaseModel], path: list[int | str]) -> list[str]:

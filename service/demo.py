@@ -107,7 +107,7 @@ def _figures(progress: dict[str, Any]) -> str:
     watched = next(name for name in ("val_accuracy", "val_mae", "val_loss") if name in metrics)
     return (
         f"epoch {progress['epoch']}/{progress['epochs']}  loss {metrics['loss']:.3f}  "
-        f"{watched} {metrics[watched]:.3f}  at most {progress['seconds_left']:.0f} s left"
+        f"{watched} {metrics[watched]:.3f}  {progress['seconds_left']:.0f} s left"
     )
 
 
@@ -117,11 +117,7 @@ def _line(document: dict[str, Any]) -> str:
         return document["status"] if document["version"] is None else f"version {document['version']}"
     progress = document["progress"]
     if progress and document["step"] == "fitting":
-        return (
-            _figures({**progress, "seconds_left": progress["seconds_left"]})
-            if progress["epoch"] % 10 == 0
-            else "fitting"
-        )
+        return _figures(progress) if progress["epoch"] % 10 == 0 else "fitting"
     return document["step"] or document["status"]
 
 

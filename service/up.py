@@ -75,7 +75,10 @@ class Supervisor:
                 log=self.settings.logs_directory / f"{part.name}.log",
             )
             pid_file = self.settings.run_directory / f"{part.name}.pid"
-            pid_file.write_text(f"{process.pid}\n")
+            # Renamed into place, so that whoever reads it never finds half of it.
+            aside = pid_file.with_suffix(".new")
+            aside.write_text(f"{process.pid}\n")
+            aside.replace(pid_file)
             status = process.wait()
             pid_file.unlink(missing_ok=True)
             if self.stopping.is_set():

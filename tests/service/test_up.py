@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from support import PATIENT, Server, free_port, running, succeeds, wait_for
@@ -28,8 +29,10 @@ def system(tmp_path) -> Iterator[Server]:
 
 
 def pid_of(server: Server, part: str) -> int | None:
-    file = server.settings.run_directory / f"{part}.pid"
-    return int(file.read_text()) if file.exists() else None
+    try:
+        return int((server.settings.run_directory / f"{part}.pid").read_text())
+    except FileNotFoundError:
+        return None
 
 
 def is_alive(pid: int) -> bool:
@@ -42,7 +45,10 @@ def is_alive(pid: int) -> bool:
 
 def test_a_job_whose_worker_is_killed_ends_in_exactly_one_version_that_is_served(system: Server) -> None:
     job = system.client.post("/train", json=LONG).json()["job"]
-    read = lambda: system.client.get(f"/train/{job}").json()  # noqa: E731
+
+    def read() -> dict[str, Any]:
+        return system.client.get(f"/train/{job}").json()
+
     wait_for(lambda: (read()["progress"] or {}).get("epoch", 0) >= 3)
     worker = pid_of(system, "worker")
     assert worker is not None

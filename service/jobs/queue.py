@@ -138,4 +138,6 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise JobsUnavailable("The job database cannot be reached; nothing was queued. Try again shortly.") from error
+        raise JobsUnavailable(
+            "The job database cannot be reached. Look at GET /train before sending a job again."
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 import orjson
@@ -52,7 +53,7 @@ def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> API
     )
     async def get_version(model: str, version: str) -> Response:
         record = (await asyncio.to_thread(registry.model, model)).resolve(version)
-        artifact = await asyncio.to_thread(open_artifact, settings.versions_directory / model / record.job)
+        artifact = await asyncio.to_thread(open_artifact, FilePath(record.directory))
         card = {
             "model": model,
             "version": record.version,

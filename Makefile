@@ -44,7 +44,7 @@ bench: install
 
 # The lock files, from pyproject.toml. They hold hashes and name no registry.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra dev $(COMPILE) -o $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra tracking $(COMPILE) -o $(LOCK)
 	$(BIN)/uv pip compile pyproject.toml $(COMPILE) --constraint $(LOCK) -o requirements/runtime.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gpu $(COMPILE) --constraint $(LOCK) -o requirements/gpu.lock
 	echo uv | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/installer.lock

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,11 +68,12 @@ class Artifact:
 def writing(directory: Path) -> Iterator[Path]:
     """A folder to write a version into; on leaving, it is hashed, made durable and renamed to `directory`.
 
-    When the block raises, nothing is left behind. A version that an earlier attempt of the same job has already
-    put in place is replaced: it was never registered.
+    When the block raises, nothing is left behind. The first attempt of a job to put its version in place wins: a
+    whole version that is there already stays, since it may be registered, and this one is thrown away.
     """
-    aside = directory.with_name(f".{directory.name}.writing")
-    shutil.rmtree(aside, ignore_errors=True)
+    for leftover in directory.parent.glob(f".{directory.name}.*.writing"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    aside = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.writing")
     aside.mkdir(parents=True)
     try:
         yield aside
@@ -78,11 +81,23 @@ def writing(directory: Path) -> Iterator[Path]:
         (aside / MANIFEST).write_bytes(orjson.dumps({"sha256": hashes}, option=orjson.OPT_INDENT_2))
         for path in [*aside.iterdir(), aside]:
             _make_durable(path)
-        shutil.rmtree(directory, ignore_errors=True)
-        aside.rename(directory)
+        _put_in_place(aside, directory)
         _make_durable(directory.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_in_place(aside: Path, directory: Path) -> None:
+    try:
+        aside.rename(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        try:
+            open_artifact(directory)
+        except CorruptVersion:
+            shutil.rmtree(directory, ignore_errors=True)
+            aside.rename(directory)
 
 
 def write_background(directory: Path, signature: Signature, rows: ModelInput, weights: NDArray[np.float64]) -> None:

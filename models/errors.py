@@ -9,6 +9,7 @@ VitrineError
 |- GatesFailed          an alias may not move to a version whose gates failed
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
 |- CorruptVersion       a version whose files are missing, changed or unsafe
+|- Overtaken            an attempt of a job that a later one has overtaken
 """
 
 from __future__ import annotations
@@ -93,3 +94,9 @@ class CorruptVersion(VitrineError):
     def __init__(self, directory: str, file: str, fault: str) -> None:
         super().__init__(f"The version in {directory} cannot be loaded: {file} {fault}.")
         self.file = file
+
+
+class Overtaken(VitrineError):
+    def __init__(self, job: str, attempt: int, current: int) -> None:
+        super().__init__(f"Attempt {attempt} of job {job} has been overtaken by attempt {current}, which goes on.")
+        self.job, self.attempt = job, attempt

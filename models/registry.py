@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
 
+from models.attempts import check_attempt
+from models.database import create_tables, metadata, now, reader_of, writing
 from models.errors import GatesFailed, NothingToRollBackTo, UnknownModel, UnknownVersion
 
 CHAMPION = "champion"
-
-metadata = sa.MetaData()
 
 versions_table = sa.Table(
     "versions",
@@ -46,6 +44,22 @@ moves_table = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("forced", sa.Boolean, nullable=False),
     sa.Column("rollback", sa.Boolean, nullable=False),
+)
+decisions_table = sa.Table(
+    "gate_decisions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.String, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("alias", sa.String, nullable=False),
+    # The job that asked, when one did: it is decided once, however often the job is taken up again.
+    sa.Column("job", sa.String, unique=True),
+    sa.Column("gates", sa.JSON, nullable=False),
+    sa.Column("moved", sa.Boolean, nullable=False),
+    sa.Column("forced", sa.Boolean, nullable=False),
+    sa.Column("decided_at", sa.String, nullable=False),
+    sa.Column("decided_by", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
 )
 
 
@@ -83,41 +97,34 @@ class AliasMove:
     previous: int | None
 
 
-def open_database(url: str) -> sa.Engine:
-    """Opens (and where needed creates) the database of the registry; SQLite in WAL mode with foreign keys."""
-    engine = sa.create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def configure(connection: Any, _record: Any) -> None:
-            # SQLAlchemy's driver would begin a write transaction late, after reading: two writers then fail instead
-            # of waiting. BEGIN IMMEDIATE below takes the lock first.
-            connection.isolation_level = None
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA busy_timeout=30000")
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: sa.Connection) -> None:
-            reading = connection.get_execution_options().get("read_only", False)
-            connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    return engine
-
-
 class Registry:
     """Versions and aliases. Every change is one transaction."""
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._reader = engine.execution_options(read_only=True)
-        metadata.create_all(engine)
+        self._engine, self._reader = engine, reader_of(engine)
+        create_tables(engine)
 
-    def register(self, *, model: str, job: str, directory: str, task: str, gates: list[dict[str, Any]]) -> int:
-        """Gives the version that a job built the next number of its model; the same job always gets the same one."""
-        with self._engine.begin() as connection:
+    def register(
+        self,
+        *,
+        model: str,
+        job: str,
+        directory: str,
+        task: str,
+        gates: list[dict[str, Any]],
+        attempt: int | None = None,
+    ) -> int:
+        """Gives the version that a job built the next number of its model; the same job always gets the same one.
+
+        Raises:
+            Overtaken: when a later attempt of the job has begun.
+        """
+        with writing(self._engine) as connection:
             held = sa.select(versions_table.c.version).where(versions_table.c.job == job)
             if (existing := connection.execute(held).scalar()) is not None:
                 return existing
+            if attempt is not None:
+                check_attempt(connection, job, attempt)
             highest = sa.select(sa.func.max(versions_table.c.version)).where(versions_table.c.model == model)
             version = (connection.execute(highest).scalar() or 0) + 1
             connection.execute(
@@ -158,24 +165,51 @@ class Registry:
             raise UnknownModel(name, list(models))
         return models[name]
 
+    def promote(self, *, model: str, version: int, job: str, attempt: int | None = None) -> bool:
+        """Decides whether the version that a job built becomes the champion, and says whether it did.
+
+        Gates, decision and move are one transaction. A job is decided once: taken up again, it gets the same answer.
+
+        Raises:
+            Overtaken: when a later attempt of the job has begun.
+        """
+        with writing(self._engine) as connection:
+            earlier = sa.select(decisions_table.c.moved).where(decisions_table.c.job == job)
+            if (decided := connection.execute(earlier).scalar()) is not None:
+                return decided
+            if attempt is not None:
+                check_attempt(connection, job, attempt)
+            gates = self._gates(connection, model, version)
+            failed = failed_gates(gates)
+            reason = f"failed: {', '.join(failed)}" if failed else "gates passed"
+            move = AliasMove(CHAMPION, version, self._alias(connection, model, CHAMPION))
+            self._decide(
+                connection, model, move, gates, by=f"job {job}", reason=reason, job=job, moved=not failed, forced=False
+            )
+            return not failed
+
     def move_alias(
         self, model: str, alias: str, version: str, *, by: str, reason: str, force: bool = False
     ) -> AliasMove:
-        """Points an alias at a version (a number or another alias) and records the move.
+        """Points an alias at a version (a number or another alias). Decision and move are recorded in one transaction.
 
         Raises:
             UnknownModel, UnknownVersion: when there is no such thing.
-            GatesFailed: when the version failed its gates and the move is not forced.
+            GatesFailed: when the version failed its gates and the move is not forced; the refusal is recorded too.
         """
         record = self.model(model).resolve(version)
-        failed = [gate["gate"] for gate in record.gates if not gate["passed"]]
-        if failed and not force:
+        with writing(self._engine) as connection:
+            gates = self._gates(connection, model, record.version)
+            failed = failed_gates(gates)
+            move = AliasMove(alias, record.version, self._alias(connection, model, alias))
+            allowed = force or not failed
+            if move.previous != move.version:
+                self._decide(
+                    connection, model, move, gates, by=by, reason=reason, moved=allowed, forced=bool(failed) and force
+                )
+        if not allowed:
             raise GatesFailed(model, record.version, failed)
-        with self._engine.begin() as connection:
-            previous = self._alias(connection, model, alias)
-            if previous != record.version:
-                self._point(connection, model, alias, record.version, previous, by, reason, forced=bool(failed))
-        return AliasMove(alias, record.version, previous)
+        return move
 
     def rollback(self, model: str, *, by: str, reason: str, alias: str = CHAMPION) -> AliasMove:
         """Points an alias back at what it was before its last move that was not itself a rollback.
@@ -185,7 +219,7 @@ class Registry:
             NothingToRollBackTo: when the alias has never pointed elsewhere.
         """
         self.model(model)
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             moves = connection.execute(
                 sa.select(moves_table.c.version, moves_table.c.rollback)
                 .where(moves_table.c.model == model, moves_table.c.alias == alias)
@@ -202,6 +236,51 @@ class Registry:
                 raise NothingToRollBackTo(model, alias)
             self._point(connection, model, alias, stack[-2], stack[-1], by, reason, rollback=True)
             return AliasMove(alias, stack[-2], stack[-1])
+
+    def decisions(self, model: str, version: int) -> list[dict[str, Any]]:
+        """What was decided about a version, oldest first: gates, whether an alias moved, who decided and why."""
+        where = (decisions_table.c.model == model, decisions_table.c.version == version)
+        with self._reader.begin() as connection:
+            found = sa.select(decisions_table).where(*where).order_by(decisions_table.c.id)
+            return [
+                {name: row[name] for name in row if name not in ("id", "model", "version")}
+                for row in connection.execute(found).mappings()
+            ]
+
+    def _gates(self, connection: sa.Connection, model: str, version: int) -> list[dict[str, Any]]:
+        where = (versions_table.c.model == model, versions_table.c.version == version)
+        return connection.execute(sa.select(versions_table.c.gates).where(*where)).scalar_one()
+
+    def _decide(
+        self,
+        connection: sa.Connection,
+        model: str,
+        move: AliasMove,
+        gates: list[dict[str, Any]],
+        *,
+        by: str,
+        reason: str,
+        moved: bool,
+        forced: bool,
+        job: str | None = None,
+    ) -> None:
+        """Records a decision and, when it says so, moves the alias."""
+        connection.execute(
+            decisions_table.insert().values(
+                model=model,
+                version=move.version,
+                alias=move.alias,
+                job=job,
+                gates=gates,
+                moved=moved,
+                forced=forced,
+                decided_at=now(),
+                decided_by=by,
+                reason=reason,
+            )
+        )
+        if moved and move.previous != move.version:
+            self._point(connection, model, move.alias, move.version, move.previous, by, reason, forced=forced)
 
     def _alias(self, connection: sa.Connection, model: str, alias: str) -> int | None:
         where = (aliases_table.c.model == model, aliases_table.c.alias == alias)
@@ -240,6 +319,6 @@ class Registry:
         )
 
 
-def now() -> str:
-    """The time as RFC 3339 in UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def failed_gates(gates: list[dict[str, Any]]) -> list[str]:
+    """The names of the gates that did not pass."""
+    return [gate["gate"] for gate in gates if not gate["passed"]]

@@ -9,7 +9,8 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from models.registry import Registry, open_database
+from models.database import open_database
+from models.registry import Registry
 from service import problems
 from service.jobs.progress import JobProgress
 from service.jobs.queue import JobQueue, prepare_jobs_database

@@ -31,6 +31,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.NotAcceptable: (406, "not-acceptable", "No such representation"),
     model_errors.GatesFailed: (409, "gates-failed", "The version failed its gates"),
     model_errors.NothingToRollBackTo: (409, "nothing-to-roll-back-to", "There is no earlier version"),
+    model_errors.Overtaken: (409, "overtaken", "A later attempt has taken over"),
     service_errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
     service_errors.WrongContentType: (415, "wrong-content-type", "The content type cannot be read"),
     service_errors.InvalidRequest: (422, "invalid-request", "The request cannot be used"),

@@ -4,9 +4,12 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import Postgres, find_postgres
 
 from models.artifact import Artifact, open_artifact
 
@@ -28,6 +31,31 @@ def diabetes_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def breast_cancer_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Two labels, one sigmoid unit, thirty columns."""
     return _train(tmp_path_factory, "breast-cancer", "breast_cancer", {"type": "mlp", "layers": [16]}, epochs=5)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL server."""
+    programs = find_postgres()
+    if programs is None:
+        message = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
+        if os.environ.get("TESTS_REQUIRE_TOOLS"):
+            pytest.fail(message)
+        pytest.skip(message)
+    server = Postgres(programs)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh database of each kind that we run on."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'vitrine.sqlite'}"
+    return request.getfixturevalue("postgres").new_database()
 
 
 def _train(

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models.registry import metadata, now
+from models.database import metadata, now
 
 progress_table = sa.Table(
     "job_progress",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from models.artifact import open_artifact
+from models.database import open_database
 from models.errors import CorruptVersion, VitrineError
-from models.registry import open_database
 from service.jobs.progress import JobProgress
 from service.processes import hold_lifeline
 from service.settings import read_settings

@@ -9,7 +9,8 @@ import threading
 
 from dbos import DBOS, DBOSPortableJSONSerializer
 
-from models.registry import Registry, open_database
+from models.database import open_database
+from models.registry import Registry
 from service.jobs.progress import JobProgress
 from service.jobs.queue import APPLICATION, APPLICATION_VERSION, QUEUE, prepare_jobs_database
 from service.jobs.workflows import Trainers, define_workflows

@@ -14,8 +14,8 @@ import numpy as np
 from explain.attribution import Estimate
 from explain.caption import Caption, Theme
 from models.artifact import BACKGROUND, KERAS
+from models.database import now
 from models.errors import Fault, pointer
-from models.registry import now
 from models.rows import ModelInput, decode_rows, describe
 from models.signature import Signature
 from service.errors import InvalidRequest

@@ -201,13 +201,29 @@ def test_killed_while_writing_there_is_no_version_and_the_next_attempt_succeeds(
     assert directory == open_artifact(directory).directory
 
 
-def test_same_attempt_made_twice_replaces_the_first(copied: Path) -> None:
+def test_a_whole_version_in_place_stays_when_an_overtaken_attempt_finishes_after_it(copied: Path) -> None:
+    before = open_artifact(copied).hashes
+
     with writing(copied) as aside:
-        for name in (artifact.KERAS, artifact.SIGNATURE, artifact.BACKGROUND, artifact.CARD):
-            (aside / name).write_bytes(b"second")
+        write_another(aside)
+
+    assert before == open_artifact(copied).hashes
+    assert [copied.name] == [path.name for path in copied.parent.iterdir()]
+
+
+def test_a_damaged_version_in_place_is_replaced(copied: Path) -> None:
+    damage(copied / "model.keras", "truncated")
+
+    with writing(copied) as aside:
+        write_another(aside)
 
     assert b"second" == (copied / "model.keras").read_bytes()
     assert not (copied / "model.onnx").exists()
+
+
+def write_another(aside: Path) -> None:
+    for name in (artifact.KERAS, artifact.SIGNATURE, artifact.BACKGROUND, artifact.CARD):
+        (aside / name).write_bytes(b"second")
 
 
 def write_half_a_version(directory: Path) -> None:

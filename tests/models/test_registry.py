@@ -2,22 +2,23 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from models.errors import GatesFailed, NothingToRollBackTo, UnknownModel, UnknownVersion
-from models.registry import AliasMove, Registry, moves_table, open_database
+from models.attempts import Attempts
+from models.database import open_database
+from models.errors import GatesFailed, NothingToRollBackTo, Overtaken, UnknownModel, UnknownVersion
+from models.registry import AliasMove, Registry, moves_table
 
 PASSED = {"gate": "accuracy", "passed": True, "value": 0.97, "limit": 0.9}
 FAILED = {"gate": "f1", "passed": False, "value": 0.5, "limit": 0.9}
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = open_database(f"sqlite:///{tmp_path / 'vitrine.sqlite'}")
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    engine = open_database(database_url)
     yield engine
     engine.dispose()
 
@@ -247,9 +248,16 @@ def test_alias_moved_at_once_from_two_threads_keeps_an_unbroken_history(registry
     assert {"champion": moves[-1][2]} == registry.model("m").aliases
 
 
-def register(registry: Registry, job: str, model: str = "m", gates: list[dict[str, Any]] | None = None) -> int:
+def register(
+    registry: Registry,
+    job: str,
+    model: str = "m",
+    gates: list[dict[str, Any]] | None = None,
+    attempt: int | None = None,
+) -> int:
+    directory = f"/versions/{model}/{job}"
     return registry.register(
-        model=model, job=job, directory=f"/versions/{model}/{job}", task="regression", gates=gates or []
+        model=model, job=job, directory=directory, task="regression", gates=gates or [], attempt=attempt
     )
 
 
@@ -272,6 +280,59 @@ def run_at_once(work: Any, n_threads: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_a_job_whose_gates_passed_makes_its_version_champion_once(registry: Registry, engine: sa.Engine) -> None:
+    version = register(registry, "job-1", gates=[PASSED])
+
+    first = registry.promote(model="m", version=version, job="job-1")
+    registry.move_alias("m", "champion", str(register(registry, "job-2")), by="anna", reason="newer")
+    again = registry.promote(model="m", version=version, job="job-1")
+
+    assert (True, True) == (first, again)
+    assert {"champion": 2} == registry.model("m").aliases
+    assert [("job job-1", "gates passed"), ("anna", "newer")] == [(by, why) for *_, by, why, _ in history(engine)]
+
+
+def test_a_job_whose_gates_failed_moves_nothing_and_the_decision_says_why(registry: Registry) -> None:
+    version = register(registry, "job-1", gates=[PASSED, FAILED])
+
+    promoted = registry.promote(model="m", version=version, job="job-1")
+
+    (decision,) = registry.decisions("m", version)
+    assert promoted is False
+    assert {} == registry.model("m").aliases
+    assert (False, "failed: f1", "job job-1") == (decision["moved"], decision["reason"], decision["decided_by"])
+    assert [PASSED, FAILED] == decision["gates"]
+
+
+def test_a_refused_and_a_forced_move_are_both_recorded_with_the_gates(registry: Registry) -> None:
+    register(registry, "job-1", gates=[FAILED])
+
+    with pytest.raises(GatesFailed):
+        move(registry, "champion", "1")
+    registry.move_alias("m", "champion", "1", by="anna", reason="needed today", force=True)
+
+    decisions = registry.decisions("m", 1)
+    assert [(False, False, ""), (True, True, "needed today")] == [
+        (d["moved"], d["forced"], d["reason"]) for d in decisions
+    ]
+    assert [[FAILED], [FAILED]] == [decision["gates"] for decision in decisions]
+
+
+def test_an_overtaken_attempt_neither_registers_nor_promotes(registry: Registry, engine: sa.Engine) -> None:
+    attempts = Attempts(engine)
+    first, second = attempts.begin("job-1", "worker-1"), attempts.begin("job-1", "worker-2")
+
+    with pytest.raises(Overtaken, match="Attempt 1 of job job-1 has been overtaken by attempt 2"):
+        register(registry, "job-1", attempt=first)
+    version = register(registry, "job-1", attempt=second)
+    with pytest.raises(Overtaken):
+        registry.promote(model="m", version=version, job="job-1", attempt=first)
+
+    assert {} == registry.model("m").aliases
+    assert registry.promote(model="m", version=version, job="job-1", attempt=second)
+    assert {"job-1": 2} == attempts.current(["job-1", "job-2"])
 
 
 def test_rollback_undoes_a_move_back_to_an_earlier_version(registry: Registry) -> None:

@@ -8,7 +8,8 @@ import pytest
 from support import Server, free_port, install, running, succeeds, wait_for, without_onnx
 
 from models.artifact import Artifact
-from models.registry import CHAMPION, Registry, open_database
+from models.database import open_database
+from models.registry import CHAMPION, Registry
 from service.settings import Settings
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import httpx
 
 from models.artifact import BACKGROUND, CARD, KERAS, SIGNATURE, Artifact, open_artifact, writing
-from models.registry import Registry, open_database
+from models.database import open_database
+from models.registry import Registry
 from service.demo import EIGHT as EIGHT
 from service.settings import Settings
 

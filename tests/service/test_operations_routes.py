@@ -54,7 +54,8 @@ def test_a_moved_alias_is_served_without_a_restart_and_rolls_back(server: Server
 
 
 def test_an_alias_moved_elsewhere_is_seen_within_two_seconds(server: Server, diabetes_artifact: Artifact) -> None:
-    from models.registry import Registry, open_database
+    from models.database import open_database
+    from models.registry import Registry
 
     version = install(server.settings, diabetes_artifact, "elsewhere", "JOB-elsewhere")
     registry = Registry(open_database(server.settings.registry_url))

@@ -59,11 +59,15 @@ def serve(home: HomeOption = None, host: HostOption = None, port: PortOption = N
 @cli.command()
 def worker(home: HomeOption = None) -> None:
     """Start a worker, which runs training jobs from the queue."""
-    from service.jobs.worker import run_worker
+    from service.jobs.worker import WorkerNameTaken, run_worker
 
     settings = _settings(home=home)
     _begin()
-    run_worker(settings)
+    try:
+        run_worker(settings)
+    except WorkerNameTaken as error:
+        sys.stderr.write(f"vitrine: {error}\n")
+        raise typer.Exit(2) from None
 
 
 def _begin() -> None:

@@ -12,7 +12,6 @@ from fastapi import FastAPI
 from models.database import open_database
 from models.registry import Registry
 from service import problems
-from service.jobs.progress import JobProgress
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.metrics import MeasuredRequests, Metrics
 from service.routes.explain import explain_routes
@@ -35,7 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     prepare_jobs_database(settings.jobs_url)
     engine = open_database(settings.registry_url)
     registry = Registry(engine)
-    jobs = JobQueue(settings.jobs_url, JobProgress(engine))
+    jobs = JobQueue(settings.jobs_url, engine)
     compute = ComputeClient(settings.logs_directory / "compute.log")
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
     metrics = Metrics()

@@ -47,6 +47,27 @@ class UnknownJob(VitrineError):
         super().__init__(f"There is no job {job!r}. Latest jobs: {', '.join(recent) if recent else 'none yet'}.")
 
 
+class JobStateConflict(VitrineError):
+    """A job cannot be cancelled or resumed in the state it is in."""
+
+    def __init__(self, job: str, action: str, status: str) -> None:
+        cure = {
+            "cancel": "Only a job that is queued or running can be cancelled.",
+            "resume": "Only a job that has failed or was cancelled can be resumed.",
+        }[action]
+        super().__init__(f"Job {job} is {status}. {cure}")
+
+
+class IdempotencyKeyReused(VitrineError):
+    """A key that came with another body before."""
+
+    def __init__(self, key: str, job: str) -> None:
+        super().__init__(
+            f"The Idempotency-Key {key!r} came with another body before, for job {job}. "
+            "Send a new key with a new body, or the same body to get that job again."
+        )
+
+
 class ComputeUnavailable(VitrineError):
     """The compute process died twice over one request, or is being restarted."""
 

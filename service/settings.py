@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,12 @@ class Settings(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     database_url: Annotated[str | None, Field(description="registry; default: vitrine.sqlite in the home")] = None
     jobs_database_url: Annotated[str | None, Field(description="jobs; default: jobs.sqlite in the home")] = None
-    worker_id: Annotated[str, Field(min_length=1, description="who a worker is, across its restarts")] = "worker-1"
+    worker_id: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$", description="who a worker is, across its restarts")
+    ] = None
+    worker_silence_seconds: Annotated[
+        float, Field(ge=1, description="a worker silent for so long has its jobs taken over")
+    ] = 30.0
     trainers: Annotated[int, Field(ge=1, description="training jobs a worker runs at once")] = min(
         2, os.cpu_count() or 1
     )
@@ -39,6 +45,10 @@ class Settings(BaseModel):
     required_models: Annotated[
         tuple[ModelName, ...], Field(description="not ready before each of these has a champion loaded")
     ] = ()
+
+    @property
+    def worker_name(self) -> str:
+        return self.worker_id or socket.gethostname()
 
     @property
     def registry_url(self) -> str:

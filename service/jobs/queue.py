@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, PortableWorkflowError, WorkflowStatus
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, PortableWorkflowError, WorkflowStatus, error
 from sqlalchemy.exc import SQLAlchemyError
 
+from models.attempts import Attempts
 from models.spec import TrainingSpec
-from service.errors import JobsUnavailable, UnknownJob
+from service.errors import JobStateConflict, JobsUnavailable, UnknownJob
 from service.identifiers import new_id
-from service.jobs.progress import JobProgress
+from service.jobs.progress import JobEvent, JobProgress
+from service.jobs.requests import JobRequests
 
 APPLICATION = "vitrine"
 APPLICATION_VERSION = "1"
@@ -32,6 +34,8 @@ _STATES = {
 }
 """DBOS's states in our words; every other one (ERROR, too many recoveries) is "failed"."""
 
+FINISHED = ("succeeded", "failed", "cancelled")
+
 
 def prepare_jobs_database(url: str) -> None:
     """Creates or migrates the job database, and puts SQLite into WAL mode, which DBOS leaves alone."""
@@ -45,8 +49,8 @@ def prepare_jobs_database(url: str) -> None:
 
 
 class JobQueue:
-    def __init__(self, url: str, progress: JobProgress) -> None:
-        self._progress = progress
+    def __init__(self, url: str, engine: sa.Engine) -> None:
+        self._progress, self._requests, self._attempts = JobProgress(engine), JobRequests(engine), Attempts(engine)
         self._client = DBOSClient(
             system_database_url=url,
             serializer=DBOSPortableJSONSerializer(),
@@ -58,17 +62,26 @@ class JobQueue:
     def close(self) -> None:
         self._client.destroy()
 
-    def submit(self, spec: TrainingSpec) -> dict[str, Any]:
-        """Accepts a job: when this returns, it is stored. Returns the job document."""
-        job = new_id()
+    def submit(self, spec: TrainingSpec, document: Any, *, idempotency_key: str | None = None) -> dict[str, Any]:
+        """Accepts a job: when this returns, it is stored. Returns the job document.
+
+        Args:
+            document: the request as it came, by which a repeated one is recognised.
+            idempotency_key: the same key and document give the same job, however often they are sent.
+
+        Raises:
+            IdempotencyKeyReused: when the key came with another document.
+            JobsUnavailable: when a database cannot be reached.
+        """
         with _translated_errors():
+            job = self._requests.accept(new_id(), spec.model, document, idempotency_key)
+            # Under the name of the job, so that asking again for one that is stored changes nothing.
             self._client.enqueue(
                 {
                     "queue_name": QUEUE,
                     "workflow_name": WORKFLOW,
                     "workflow_id": job,
                     "app_version": APPLICATION_VERSION,
-                    "attributes": {"model": spec.model},
                 },
                 job,
                 spec.model_dump(mode="json"),
@@ -82,18 +95,75 @@ class JobQueue:
             if not found:
                 latest = self._client.list_workflows(name=WORKFLOW, limit=5, sort_desc=True, load_output=False)
                 raise UnknownJob(job, [status.workflow_id for status in latest])
-        return _document(found[0], self._progress.read([job]).get(job))
+            return self._documents(found)[0]
 
     def jobs(self, *, limit: int, model: str | None = None) -> list[dict[str, Any]]:
         """Documents of the latest jobs, newest first."""
         with _translated_errors():
-            attributes = {"model": model} if model else None
-            found = self._client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True, attributes=attributes)
-        progress = self._progress.read([status.workflow_id for status in found])
-        return [_document(status, progress.get(status.workflow_id)) for status in found]
+            if model is None:
+                found = self._client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True)
+            else:
+                chosen = self._requests.latest(model, limit)
+                found = (
+                    self._client.list_workflows(name=WORKFLOW, workflow_ids=chosen, sort_desc=True) if chosen else []
+                )
+            return self._documents(found)
+
+    def cancel(self, job: str) -> dict[str, Any]:
+        """Cancels a job that has not finished; its trainer is stopped by its worker. Returns the job document.
+
+        Raises:
+            UnknownJob: when there is no such job.
+            JobStateConflict: when it has finished.
+        """
+        self._require(job, "cancel", ("queued", "running"))
+        with _translated_errors():
+            self._client.cancel_workflow(job)
+        # It may have finished in between: then that is what it did.
+        return self._require(job, "cancel", ("cancelled",))
+
+    def resume(self, job: str) -> dict[str, Any]:
+        """Queues a failed or cancelled job again; it goes on from its last checkpoint. Returns the job document.
+
+        Raises:
+            UnknownJob: when there is no such job.
+            JobStateConflict: when it has not failed and was not cancelled.
+        """
+        self._require(job, "resume", ("failed", "cancelled"))
+        with _translated_errors():
+            try:
+                # From its first step: what a step did is taken over by the next attempt, its failure is not.
+                self._client.rewind_workflow(job, queue_name=QUEUE)
+            except error.DBOSException as refusal:
+                # Someone else has resumed it at the same time.
+                raise JobStateConflict(job, "resume", self.job(job)["status"]) from refusal
+        return self.job(job)
+
+    def events(self, job: str, *, after: int) -> tuple[list[JobEvent], bool]:
+        """What happened to a job after the event with a number, and whether it has finished. Raises `UnknownJob`."""
+        document = self.job(job)
+        with _translated_errors():
+            self._progress.note_status(document)
+            return self._progress.events(job, after=after), document["status"] in FINISHED
+
+    def _require(self, job: str, action: str, states: tuple[str, ...]) -> dict[str, Any]:
+        document = self.job(job)
+        if document["status"] not in states:
+            raise JobStateConflict(job, action, document["status"])
+        return document
+
+    def _documents(self, found: list[WorkflowStatus]) -> list[dict[str, Any]]:
+        names = [status.workflow_id for status in found]
+        progress, attempts = self._progress.read(names), self._attempts.current(names)
+        return [
+            _document(status, progress.get(name), attempts.get(name, 0))
+            for name, status in zip(names, found, strict=True)
+        ]
 
 
-def _document(status: WorkflowStatus, progress: tuple[str, dict[str, Any] | None] | None) -> dict[str, Any]:
+def _document(
+    status: WorkflowStatus, progress: tuple[str, dict[str, Any] | None] | None, attempt: int
+) -> dict[str, Any]:
     assert status.input is not None
     job, spec = status.input["args"]
     state = _STATES.get(status.status, "failed")
@@ -105,7 +175,7 @@ def _document(status: WorkflowStatus, progress: tuple[str, dict[str, Any] | None
         "status": state,
         "step": step,
         "progress": figures,
-        "attempt": status.recovery_attempts or 0,
+        "attempt": attempt,
         "created_at": _time(status.created_at),
         "started_at": _time(status.dequeued_at),
         "finished_at": _time(status.completed_at),
@@ -114,15 +184,20 @@ def _document(status: WorkflowStatus, progress: tuple[str, dict[str, Any] | None
         "gates": (outcome or {}).get("gates", []),
         "error": _problem(status) if state == "failed" else None,
         "spec": spec,
-        "links": {"self": f"/train/{job}", "model": f"/models/{spec['model']}"},
+        "links": {
+            "self": f"/train/{job}",
+            "events": f"/train/{job}/events",
+            "logs": f"/train/{job}/logs",
+            "model": f"/models/{spec['model']}",
+        },
     }
 
 
 def _problem(status: WorkflowStatus) -> dict[str, Any]:
-    error = status.error
-    if isinstance(error, PortableWorkflowError) and isinstance(error.data, dict):
-        return error.data
-    detail = str(error) if error else "The job was given up after too many restarts."
+    failure = status.error
+    if isinstance(failure, PortableWorkflowError) and isinstance(failure.data, dict):
+        return failure.data
+    detail = str(failure) if failure else "The job was given up after too many restarts."
     return {"type": "/problems/job-failed", "title": "The job failed", "status": 500, "detail": detail}
 
 
@@ -137,7 +212,7 @@ def _time(milliseconds: int | None) -> str | None:
 def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except SQLAlchemyError as error:
+    except SQLAlchemyError as failure:
         raise JobsUnavailable(
             "The job database cannot be reached. Look at GET /train before sending a job again."
-        ) from error
+        ) from failure

@@ -1,22 +1,32 @@
-"""The trainer: one process per job, in which everything heavy of it happens. It dies with its worker."""
+"""The trainer: one process per attempt of a job, in which everything heavy of it happens. It dies with its worker."""
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from models.artifact import open_artifact
+from models.attempts import Attempts
 from models.database import open_database
-from models.errors import CorruptVersion, VitrineError
+from models.errors import CorruptVersion, InvalidDataset, InvalidSpec, Overtaken, VitrineError
+from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
 from service.processes import hold_lifeline
-from service.settings import read_settings
+from service.settings import Settings, read_settings
 
 logger = logging.getLogger("vitrine.trainer")
+
+PROGRESS_SECONDS = 0.25
+"""Epochs that are shorter are not each written down."""
 
 
 def version_directory(versions: Path, model: str, job: str) -> Path:
@@ -24,37 +34,45 @@ def version_directory(versions: Path, model: str, job: str) -> Path:
 
 
 def main() -> None:
-    """`python -m service.jobs.trainer JOB SPEC RESULT_FD`: builds the version and writes its result to the pipe."""
+    """`python -m service.jobs.trainer JOB ATTEMPT SPEC RESULT_FD`: builds the version, says to the pipe how it went."""
     hold_lifeline()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    job, document, descriptor = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+    job, attempt, document, descriptor = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
+    logger.info("job %s, attempt %d", job, attempt)
     try:
-        result = train(job, document)
-    except VitrineError as error:
-        logger.error("%s", error)
-        result = {"error": {"title": "The data and the specification do not fit", "detail": str(error)}}
+        result = train(job, attempt, document)
+    except Overtaken as overtaken:
+        logger.warning("%s", overtaken)
+        result = {"overtaken": True}
     except Exception as error:
         logger.exception("the job failed")
-        detail = f"{type(error).__name__}: {error}. The job's log has the details."
-        result = {"error": {"title": "Training failed", "detail": detail}}
+        result = {"error": in_words(error)}
     with os.fdopen(descriptor, "w") as pipe:
         json.dump(result, pipe)
 
 
-def train(job: str, document: dict[str, Any]) -> dict[str, Any]:
-    """Builds the version of a job, or takes the one that an earlier attempt finished. Returns task and gates."""
+def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
+    """Builds the version of a job, or takes the one that an earlier attempt finished. Returns task and gates.
+
+    Raises:
+        Overtaken: when a later attempt has begun.
+    """
     settings = read_settings(os.environ)
     directory = version_directory(settings.versions_directory, document["model"], job)
     try:
         card = open_artifact(directory).card
         logger.info("an earlier attempt has finished this version")
     except CorruptVersion:
-        card = _build(job, document, directory, JobProgress(open_database(settings.registry_url)))
+        _build(job, attempt, document, directory, settings)
+        # Read back: where another attempt was first, its version is the one.
+        card = open_artifact(directory).card
     return {"task": card["task"], "gates": card["gates"]}
 
 
-def _build(job: str, document: dict[str, Any], directory: Path, progress: JobProgress) -> dict[str, Any]:
-    progress.write(job, "loading")
+def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings) -> None:
+    engine = open_database(settings.registry_url)
+    attempts, reports = Attempts(engine), ProgressReports(JobProgress(engine), job, monotonic)
+    reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
     from models.building import Reporter, build_version
     from models.spec import parse_spec
@@ -67,13 +85,57 @@ def _build(job: str, document: dict[str, Any], directory: Path, progress: JobPro
             "metrics": report.metrics,
             "seconds_left": report.seconds_left,
         }
-        progress.write(job, "fitting", figures)
+        reports.epoch(figures, last=report.epoch == report.epochs)
 
-    def report_step(step: str) -> None:
+    def fence() -> None:
+        patiently(lambda: attempts.check(job, attempt), "the registry")
+
+    fence()
+    build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch))
+
+
+class ProgressReports:
+    """Writes down how far a job is, at most so often. A database that is away costs a report, never the training."""
+
+    def __init__(self, progress: JobProgress, job: str, clock: Callable[[], float]) -> None:
+        self._progress, self._job, self._clock = progress, job, clock
+        self._written_at = -PROGRESS_SECONDS
+
+    def step(self, step: str) -> None:
         logger.info("%s", step)
-        progress.write(job, step)
+        self._write(step, None)
 
-    return build_version(parse_spec(document), directory, Reporter(report_step, report_epoch))
+    def epoch(self, figures: dict[str, Any], *, last: bool) -> None:
+        if last or self._clock() - self._written_at >= PROGRESS_SECONDS:
+            self._write("fitting", figures)
+
+    def _write(self, step: str, figures: dict[str, Any] | None) -> None:
+        try:
+            self._progress.write(self._job, step, figures)
+        except SQLAlchemyError as error:
+            logger.warning("progress was not written down: %s", type(error).__name__)
+        self._written_at = self._clock()
+
+
+def in_words(error: Exception) -> dict[str, str]:
+    """Why a job failed, as title and detail that its user can act on."""
+    match error:
+        case InvalidSpec() | InvalidDataset():
+            return {"title": "The data and the specification do not fit", "detail": str(error)}
+        case VitrineError():
+            return {"title": "Training failed", "detail": str(error)}
+        case MemoryError():
+            detail = "The memory of this machine was not enough. Lower training.batch_size or the width of the layers."
+            return {"title": "Out of memory", "detail": f"{detail} Then resume the job, or train anew."}
+        case OSError(errno=errno.ENOSPC):
+            where = f" ({error.filename})" if error.filename else ""
+            return {
+                "title": "The disk is full",
+                "detail": f"The disk is full{where}. Free some space and resume the job.",
+            }
+        case _:
+            detail = f"{type(error).__name__}: {error}. GET /train/<job>/logs has the details; resume tries again."
+            return {"title": "Training failed", "detail": detail}
 
 
 if __name__ == "__main__":

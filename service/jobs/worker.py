@@ -1,52 +1,155 @@
-"""The worker process: runs jobs from the queue, and takes up again those that its last life left."""
+"""The worker process: runs jobs from the queue, and takes over those of workers that have fallen silent."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
 
 from dbos import DBOS, DBOSPortableJSONSerializer
+from sqlalchemy.exc import SQLAlchemyError
 
+from models.attempts import Attempts
 from models.database import open_database
-from models.registry import Registry
-from service.jobs.progress import JobProgress
-from service.jobs.queue import APPLICATION, APPLICATION_VERSION, QUEUE, prepare_jobs_database
-from service.jobs.workflows import Trainers, define_workflows
+from service.jobs.membership import NEVER_SEEN, Membership, Silence
+from service.jobs.queue import APPLICATION, APPLICATION_VERSION, QUEUE, WORKFLOW, prepare_jobs_database
+from service.jobs.trainers import Trainers
+from service.jobs.workflows import define_workflows
 from service.settings import Settings
 
 logger = logging.getLogger("vitrine.worker")
 
+WATCH_SECONDS = 0.25
+BEATS_PER_SILENCE = 6
+"""How many beats may be lost before a worker counts as silent."""
+
+
+class WorkerNameTaken(Exception):
+    """Another process is the worker of this name."""
+
 
 def run_worker(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT. Jobs that are running then are taken up again by the next start."""
+    """Runs until SIGTERM or SIGINT. Jobs that are running then are taken over by other workers, or the next start.
+
+    Raises:
+        WorkerNameTaken: when a worker of this name runs in the same home.
+    """
     settings.prepare_home()
-    prepare_jobs_database(settings.jobs_url)
-    engine = open_database(settings.registry_url)
-    trainers = Trainers(settings)
-    DBOS(
-        config={
-            "name": APPLICATION,
-            "system_database_url": settings.jobs_url,
-            "application_version": APPLICATION_VERSION,
-            "executor_id": settings.worker_id,
-            "serializer": DBOSPortableJSONSerializer(),
-            "log_level": "WARNING",
-            "notification_listener_polling_interval_sec": 0.5,
-        }
-    )
-    define_workflows(trainers, Registry(engine), JobProgress(engine))
-    stopped = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stopped.set())
-    DBOS.launch()
-    DBOS.register_queue(
-        QUEUE, worker_concurrency=settings.trainers, polling_interval_sec=0.5, on_conflict="always_update"
-    )
-    logger.info("worker %s is ready: %d trainers at once", settings.worker_id, settings.trainers)
-    stopped.wait()
-    logger.info("stopping; %d running jobs go on at the next start", len(trainers.running))
-    trainers.stop()
-    # Not DBOS.destroy(): the workflows wait for good, so that no step returns what a killed trainer would look like.
-    os._exit(0)
+    with _name_held(settings):
+        prepare_jobs_database(settings.jobs_url)
+        engine = open_database(settings.registry_url)
+        trainers = Trainers(settings, Attempts(engine))
+        membership = Membership(engine, settings.worker_name)
+        DBOS(
+            config={
+                "name": APPLICATION,
+                "system_database_url": settings.jobs_url,
+                "application_version": APPLICATION_VERSION,
+                "executor_id": settings.worker_name,
+                "serializer": DBOSPortableJSONSerializer(),
+                "log_level": "WARNING",
+                "notification_listener_polling_interval_sec": 0.5,
+            }
+        )
+        define_workflows(trainers)
+        stopped = threading.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: stopped.set())
+        # Joined before anything runs: a worker that is not in the table cannot be missed.
+        membership.join()
+        DBOS.launch()
+        DBOS.register_queue(
+            QUEUE, worker_concurrency=settings.trainers, polling_interval_sec=0.5, on_conflict="always_update"
+        )
+        heart = Heart(membership, Silence(settings.worker_silence_seconds), stopped)
+        threading.Thread(
+            target=heart.run, args=(settings.worker_silence_seconds / BEATS_PER_SILENCE,), daemon=True
+        ).start()
+        threading.Thread(target=_watch, args=(trainers,), daemon=True).start()
+        logger.info("worker %s is ready: %d trainers at once", settings.worker_name, settings.trainers)
+        stopped.wait()
+        logger.info("stopping; %d running jobs go on elsewhere or at the next start", trainers.stop())
+        if heart.replaced:
+            logger.error("another process has started as worker %s; set VITRINE_WORKER_ID", settings.worker_name)
+            os._exit(3)
+        _leave(membership)
+        # Not DBOS.destroy(): the workflows wait for good, so that no step returns what a killed trainer looks like.
+        os._exit(0)
+
+
+class Heart:
+    """Says that this worker lives, and listens for those that no longer do."""
+
+    def __init__(self, membership: Membership, silence: Silence, stopped: threading.Event) -> None:
+        self._membership, self._silence, self._stopped = membership, silence, stopped
+        self._heard = True
+        self.replaced = False
+
+    def run(self, every_seconds: float) -> None:
+        while not self._stopped.wait(every_seconds):
+            try:
+                self._beat()
+            except SQLAlchemyError as failure:
+                if self._heard:
+                    logger.warning("the registry cannot be reached: %s", type(failure).__name__)
+                self._heard = False
+                self._silence.could_not_listen()
+            else:
+                self._heard = True
+
+    def _beat(self) -> None:
+        if not self._membership.beat():
+            self.replaced = True
+            self._stopped.set()
+            return
+        pulses = self._membership.pulses()
+        for worker in _workers_with_jobs():
+            pulses.setdefault(worker, NEVER_SEEN)
+        pulses.pop(self._membership.worker, None)
+        for worker in self._silence.silent(pulses, monotonic()):
+            # Each job moves only while it is still the silent worker's: two workers may do this at once.
+            taken = DBOS._recover_pending_workflows([worker])
+            logger.warning("worker %s is silent: %d of its jobs are queued again", worker, len(taken))
+            self._membership.forget(worker, pulses[worker])
+
+
+def _workers_with_jobs() -> set[str]:
+    running = DBOS.list_workflows(name=WORKFLOW, status="PENDING", load_input=False, load_output=False)
+    return {status.executor_id for status in running if status.executor_id}
+
+
+def _watch(trainers: Trainers) -> None:
+    pause = threading.Event()
+    while True:
+        pause.wait(WATCH_SECONDS)
+        try:
+            trainers.watch()
+        except SQLAlchemyError:
+            # The next look is in a moment; Heart says that the database is away.
+            continue
+
+
+def _leave(membership: Membership) -> None:
+    try:
+        membership.leave()
+    except SQLAlchemyError as failure:
+        logger.warning("could not say goodbye (%s): others notice the silence", type(failure).__name__)
+
+
+@contextmanager
+def _name_held(settings: Settings) -> Iterator[None]:
+    """Holds the worker's name within the home; the kernel lets go when the process ends, however it ends."""
+    with (settings.run_directory / f"worker-{settings.worker_name}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise WorkerNameTaken(
+                f"A worker named {settings.worker_name} runs in {settings.home.resolve()} already. "
+                "Give this one a name of its own with VITRINE_WORKER_ID."
+            ) from None
+        yield

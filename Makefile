@@ -7,7 +7,7 @@ LOCK := requirements/dev.lock
 # The environment is whole when this file is newer than what it was made from.
 STAMP := .venv/.installed
 
-.PHONY: install run test check format lint types imports bench lock clean
+.PHONY: install run test soak check format lint types imports bench lock clean
 
 install: $(STAMP)
 
@@ -23,6 +23,10 @@ run: install
 
 test: install
 	$(BIN)/pytest
+
+# The tests that take minutes: many swaps, long loads.
+soak: install
+	$(BIN)/pytest -m soak -o timeout=1200
 
 check: install format lint types imports test
 

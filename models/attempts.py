@@ -8,6 +8,7 @@ checkpoint, before a version is put in place, and in the transactions that regis
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -22,6 +23,13 @@ attempts_table = sa.Table(
     sa.Column("worker", sa.String, nullable=False),
     sa.Column("began_at", sa.String, nullable=False),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    number: int
+    worker: str
+    began_at: str
 
 
 class Attempts:
@@ -45,12 +53,11 @@ class Attempts:
         with self._reader.begin() as connection:
             check_attempt(connection, job, attempt)
 
-    def current(self, jobs: Sequence[str]) -> dict[str, int]:
+    def latest(self, jobs: Sequence[str]) -> dict[str, Attempt]:
         """The latest attempt of each job that has begun."""
         with self._reader.begin() as connection:
-            columns = (attempts_table.c.job, attempts_table.c.attempt)
-            rows = connection.execute(sa.select(*columns).where(attempts_table.c.job.in_(jobs)))
-            return {row.job: row.attempt for row in rows}
+            rows = connection.execute(sa.select(attempts_table).where(attempts_table.c.job.in_(jobs)))
+            return {row.job: Attempt(row.attempt, row.worker, row.began_at) for row in rows}
 
 
 def check_attempt(connection: sa.Connection, job: str, attempt: int) -> None:

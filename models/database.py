@@ -17,12 +17,18 @@ _WRITERS_LOCK = 0x56495452
 """The key of PostgreSQL's advisory lock by which our writers take turns."""
 
 
-def open_database(url: str) -> sa.Engine:
-    """Opens (and where needed creates) the database, on SQLite in WAL mode, or on PostgreSQL through psycopg."""
+def open_database(url: str, *, lock_wait_ms: int = 30_000) -> sa.Engine:
+    """Opens (and where needed creates) the database, on SQLite in WAL mode, or on PostgreSQL through psycopg.
+
+    Args:
+        lock_wait_ms: how long a transaction waits for another writer before it fails.
+    """
     address = sa.make_url(url)
     if address.drivername in ("postgres", "postgresql"):
         address = address.set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(address, pool_pre_ping=True)
+    on_postgres = address.get_backend_name() == "postgresql"
+    options = {"connect_timeout": 5, "options": f"-c lock_timeout={lock_wait_ms}"} if on_postgres else {}
+    engine = sa.create_engine(address, pool_pre_ping=True, connect_args=options)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
@@ -31,7 +37,7 @@ def open_database(url: str) -> sa.Engine:
             # of waiting. BEGIN IMMEDIATE below takes the lock first.
             connection.isolation_level = None
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA busy_timeout=30000")
+            connection.execute(f"PRAGMA busy_timeout={lock_wait_ms}")
 
         @event.listens_for(engine, "begin")
         def begin(connection: sa.Connection) -> None:
@@ -63,4 +69,8 @@ def create_tables(engine: sa.Engine) -> None:
 
 def now() -> str:
     """The time as RFC 3339 in UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return in_rfc_3339(datetime.now(UTC))
+
+
+def in_rfc_3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime
+
+from models.database import in_rfc_3339
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -12,3 +15,11 @@ def new_id() -> str:
     """A ULID: 48 bits of milliseconds since 1970 and 80 random bits, 26 characters of Crockford's base 32."""
     number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def created_at(identifier: str) -> str:
+    """When an identifier was made, as RFC 3339 in UTC with milliseconds."""
+    milliseconds = 0
+    for character in identifier[:10]:
+        milliseconds = milliseconds << 5 | _ALPHABET.index(character)
+    return in_rfc_3339(datetime.fromtimestamp(milliseconds / 1000, UTC))

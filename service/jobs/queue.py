@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, PortableWorkflowError, WorkflowStatus, error
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.attempts import Attempts
+from models.attempts import Attempt, Attempts
+from models.database import in_rfc_3339
 from models.spec import TrainingSpec
 from service.errors import JobStateConflict, JobsUnavailable, UnknownJob
-from service.identifiers import new_id
+from service.identifiers import created_at, new_id
 from service.jobs.progress import JobEvent, JobProgress
 from service.jobs.requests import JobRequests
 
@@ -153,16 +154,17 @@ class JobQueue:
         return document
 
     def _documents(self, found: list[WorkflowStatus]) -> list[dict[str, Any]]:
+        # By name: DBOS keeps times on SQLite to the second, and names rise with every job.
+        found = sorted(found, key=lambda status: status.workflow_id, reverse=True)
         names = [status.workflow_id for status in found]
-        progress, attempts = self._progress.read(names), self._attempts.current(names)
+        progress, attempts = self._progress.read(names), self._attempts.latest(names)
         return [
-            _document(status, progress.get(name), attempts.get(name, 0))
-            for name, status in zip(names, found, strict=True)
+            _document(status, progress.get(status.workflow_id), attempts.get(status.workflow_id)) for status in found
         ]
 
 
 def _document(
-    status: WorkflowStatus, progress: tuple[str, dict[str, Any] | None] | None, attempt: int
+    status: WorkflowStatus, progress: tuple[str, dict[str, Any] | None] | None, attempt: Attempt | None
 ) -> dict[str, Any]:
     assert status.input is not None
     job, spec = status.input["args"]
@@ -175,10 +177,10 @@ def _document(
         "status": state,
         "step": step,
         "progress": figures,
-        "attempt": attempt,
-        "created_at": _time(status.created_at),
-        "started_at": _time(status.dequeued_at),
-        "finished_at": _time(status.completed_at),
+        "attempt": attempt.number if attempt else 0,
+        "created_at": created_at(job),
+        "started_at": attempt.began_at if attempt else None,
+        "finished_at": _finished_at(status, attempt) if state in FINISHED else None,
         "version": (outcome or {}).get("version"),
         "promoted": (outcome or {}).get("promoted"),
         "gates": (outcome or {}).get("gates", []),
@@ -201,11 +203,12 @@ def _problem(status: WorkflowStatus) -> dict[str, Any]:
     return {"type": "/problems/job-failed", "title": "The job failed", "status": 500, "detail": detail}
 
 
-def _time(milliseconds: int | None) -> str | None:
-    if milliseconds is None:
+def _finished_at(status: WorkflowStatus, attempt: Attempt | None) -> str | None:
+    if status.completed_at is None:
         return None
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    recorded = in_rfc_3339(datetime.fromtimestamp(status.completed_at / 1000, UTC))
+    # DBOS's time is cut to the second on SQLite: a job does not end before it has begun.
+    return max(recorded, attempt.began_at) if attempt else recorded
 
 
 @contextmanager

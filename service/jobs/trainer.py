@@ -27,6 +27,8 @@ logger = logging.getLogger("vitrine.trainer")
 
 PROGRESS_SECONDS = 0.25
 """Epochs that are shorter are not each written down."""
+AWAY_SECONDS = 5.0
+"""Epochs that are not written down after the database could not be reached."""
 
 
 def version_directory(versions: Path, model: str, job: str) -> Path:
@@ -70,8 +72,9 @@ def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings) -> None:
-    engine = open_database(settings.registry_url)
-    attempts, reports = Attempts(engine), ProgressReports(JobProgress(engine), job, monotonic)
+    attempts = Attempts(open_database(settings.registry_url))
+    progress = JobProgress(open_database(settings.registry_url, lock_wait_ms=1000))
+    reports = ProgressReports(progress, job, monotonic)
     reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
     from models.building import Reporter, build_version
@@ -99,22 +102,23 @@ class ProgressReports:
 
     def __init__(self, progress: JobProgress, job: str, clock: Callable[[], float]) -> None:
         self._progress, self._job, self._clock = progress, job, clock
-        self._written_at = -PROGRESS_SECONDS
+        self._next_at = clock()
 
     def step(self, step: str) -> None:
         logger.info("%s", step)
         self._write(step, None)
 
     def epoch(self, figures: dict[str, Any], *, last: bool) -> None:
-        if last or self._clock() - self._written_at >= PROGRESS_SECONDS:
+        if last or self._clock() >= self._next_at:
             self._write("fitting", figures)
 
     def _write(self, step: str, figures: dict[str, Any] | None) -> None:
         try:
             self._progress.write(self._job, step, figures)
+            self._next_at = self._clock() + PROGRESS_SECONDS
         except SQLAlchemyError as error:
             logger.warning("progress was not written down: %s", type(error).__name__)
-        self._written_at = self._clock()
+            self._next_at = self._clock() + AWAY_SECONDS
 
 
 def in_words(error: Exception) -> dict[str, str]:

@@ -92,9 +92,9 @@ class Trainers:
                 workflow_ids=jobs, status="CANCELLED", load_input=False, load_output=False
             )
         }
-        current = self._attempts.current(jobs)
+        latest = self._attempts.latest(jobs)
         for one in running:
-            if current.get(one.job, 0) > one.attempt:
+            if latest[one.job].number > one.attempt:
                 self._end(one, "overtaken")
             elif one.job in cancelled:
                 self._end(one, "cancelled")

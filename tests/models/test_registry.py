@@ -332,7 +332,8 @@ def test_an_overtaken_attempt_neither_registers_nor_promotes(registry: Registry,
 
     assert {} == registry.model("m").aliases
     assert registry.promote(model="m", version=version, job="job-1", attempt=second)
-    assert {"job-1": 2} == attempts.current(["job-1", "job-2"])
+    latest = attempts.latest(["job-1", "job-2"])
+    assert {"job-1": (2, "worker-2")} == {job: (found.number, found.worker) for job, found in latest.items()}
 
 
 def test_rollback_undoes_a_move_back_to_an_earlier_version(registry: Registry) -> None:

@@ -16,7 +16,14 @@ from service.jobs.trainer import version_directory
 from service.settings import Settings
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def databases(*quick: str) -> pytest.MarkDecorator:
+    """On both databases, of which the default run takes only some."""
+    soak = pytest.mark.soak
+    kinds = [name if name in quick else pytest.param(name, marks=soak) for name in ("sqlite", "postgresql")]
+    return pytest.mark.parametrize("workers", kinds, indirect=True)
+
+
+@pytest.fixture(scope="module")
 def workers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     """Two workers, who count each other as silent after two seconds."""
     urls = {}
@@ -36,6 +43,7 @@ def both(workers: Workers) -> Workers:
     return workers
 
 
+@databases("sqlite", "postgresql")
 @pytest.mark.parametrize(
     "step",
     [
@@ -61,6 +69,7 @@ def test_a_worker_killed_while_its_trainer_works_leaves_one_version_and_one_move
     assert_done_once(both, model, job)
 
 
+@databases("sqlite")
 def test_a_worker_killed_before_it_registers_leaves_one_version_and_one_move(both: Workers) -> None:
     job = both.submit("killed-registering")
     wait_for(lambda: both.step(job) == "fitting")
@@ -75,7 +84,16 @@ def test_a_worker_killed_before_it_registers_leaves_one_version_and_one_move(bot
     assert_done_once(both, "killed-registering", job)
 
 
-@pytest.mark.parametrize("step", ["register", "promote"])
+@pytest.mark.parametrize(
+    ("workers", "step"),
+    [
+        ("sqlite", "promote"),
+        ("postgresql", "register"),
+        pytest.param("sqlite", "register", marks=pytest.mark.soak),
+        pytest.param("postgresql", "promote", marks=pytest.mark.soak),
+    ],
+    indirect=["workers"],
+)
 def test_a_worker_killed_between_what_it_did_and_its_record_of_it_does_not_do_it_twice(
     both: Workers, step: str
 ) -> None:
@@ -102,8 +120,9 @@ def test_a_worker_killed_between_what_it_did_and_its_record_of_it_does_not_do_it
     assert_done_once(both, model, job)
 
 
+@databases("postgresql")
 def test_a_worker_that_wakes_up_after_its_job_was_taken_over_is_fenced_off(both: Workers) -> None:
-    job = both.submit("asleep", epochs=200)
+    job = both.submit("asleep", epochs=80)
     wait_for(lambda: both.epoch(job) >= 2)
     sleeper = both.holder(job)
     os.kill(both.running[sleeper].pid, signal.SIGSTOP)
@@ -118,6 +137,7 @@ def test_a_worker_that_wakes_up_after_its_job_was_taken_over_is_fenced_off(both:
     assert_done_once(both, "asleep", job)
 
 
+@databases("sqlite")
 def test_a_worker_that_is_told_to_stop_hands_its_job_over_at_once(both: Workers) -> None:
     job = both.submit("handed-over")
     wait_for(lambda: both.epoch(job) >= 1)
@@ -129,6 +149,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_job_over_at_once(both: Workers)
     assert_done_once(both, "handed-over", job)
 
 
+@databases("sqlite")
 def test_a_second_worker_under_one_name_is_refused_in_one_home(both: Workers) -> None:
     first = both.running.pop("anna")
     both.start("anna")

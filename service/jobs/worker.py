@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from dbos import DBOS, DBOSPortableJSONSerializer
+from dbos import DBOS, DBOSPortableJSONSerializer, error
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.attempts import Attempts
@@ -57,6 +57,7 @@ def run_worker(settings: Settings) -> None:
             }
         )
         define_workflows(trainers)
+        logging.getLogger("dbos").addFilter(_is_news)
         stopped = threading.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: stopped.set())
@@ -121,6 +122,12 @@ class Heart:
 def _workers_with_jobs() -> set[str]:
     running = DBOS.list_workflows(name=WORKFLOW, status="PENDING", load_input=False, load_output=False)
     return {status.executor_id for status in running if status.executor_id}
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """DBOS logs a cancelled workflow as an exception, with its stack; that a job was cancelled is said by us."""
+    error_type = record.exc_info[0] if record.exc_info else None
+    return error_type is None or not issubclass(error_type, error.DBOSAwaitedWorkflowCancelledError)
 
 
 def _watch(trainers: Trainers) -> None:

@@ -45,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         following = asyncio.create_task(pool.follow())
         yield
         following.cancel()
+        pool.close()
         await asyncio.to_thread(compute.close)
         jobs.close()
         engine.dispose()

@@ -69,10 +69,40 @@ class IdempotencyKeyReused(VitrineError):
 
 
 class ComputeUnavailable(VitrineError):
-    """The compute process died twice over one request, or is being restarted."""
+    """The compute process died twice over one request, or cannot be started now."""
 
-    def __init__(self, message: str = "The compute process died while working on this request, twice.") -> None:
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ComputeBusy(VitrineError):
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"The compute process has {waiting} orders waiting. Try again soon, or send fewer at once.")
+
+
+class ComputeFailed(VitrineError):
+    """The compute process met an error that is not one of ours; its log has the details."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"The compute process could not do this: {kind}: {message[:500]}")
+
+
+class VersionUnavailable(VitrineError):
+    """A version that cannot be loaded now, for a reason that may pass: a disk that is away, too many open files."""
+
+    def __init__(self, place: str, reason: str, retry_after_seconds: float) -> None:
+        super().__init__(
+            f"Version {place} cannot be loaded now: {reason}. It is tried again in {retry_after_seconds:.0f} s."
+        )
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RegistryUnavailable(VitrineError):
+    """The registry cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__("The registry cannot be read now, so it is not known whether this exists. Try again soon.")
 
 
 class JobsUnavailable(VitrineError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import ceil
 from typing import Any
 
 import orjson
@@ -44,9 +45,20 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     explanation_errors.ToleranceNotReached: (422, "tolerance-not-reached", "The tolerance was not reached"),
     model_errors.CorruptVersion: (503, "corrupt-version", "The version cannot be loaded"),
     service_errors.ComputeUnavailable: (503, "compute-unavailable", "The compute process is unavailable"),
+    service_errors.ComputeBusy: (503, "compute-busy", "Too much is waiting"),
+    service_errors.ComputeFailed: (500, "compute-failed", "The computation failed"),
+    service_errors.VersionUnavailable: (503, "version-unavailable", "The version cannot be loaded now"),
+    service_errors.RegistryUnavailable: (503, "registry-unavailable", "The registry cannot be read"),
     service_errors.JobsUnavailable: (503, "jobs-unavailable", "The job database cannot be reached"),
 }
-_RETRY_AFTER_SECONDS = {service_errors.ComputeUnavailable: 10, service_errors.JobsUnavailable: 5}
+_RETRY_AFTER_SECONDS = {
+    service_errors.ComputeUnavailable: 10,
+    service_errors.ComputeBusy: 1,
+    service_errors.VersionUnavailable: 5,
+    service_errors.RegistryUnavailable: 5,
+    service_errors.JobsUnavailable: 5,
+    model_errors.CorruptVersion: 60,
+}
 
 
 def problem_document(error: Exception) -> dict[str, Any]:
@@ -88,8 +100,8 @@ def problem_response(document: dict[str, Any], headers: dict[str, str] | None = 
 
 
 async def _answer_known(_request: Request, error: Exception) -> Response:
-    seconds = _RETRY_AFTER_SECONDS.get(type(error))
-    return problem_response(problem_document(error), {"Retry-After": str(seconds)} if seconds else None)
+    seconds = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS.get(type(error))
+    return problem_response(problem_document(error), {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None)
 
 
 async def _answer_parameters(request: Request, error: Exception) -> Response:

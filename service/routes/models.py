@@ -84,7 +84,7 @@ def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> API
             reason=body.reason,
             force=body.force,
         )
-        await pool.refresh()
+        await pool.settle(model)
         return move
 
     @router.post(
@@ -97,7 +97,7 @@ def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> API
     async def rollback(request: Request, model: str) -> AliasMove:
         body = parse_body(await read_json(request, settings.body_limit_bytes), RollbackRequest)
         move = await asyncio.to_thread(registry.rollback, model, by="api", reason=body.reason)
-        await pool.refresh()
+        await pool.settle(model)
         return move
 
     return router

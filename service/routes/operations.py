@@ -53,8 +53,10 @@ def readiness(pool: ModelPool, required: tuple[str, ...]) -> dict[str, Any]:
             served[name] = {
                 CHAMPION: champion.record.version,
                 "engine": champion.engine_name,
-                "explains": champion.in_compute.done() and champion.in_compute.exception() is None,
+                "explains": champion.is_in_compute,
             }
+            if champion.needs_compute and not champion.is_in_compute:
+                unserved.append(name)
         elif CHAMPION in model.aliases:
             unserved.append(name)
     problems = [f"{place}: {text}" for place, text in sorted(pool.problems.items())]

@@ -4,176 +4,469 @@ from __future__ import annotations
 
 import itertools
 import logging
-import socket
-import subprocess
+import queue
 import threading
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from service.errors import ComputeUnavailable
-from service.processes import end_child, start_child
+from service.errors import ComputeBusy, ComputeUnavailable
+from service.serving.compute_life import Life
 from service.serving.explaining import LoadReport
 
 logger = logging.getLogger("vitrine.compute")
 
 MAX_ATTEMPTS = 2
-_QUIET_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Processes that may die over one order."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How the compute process is looked after.
+
+    Attributes:
+        quick_death_seconds: a life shorter than this counts towards a crash loop.
+        longest_pause_seconds: between two starts in a crash loop.
+        stall_seconds: a process that says nothing for so long, though it is asked every few seconds, is killed.
+        start_seconds: the same before its first word: importing TensorFlow takes its time on a busy machine.
+        unloads_before_renewal: XLA keeps what it compiled after its function is gone (measured: 2.4 MiB a version
+            with two small outputs), so that a process is replaced after so many unloaded versions.
+        waiting_orders: the most orders that may wait, so that memory stays bounded.
+    """
+
+    quick_death_seconds: float = 60
+    longest_pause_seconds: float = 30
+    stall_seconds: float = 60
+    start_seconds: float = 300
+    unloads_before_renewal: int = 100
+    waiting_orders: int = 256
+
+
+def restart_pause(deaths: int, longest_seconds: float) -> float:
+    """Seconds before the next start after so many quick deaths in a row: at once, then 1, 2, 4, ..."""
+    return 0.0 if deaths <= 1 else min(longest_seconds, 2.0 ** (deaths - 2))
+
+
+def reload_pause(failures: int) -> float:
+    """Seconds before a version that could not be loaded is tried again: 2, 4, 8, ... at most ten minutes."""
+    return min(600.0, 2.0**failures)
+
+
+@dataclass(eq=False, slots=True)
 class _Order:
+    number: int
     kind: str
     payload: dict[str, Any]
     future: Future[Any] = field(default_factory=Future)
-    attempts: int = 1
+    life: Life | None = None
+    begun: bool = False
+    deaths: int = 0
+
+    @property
+    def key(self) -> str | None:
+        return self.payload.get("key")
+
+
+@dataclass(eq=False, slots=True)
+class _Load:
+    """A version that should be loaded, and the latest order to do so."""
+
+    directory: Path
+    order: _Order
+    failures: int = 0
+    retry_at: float | None = None
+    lethal: bool = False
 
 
 class ComputeClient:
-    """Starts the compute process, sends it orders and restarts it when it dies.
+    """Starts the compute process, sends it orders, and starts another when it dies.
 
-    Orders that a dead process left are tried once more in the next one; then they fail with `ComputeUnavailable`.
-    Versions that were loaded are loaded again.
+    - An order that a dying process had begun is tried once more, alone among those suspected with it, so that an
+      order that always kills does not take others with it; then it fails with `ComputeUnavailable`. Orders that had
+      only waited go on waiting.
+    - Versions that were loaded are loaded again. One whose loading fails is tried again after a growing pause.
+    - A process that dies again and again is started after growing pauses, and orders fail at once in between.
+    - One from which many versions were unloaded is renewed: the new one is started and warmed beside it.
     """
 
-    def __init__(self, log: Path | None) -> None:
-        self._log = log
+    def __init__(self, log: Path | None, care: Care | None = None) -> None:
+        self._log, self._care = log, care or Care()
         self._lock = threading.Lock()
-        self._numbers = itertools.count()
+        self._numbers = itertools.count(1)
         self._orders: dict[int, _Order] = {}
-        self._loads: dict[str, _Order] = {}
+        self._loads: dict[str, _Load] = {}
+        self._suspects: deque[_Order] = deque()
+        self._tried: _Order | None = None
+        self._current: Life | None = None
+        self._successor: Life | None = None
+        self._successor_loads: dict[str, _Order] = {}
+        self._retired: list[Life] = []
+        # What the managing thread is told. A SimpleQueue may be put to from a finalizer, wherever that runs.
+        self._news: queue.SimpleQueue[Life | str | None] = queue.SimpleQueue()
+        self._manager = threading.Thread(target=self._manage, name="compute-client", daemon=True)
         self._closed = False
-        self._connection: Connection | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._deaths = 0
+        self._start_at = 0.0
+        self._last_status: int | None = None
         self.restarts = 0
+        self.renewals = 0
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="compute-client", daemon=True).start()
+        self._manager.start()
 
     def close(self) -> None:
+        """Ends the process; orders that are waiting fail."""
         with self._lock:
             self._closed = True
-            process = self._process
-        if process is not None:
-            end_child(process, seconds=2)
+        self._news.put(None)
+        if self._manager.ident is not None:
+            self._manager.join()
+        with self._lock:
+            lives = [life for life in (self._current, self._successor, *self._retired) if life is not None]
+            orders, self._orders = list(self._orders.values()), {}
+        for life in lives:
+            life.end(seconds=2)
+        for order in orders:
+            _fail(order.future, ComputeUnavailable("The server is stopping."))
 
     @property
     def pid(self) -> int | None:
         """The process id, for those who watch it."""
-        return self._process.pid if self._process else None
+        current = self._current
+        return current.process.pid if current else None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the process dies again and again."""
+        return self._deaths >= 2
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the process, in words."""
+        if not self.is_failing:
+            return None
+        text = f"The compute process has died {self._deaths} times in a row (last exit status {self._last_status})"
+        pause = self._start_at - monotonic()
+        return f"{text}; it is started again in {pause:.0f} s." if self._current is None and pause > 0 else f"{text}."
 
     def load(self, key: str, directory: Path) -> Future[LoadReport]:
-        """Loads a version; its `LoadReport` comes when it is compiled and warm."""
-        order = _Order("load", {"key": key, "directory": str(directory)})
+        """Loads a version; its `LoadReport` comes when it is compiled and warm. The future cannot be cancelled."""
         with self._lock:
-            self._loads[key] = order
-            self._give(order)
+            order = self._load_order(key, directory)
+            self._loads[key] = _Load(directory, order)
+            self._hand_over(order)
+            if self._successor is not None:
+                self._load_in_successor(key, directory)
         return order.future
 
     def loading(self, key: str) -> Future[LoadReport]:
         """The latest load of a version: another one when the process had to be started anew."""
-        return self._loads[key].future
+        return self._loads[key].order.future
 
     def unload(self, key: str) -> None:
-        with self._lock:
-            self._loads.pop(key, None)
-            if self._connection is not None:
-                self._send(-1, _Order("unload", {"key": key}))
+        """Gives up a version, soon. May be called from a finalizer: it takes no lock."""
+        self._news.put(key)
 
     def submit(self, kind: str, **payload: Any) -> Future[Any]:
-        """Sends an order; orders given before the process is up wait for it."""
-        order = _Order(kind, payload)
+        """Sends an order; orders given before the process is up wait for it. Cancelling the future drops the order.
+
+        Raises:
+            ComputeUnavailable: when the process, or the loading of the version, dies again and again.
+            ComputeBusy: when too many orders are waiting.
+        """
         with self._lock:
-            self._give(order)
+            if self._closed:
+                raise ComputeUnavailable("The server is stopping.")
+            if self._current is None and self._deaths > MAX_ATTEMPTS:
+                raise ComputeUnavailable(self.problem or "", retry_after_seconds=self._start_at - monotonic())
+            load = self._loads.get(payload.get("key", ""))
+            if load is not None and load.lethal:
+                raise ComputeUnavailable(f"The compute process died loading {payload['key']}, {MAX_ATTEMPTS} times.")
+            if len(self._orders) >= self._care.waiting_orders:
+                raise ComputeBusy(len(self._orders))
+            order = _Order(next(self._numbers), kind, payload)
+            self._hand_over(order)
+        order.future.add_done_callback(lambda future: self._drop(order) if future.cancelled() else None)
         return order.future
 
-    def _give(self, order: _Order) -> None:
-        number = next(self._numbers)
-        self._orders[number] = order
-        self._send(number, order)
+    # -- under the lock ------------------------------------------------------------------------------------------
 
-    def _send(self, number: int, order: _Order) -> None:
-        if self._connection is None:
-            return
-        try:
-            self._connection.send((number, order.kind, order.payload))
-        except OSError:
-            # It has just died: the reading thread notices and sends the order to the next process.
-            logger.info("order %d waits for the next compute process", number)
+    def _load_order(self, key: str, directory: Path) -> _Order:
+        order = _Order(next(self._numbers), "load", {"key": key, "directory": str(directory)})
+        order.future.set_running_or_notify_cancel()
+        return order
 
-    def _run(self) -> None:
+    def _hand_over(self, order: _Order) -> None:
+        self._orders[order.number] = order
+        if self._current is not None:
+            self._send(order, self._current)
+
+    def _send(self, order: _Order, life: Life) -> None:
+        order.life, order.begun = life, False
+        life.send(order.number, order.kind, order.payload)
+
+    def _load_in_successor(self, key: str, directory: Path) -> None:
+        assert self._successor is not None
+        order = self._successor_loads[key] = self._load_order(key, directory)
+        self._orders[order.number] = order
+        self._send(order, self._successor)
+
+    def _try_next_suspect(self) -> None:
+        if self._tried is None and self._suspects and self._current is not None:
+            self._tried = self._suspects.popleft()
+            self._send(self._tried, self._current)
+
+    def _forget(self, order: _Order) -> None:
+        self._orders.pop(order.number, None)
+        if order in self._suspects:
+            self._suspects.remove(order)
+        if order is self._tried:
+            self._tried = None
+            self._try_next_suspect()
+
+    # -- told by others ------------------------------------------------------------------------------------------
+
+    def _drop(self, order: _Order) -> None:
+        """Its client is gone, or out of time."""
+        with self._lock:
+            if order.number in self._orders and order.life is not None:
+                order.life.send(0, "drop", {"number": order.number})
+            self._forget(order)
+
+    def _heard(self, life: Life, number: int, status: str, result: Any) -> None:
+        with self._lock:
+            if status == "ready":
+                life.ready = True
+            order = self._orders.get(number)
+            if order is None or order.life is not life:
+                return
+            if status == "begun":
+                order.begun = True
+                return
+            self._forget(order)
+            load = self._loads.get(order.key or "")
+            if load is not None and load.order is order:
+                load.failures = 0 if status == "done" else load.failures + 1
+                load.retry_at = None if status == "done" else monotonic() + reload_pause(load.failures)
+        if status == "done":
+            _succeed(order.future, result)
+        else:
+            _fail(order.future, _rebuilt(*result))
+        if self._successor is life or self._retired:
+            self._news.put(None)
+
+    # -- the managing thread -------------------------------------------------------------------------------------
+
+    def _manage(self) -> None:
+        news: Life | str | None = None
         while not self._closed:
-            started = monotonic()
-            connection = self._start_process()
             try:
-                while True:
-                    self._settle(*connection.recv())
-            except (EOFError, OSError):
-                logger.info("the compute process has closed its end")
+                if isinstance(news, Life):
+                    self._bury(news)
+                elif news is not None:
+                    self._unload(news)
+                self._tend()
             except Exception:
-                logger.exception("the compute process has sent what cannot be read")
-            connection.close()
+                # Without this thread nothing would ever start another process.
+                logger.exception("looking after the compute process failed; going on")
+            try:
+                news = self._news.get(timeout=1.0)
+            except queue.Empty:
+                news = None
+
+    def _tend(self) -> None:
+        now = monotonic()
+        if self._current is None and now >= self._start_at:
+            self._begin_life()
+        for life in [life for life in (self._current, self._successor) if life is not None]:
+            silence = now - life.last_heard
+            if silence > (self._care.stall_seconds if life.ready else self._care.start_seconds):
+                logger.error("compute process %d has said nothing for %.0f s; ending it", life.process.pid, silence)
+                life.kill()
+            elif silence > self._care.stall_seconds / 8:
+                life.send(0, "ping", {})
+        if (
+            self._current is not None
+            and self._current.ready
+            and now - self._current.started > self._care.quick_death_seconds
+        ):
+            self._deaths = 0
+        self._reload_failed(now)
+        self._end_retired()
+        self._renew()
+
+    def _begin_life(self) -> None:
+        try:
+            life = Life(self._log, self._heard, self._news.put)
+        except OSError as error:
+            self._deaths += 1
+            self._start_at = monotonic() + max(1.0, restart_pause(self._deaths, self._care.longest_pause_seconds))
+            logger.error("no compute process can be started: %s", error)
+            return
+        with self._lock:
+            self._current = life
+            for key, load in self._loads.items():
+                if load.order.number not in self._orders and load.retry_at is None:
+                    load.order = self._load_order(key, load.directory)
+                    self._orders[load.order.number] = load.order
+            waiting = [order for order in self._orders.values() if order.life is None and order not in self._suspects]
+            for order in sorted(waiting, key=lambda order: (order.kind != "load", order.number)):
+                self._send(order, life)
+            self._try_next_suspect()
+        life.begin()
+
+    def _bury(self, life: Life) -> None:
+        """After a process has ended: who was it working for, and what becomes of them?"""
+        status = life.end(seconds=1)
+        lost: list[tuple[Future[Any], str]] = []
+        with self._lock:
             if self._closed:
                 return
-            self._after_death()
-            if monotonic() - started < 5:
-                # It dies as it starts: do not turn that into a loop that takes a core.
-                threading.Event().wait(2)
+            orphans = [order for order in self._orders.values() if order.life is life]
+            if life in self._retired:
+                self._retired.remove(life)
+                if not orphans:
+                    return
+            if life is self._successor:
+                self._give_up_successor()
+                logger.warning("the compute process that should take over ended with status %s", status)
+                return
+            if life is self._current:
+                self._current = None
+                self.restarts += 1
+                lived = monotonic() - life.started
+                self._deaths = self._deaths + 1 if lived < self._care.quick_death_seconds else 1
+                self._last_status = status
+                self._start_at = monotonic() + restart_pause(self._deaths, self._care.longest_pause_seconds)
+                if self._successor is not None:
+                    self._promote_successor()
+            for order in orphans:
+                order.life = None
+                order.deaths += order.begun
+                if order is self._tried:
+                    self._tried = None
+                if order.deaths >= MAX_ATTEMPTS:
+                    lost += self._lose(order)
+                elif order.begun:
+                    self._suspects.append(order)
+                elif self._current is not None:
+                    self._send(order, self._current)
+                order.begun = False
+            self._try_next_suspect()
+        logger.warning("the compute process ended with status %s; starting another", status)
+        for future, text in lost:
+            _fail(future, ComputeUnavailable(text))
 
-    def _start_process(self) -> Connection:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = start_child(
-                "service.serving.compute_process",
-                [str(theirs.fileno())],
-                environment=_QUIET_ENVIRONMENT,
-                log=self._log,
-                pass_fds=[theirs.fileno()],
-            )
-        connection = Connection(ours.detach())
-        with self._lock:
-            self._process, self._connection = process, connection
-            waiting = {order.payload["key"] for order in self._orders.values() if order.kind == "load"}
-            for key, order in list(self._loads.items()):
-                if key not in waiting:
-                    self._loads[key] = self._orders[next(self._numbers)] = _Order("load", order.payload)
-            for number, order in sorted(self._orders.items(), key=lambda item: (item[1].kind != "load", item[0])):
-                self._send(number, order)
-        return connection
+    def _lose(self, order: _Order) -> list[tuple[Future[Any], str]]:
+        """Gives up an order that has killed twice; with a load, everything that waits for it."""
+        del self._orders[order.number]
+        load = self._loads.get(order.key or "")
+        if order.kind != "load" or load is None:
+            return [(order.future, "The compute process died while working on this request, twice.")]
+        load.lethal, load.failures = True, load.failures + 5
+        load.retry_at = monotonic() + reload_pause(load.failures)
+        text = f"The compute process died loading {order.key}, {MAX_ATTEMPTS} times."
+        waiting = [other for other in self._orders.values() if other.key == order.key]
+        for other in waiting:
+            self._forget(other)
+        return [(given_up.future, text) for given_up in (order, *waiting)]
 
-    def _after_death(self) -> None:
+    def _unload(self, key: str) -> None:
         with self._lock:
-            process, self._process, self._connection = self._process, None, None
-            self.restarts += 1
-            lost = []
-            for number, order in list(self._orders.items()):
-                order.attempts += 1
-                if order.attempts > MAX_ATTEMPTS:
-                    lost.append(self._orders.pop(number))
-        if process is not None:
-            end_child(process, seconds=1)
-            logger.warning("the compute process ended with status %s; starting another", process.returncode)
-        for order in lost:
-            _fail(order.future, ComputeUnavailable())
+            load = self._loads.pop(key, None)
+            if load is None:
+                return
+            self._forget(load.order)
+            if (order := self._successor_loads.pop(key, None)) is not None:
+                self._orders.pop(order.number, None)
+            for life in (self._current, self._successor):
+                if life is not None:
+                    life.send(0, "unload", {"key": key})
+                    life.unloads += 1
 
-    def _settle(self, number: int, succeeded: bool, result: Any) -> None:
+    def _reload_failed(self, now: float) -> None:
         with self._lock:
-            order = self._orders.pop(number, None)
-        if order is None:
+            for key, load in self._loads.items():
+                if load.retry_at is not None and now >= load.retry_at and self._current is not None:
+                    load.retry_at, load.lethal = None, False
+                    load.order = self._load_order(key, load.directory)
+                    self._hand_over(load.order)
+
+    def _end_retired(self) -> None:
+        """A process that was replaced ends when it has answered what it had."""
+        with self._lock:
+            working = {order.life for order in self._orders.values()}
+            idle = [life for life in self._retired if life not in working]
+        for life in idle:
+            life.end(seconds=2)
+
+    def _renew(self) -> None:
+        """The new process is started and warmed before the old one goes."""
+        current, successor = self._current, self._successor
+        if current is None or not current.ready:
             return
-        if not succeeded:
-            kind, message, attributes = result
-            error = kind.__new__(kind)
-            error.__dict__.update(attributes)
-            error.args = (message,)
-            _fail(order.future, error)
-        elif order.future.set_running_or_notify_cancel():
-            order.future.set_result(result)
+        if successor is None:
+            if current.unloads >= self._care.unloads_before_renewal and not self._suspects:
+                self._begin_successor(current)
+            return
+        with self._lock:
+            loads = self._successor_loads
+            if not successor.ready or not all(order.future.done() for order in loads.values()):
+                return
+            failed = [key for key, order in loads.items() if order.future.exception() is not None]
+            if failed:
+                logger.warning("not renewing the compute process: %s could not be loaded in the new one", failed)
+                self._give_up_successor()
+                successor.kill()
+                return
+            self._retired.append(current)
+            self._promote_successor()
+            self.renewals += 1
+        logger.info("the compute process was renewed after %d unloaded versions", current.unloads)
+
+    def _begin_successor(self, current: Life) -> None:
+        current.unloads = 0  # whatever comes of it, the next attempt is as many unloads away
+        try:
+            life = Life(self._log, self._heard, self._news.put)
+        except OSError as error:
+            logger.error("the compute process cannot be renewed now: %s", error)
+            return
+        with self._lock:
+            self._successor = life
+            for key, load in self._loads.items():
+                if load.retry_at is None:
+                    self._load_in_successor(key, load.directory)
+        life.begin()
+
+    def _promote_successor(self) -> None:
+        for key, order in self._successor_loads.items():
+            # Where somebody waits for an earlier order to load it, that one is sent again, and answered from the later.
+            if self._loads[key].order.number not in self._orders:
+                self._loads[key].order = order
+        self._current, self._successor, self._successor_loads = self._successor, None, {}
+
+    def _give_up_successor(self) -> None:
+        for order in self._successor_loads.values():
+            self._orders.pop(order.number, None)
+        self._successor, self._successor_loads = None, {}
+
+
+def _rebuilt(kind: type[Exception], message: str, attributes: dict[str, Any]) -> Exception:
+    """An error of ours as the compute process met it."""
+    error = kind.__new__(kind)
+    error.__dict__.update(attributes)
+    error.args = (message,)
+    return error
+
+
+def _succeed(future: Future[Any], result: Any) -> None:
+    if future.running() or future.set_running_or_notify_cancel():
+        future.set_result(result)
 
 
 def _fail(future: Future[Any], error: Exception) -> None:
-    if future.set_running_or_notify_cancel():
+    if future.running() or future.set_running_or_notify_cancel():
         future.set_exception(error)

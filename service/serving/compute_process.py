@@ -2,10 +2,12 @@
 
 Started by `compute.ComputeClient`, it reads orders from a socket and answers each under its number. Three threads share
 the work, so that a prediction does not wait for an explanation, nor either of them for a version being loaded.
+Explanations and loading are niced, and explanations pause between slices while a prediction waits.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import queue
@@ -25,7 +27,9 @@ from explain.gradients import KerasGradient
 from models.artifact import Artifact, open_artifact
 from models.outputs import target_model
 from models.rows import ModelInput
+from service.errors import ComputeFailed
 from service.processes import hold_lifeline
+from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, PoliteGradient
 from service.serving.engine import Engine, KerasEngine, OnnxEngine, warm_up
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport
 
@@ -38,7 +42,7 @@ GRADIENT_SLICE_ELEMENTS = 256 * 1024
 class LoadedVersion:
     """A version in this process: its engine, and a compiled gradient for each output."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, courtesy: Courtesy) -> None:
         signature = artifact.signature
         model = artifact.load_keras()
         self.engine: Engine
@@ -47,21 +51,30 @@ class LoadedVersion:
         else:
             self.engine = KerasEngine(model, signature)
         row_ms = warm_up(self.engine, signature)
-        self.explained = ExplainedVersion(artifact, self.engine, row_ms)
+        self.explained = ExplainedVersion(artifact, PoliteEngine(self.engine, courtesy), row_ms)
         slice_rows = int(np.clip(GRADIENT_SLICE_ELEMENTS // np.prod(signature.input_shape), 1, 256))
-        self.gradients = {
+        gradients = {
             output: KerasGradient(target_model(model, signature, output), slice_rows) for output in signature.outputs
         }
-        self.report = LoadReport(self.gradients[signature.outputs[0]].device, slice_rows)
+        self.gradients = {output: PoliteGradient(gradient, courtesy) for output, gradient in gradients.items()}
+        self.report = LoadReport(gradients[signature.outputs[0]].device, slice_rows)
+
+
+Order = tuple[int, str, dict[str, Any]]
 
 
 class ComputeProcess:
-    """Takes orders `(number, kind, payload)` and sends `(number, succeeded, result or error)`."""
+    """Takes orders `(number, kind, payload)`; for each sends `(number, "begun", None)` and then
+    `(number, "done", result)` or `(number, "failed", (type, message, attributes))`.
+
+    The messages `unload`, `drop` (an order whose client is gone) and `ping` need no thread of their own.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._sending = threading.Lock()
         self._versions: dict[str, Future[LoadedVersion]] = {}
+        self._courtesy = Courtesy()
         self._kinds: dict[str, Callable[..., Any]] = {
             "load": self._load,
             "predict": self._predict,
@@ -69,58 +82,86 @@ class ComputeProcess:
             "heatmap": self._heatmap,
             "waterfall": self._waterfall,
         }
-        self._queues: dict[str, queue.SimpleQueue[tuple[int, str, dict[str, Any]]]] = {}
-        for thread, kinds in (
-            ("load", ["load"]),
-            ("predict", ["predict"]),
-            ("explain", ["explain", "heatmap", "waterfall"]),
-        ):
-            orders: queue.SimpleQueue[tuple[int, str, dict[str, Any]]] = queue.SimpleQueue()
-            self._queues |= dict.fromkeys(kinds, orders)
-            threading.Thread(target=self._work, args=(orders,), name=thread, daemon=True).start()
+        self._queues: dict[str, queue.SimpleQueue[Order]] = {}
+
+    def start(self, thread: str, kinds: list[str]) -> None:
+        """Starts a thread that works on some kinds of orders. It is as nice as the thread that calls this."""
+        orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._queues |= dict.fromkeys(kinds, orders)
+        threading.Thread(target=self._work, args=(orders,), name=thread, daemon=True).start()
 
     def run(self) -> None:
         """Hands orders to their threads until the other side closes."""
+        self._send(0, "ready", None)
         while True:
             try:
                 number, kind, payload = self._connection.recv()
             except (EOFError, OSError):
                 return
             if kind == "unload":
-                self._versions.pop(payload["key"], None)
-                continue
-            if kind == "load":
-                self._versions.setdefault(payload["key"], Future())
-            self._queues[kind].put((number, kind, payload))
+                self._unload(payload["key"])
+            elif kind == "drop":
+                self._courtesy.drop(payload["number"])
+            elif kind == "ping":
+                self._send(0, "pong", None)
+            else:
+                self._courtesy.arrived(number, is_prediction=kind == "predict")
+                if "key" in payload:
+                    # An order may come before the one that loads its version; it waits.
+                    self._versions.setdefault(payload["key"], Future())
+                self._queues[kind].put((number, kind, payload))
 
-    def _work(self, orders: queue.SimpleQueue[tuple[int, str, dict[str, Any]]]) -> None:
+    def _send(self, number: int, status: str, result: Any) -> None:
+        with self._sending:
+            self._connection.send((number, status, result))
+
+    def _work(self, orders: queue.SimpleQueue[Order]) -> None:
         while True:
             number, kind, payload = orders.get()
             version = self._versions.get(payload.get("key", ""))
             if kind != "load" and version is not None and not version.done():
                 # Still loading: take it up again then, and let others pass.
+                self._courtesy.deferred(number)
                 version.add_done_callback(lambda _, order=(number, kind, payload): orders.put(order))
                 continue
-            try:
-                answer = (number, True, self._kinds[kind](**payload))
-            except Exception as error:
-                # Whatever a model raises belongs to the request that met it, not to this process.
-                logger.info("%s failed", kind, exc_info=error)
-                answer = (number, False, (type(error), str(error), vars(error)))
-            with self._sending:
-                self._connection.send(answer)
+            if not self._courtesy.is_dropped(number):
+                self._send(number, "begun", None)
+                try:
+                    with self._courtesy.working_on(number):
+                        answer = ("done", self._kinds[kind](**payload))
+                except OrderDropped:
+                    logger.info("order %d was dropped while at work", number)
+                    answer = None
+                except Exception as error:
+                    # Whatever a model raises belongs to the request that met it, not to this process.
+                    logger.info("%s failed", kind, exc_info=error)
+                    answer = ("failed", _portable(error))
+                if answer is not None:
+                    self._send(number, *answer)
+            self._courtesy.left(number)
+            # What this order held is freed now, not when the next one comes.
+            answer = payload = version = None
 
     def _load(self, key: str, directory: str) -> LoadReport:
-        future = self._versions.setdefault(key, Future())
+        future = self._versions.get(key)
+        if future is None or (future.done() and future.exception() is not None):
+            future = self._versions[key] = Future()
+        if future.done():
+            return future.result().report
         started = perf_counter()
         try:
-            version = LoadedVersion(open_artifact(Path(directory)))
+            version = LoadedVersion(open_artifact(Path(directory)), self._courtesy)
         except BaseException as error:
             future.set_exception(error)
             raise
         logger.info("loaded %s in %.1f s", key, perf_counter() - started)
         future.set_result(version)
         return version.report
+
+    def _unload(self, key: str) -> None:
+        self._versions.pop(key, None)
+        # Keras models are full of cycles: without this a large one stays until the collector comes by.
+        gc.collect()
 
     def _predict(self, key: str, rows: ModelInput, output: str) -> np.ndarray:
         return self._versions[key].result().engine.evaluate(rows, output)
@@ -140,15 +181,33 @@ class ComputeProcess:
         return waterfall(**picture)
 
 
+def _portable(error: Exception) -> tuple[type[Exception], str, dict[str, Any]]:
+    """An error as it can be sent: its class must exist in the API process, which imports no TensorFlow."""
+    if type(error).__module__.partition(".")[0] in ("explain", "models", "service"):
+        return type(error), str(error), vars(error)
+    failed = ComputeFailed(type(error).__name__, str(error))
+    return type(failed), str(failed), vars(failed)
+
+
 def main() -> None:
     """Runs until the API process closes the socket or ends."""
     hold_lifeline()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    os.nice(10)  # live predictions go first
+    process = ComputeProcess(Connection(int(sys.argv[1])))
+    process.start("predict", ["predict"])
+    # On Linux niceness belongs to a thread. This one and those it starts from here, TensorFlow's too, go behind live
+    # predictions, whichever process computes them.
+    os.nice(10)
+    sys.setswitchinterval(0.001)  # a prediction must not wait 5 ms for the thread that explains
+    import keras  # noqa: F401 - so that the first load need not wait for it
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
-    process = ComputeProcess(Connection(int(sys.argv[1])))
+    # What exists now stays: collecting garbage after an unload need not look through all of TensorFlow (0.2 s).
+    gc.collect()
+    gc.freeze()
+    process.start("load", ["load"])
+    process.start("explain", ["explain", "heatmap", "waterfall"])
     logger.info("ready, TensorFlow %s", tf.__version__)
     process.run()
     os._exit(0)  # TensorFlow's threads need not be waited for

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import weakref
 from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
@@ -22,28 +24,47 @@ INLINE_MS = 1.0
 """Predictions priced below this run on the event loop: a thread's hand-over costs more than they do."""
 
 
+_serials = itertools.count(1)
+
+
 class ServedModel:
     """One loaded version.
 
     With an ONNX export that agrees, predictions run in this process; without, in the compute process. There the
-    version is loaded in either case, since gradients need TensorFlow; `in_compute` says when that is done.
+    version is loaded in either case, since gradients need TensorFlow; `in_compute` says when that is done. It is
+    unloaded there when the last reference to this object goes: requests that hold it are answered by it.
     """
 
     def __init__(self, record: VersionRecord, compute: ComputeClient) -> None:
         self.record = record
         self.artifact: Artifact = open_artifact(Path(record.directory))
         self.signature: Signature = self.artifact.signature
-        self.key = f"{record.model}/{record.version}"
+        # A version that is loaded again while its former load is still in use must not be unloaded with it.
+        self.key = f"{record.model}/{record.version}#{next(_serials)}"
         self._compute = compute
-        compute.load(self.key, self.artifact.directory)
         path = self.artifact.onnx_path
         self._engine = OnnxEngine(path, self.signature, threads=1, keep_memory=False) if path else None
+        compute.load(self.key, self.artifact.directory)
+        weakref.finalize(self, compute.unload, self.key)
         self._row_ms = warm_up(self._engine, self.signature) if self._engine else None
+        # Evaluated on the background now, not by the first explanation.
+        _ = self.explained
 
     @property
     def in_compute(self) -> Future[LoadReport]:
         """Done when the compute process has loaded and compiled this version."""
         return self._compute.loading(self.key)
+
+    @property
+    def is_in_compute(self) -> bool:
+        """Whether the compute process has this version now."""
+        loading = self.in_compute
+        return loading.done() and loading.exception() is None
+
+    @property
+    def needs_compute(self) -> bool:
+        """Whether predictions run in the compute process too."""
+        return self._engine is None
 
     @property
     def engine_name(self) -> str:

@@ -61,7 +61,7 @@ def build_version(spec: TrainingSpec, directory: Path, reporter: Reporter) -> di
                 hybrid_rows(dataset.inputs[split.validation], background, 1000, spec.training.seed),
             ]
         )
-        export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared)
+        export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
         card = {
@@ -76,6 +76,7 @@ def build_version(spec: TrainingSpec, directory: Path, reporter: Reporter) -> di
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
             "spread": _spread(fitted, signature, background, weights),
             "export": export.to_json(),
+            "batch_invariant": export.batch_invariance.invariant,
             "library_versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         }
         artifact.write_json(aside / artifact.CARD, card)

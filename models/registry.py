@@ -83,7 +83,8 @@ class ModelRecord:
 
     def resolve(self, version: str) -> VersionRecord:
         """The record of a version number or alias. Raises `UnknownVersion` with the ones that exist."""
-        number = self.aliases.get(version, int(version) if version.isdecimal() else None)
+        # Longer ones are no number of ours, and Python refuses to read thousands of digits.
+        number = self.aliases.get(version, int(version) if version.isdecimal() and len(version) < 20 else None)
         for record in self.versions:
             if record.version == number:
                 return record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from models.signature import Feature, Signature
 
 ModelInput = NDArray[np.float32]
 """What a network takes: `(n_rows, n_features)` for columns, `(n_rows, height, width, channels)` for an image."""
+
+MAX_FAULTS = 1000
+"""Faults that are looked for: a request may hold millions, and each costs memory and time."""
 
 _NUMBERS = {int, float}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -40,7 +43,8 @@ def decode_rows(rows: Sequence[Any], signature: Signature) -> ModelInput:
     with np.errstate(over="ignore"):
         clean = all(decode(row, signature, array[i]) for i, row in enumerate(rows))
     if not clean or not np.isfinite(array).all() or not _within_range(array, signature):
-        raise InvalidRows([fault for i, row in enumerate(rows) for fault in _faults_of_row(row, i, signature)])
+        faults = (fault for i, row in enumerate(rows) for fault in _faults_of_row(row, i, signature))
+        raise InvalidRows(list(islice(faults, MAX_FAULTS)))
     return array
 
 
@@ -123,11 +127,12 @@ def _faults_of_row(row: Any, index: int, signature: Signature) -> list[Fault]:
             else:
                 faults.extend(_faults_of_value(row[feature.name], feature, (*at, feature.name)))
         known = {*signature.feature_names, signature.target, *signature.ignored}
-        faults.extend(
+        unknown = (
             Fault(pointer(*at, name), "no such feature", describe(value), "not in the signature")
             for name, value in row.items()
             if name not in known
         )
+        faults.extend(islice(unknown, MAX_FAULTS))
         return faults
     if image is not None:
         return _faults_of_value(row, image, at)

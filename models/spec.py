@@ -41,7 +41,7 @@ class PreprocessingSpec(_Part):
 class ArchitectureSpec(_Part):
     type: Literal["mlp", "cnn"]
     layers: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=16)]
-    activation: Literal["relu", "tanh", "sigmoid"] = "relu"
+    activation: Literal["relu", "tanh", "sigmoid", "gelu"] = "relu"
 
 
 class RegularizationSpec(_Part):
@@ -100,7 +100,11 @@ def parse_spec(document: Any) -> TrainingSpec:
     if not isinstance(document, Mapping):
         raise InvalidSpec([Fault("#", "an object", describe(document))])
     try:
-        spec = TrainingSpec.model_validate_json(orjson.dumps(document))
+        encoded = orjson.dumps(document)
+    except orjson.JSONEncodeError:
+        raise InvalidSpec([Fault("#", "an object nested less than 250 levels deep", describe(document))]) from None
+    try:
+        spec = TrainingSpec.model_validate_json(encoded)
     except ValidationError as error:
         raise InvalidSpec(faults_of(error, TrainingSpec, document)) from None
     builtin = BUILTINS.get(spec.dataset.builtin)

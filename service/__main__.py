@@ -43,6 +43,7 @@ def serve(home: HomeOption = None, host: HostOption = None, port: PortOption = N
     import uvicorn
 
     from service.app import create_app
+    from service.receiving import protocol_within
 
     settings = _settings(home=home, host=host, port=port)
     _begin()
@@ -50,6 +51,7 @@ def serve(home: HomeOption = None, host: HostOption = None, port: PortOption = N
         create_app(settings),
         host=settings.host,
         port=settings.port,
+        http=protocol_within(settings.receive_timeout_ms / 1000),
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=10,

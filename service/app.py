@@ -14,6 +14,7 @@ from models.registry import Registry
 from service import problems
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.metrics import MeasuredRequests, Metrics
+from service.receiving import Reception
 from service.routes.explain import explain_routes
 from service.routes.models import model_routes
 from service.routes.operations import operation_routes
@@ -57,5 +58,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(model_routes(registry, pool, settings))
     app.include_router(operation_routes(pool, compute, metrics, settings))
     problems.install(app)
+    app.add_middleware(Reception, body_seconds=settings.receive_timeout_ms / 1000)
     app.add_middleware(MeasuredRequests, metrics=metrics)
     return app

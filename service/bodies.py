@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
@@ -12,12 +14,15 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from models.errors import Fault, pointer
+from models.rows import MAX_FAULTS
 from models.validation import faults_of
 from service.errors import BodyTooLarge, InvalidRequest, NotReadable, WrongContentType
 
 Body = TypeVar("Body", bound=BaseModel)
 
 JSON = "application/json"
+MAX_VALUES = 10_000
+"""Values in a body beside its rows."""
 
 
 async def read_json(request: Request, limit_bytes: int) -> Any:
@@ -31,11 +36,18 @@ async def read_json(request: Request, limit_bytes: int) -> Any:
     kind = received.partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json"):
         raise WrongContentType(received, [JSON])
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise WrongContentType(f"{received}, encoded as {encoding}", [f"{JSON} without Content-Encoding"])
     body = await _read(request, limit_bytes)
     try:
-        return orjson.loads(body)
+        document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise _explain_unreadable(body, error) from None
+        # Searched for what is wrong by a slower reader: in a thread, since a body may be large.
+        raise await asyncio.to_thread(_explain_unreadable, body, error) from None
+    if len(body) > MAX_VALUES and isinstance(document, dict):
+        _check_size({name: value for name, value in document.items() if name != "inputs"})
+    return document
 
 
 def parse_body(document: Any, model: type[Body]) -> Body:
@@ -58,10 +70,22 @@ async def _read(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
+def _check_size(document: dict[str, Any]) -> None:
+    """Refuses what no request needs, before millions of faults are looked for in it. Rows are counted elsewhere."""
+    count, waiting = 0, [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            count += len(value)
+            if count > MAX_VALUES:
+                raise InvalidRequest([Fault("#", f"at most {MAX_VALUES:,} values beside the rows", "more")])
+            waiting += value.values() if isinstance(value, dict) else value
+
+
 def _explain_unreadable(body: bytes, error: orjson.JSONDecodeError) -> NotReadable:
     try:
         # Python's reader takes NaN and Infinity: if they are all that is wrong, their places can be named.
-        faults = list(_non_finite(json.loads(body), ()))
+        faults = list(islice(_non_finite(json.loads(body), ()), MAX_FAULTS))
     except (ValueError, RecursionError):
         faults = []
     if faults:

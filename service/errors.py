@@ -34,6 +34,18 @@ class BodyTooLarge(VitrineError):
         )
 
 
+class BodyTooSlow(VitrineError):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The body has not arrived within {seconds:g} s. Send it faster, or in smaller requests.")
+
+
+class OutOfTime(VitrineError):
+    """The client's own limit has passed."""
+
+    def __init__(self, timeout_ms: float) -> None:
+        super().__init__(f"The answer was not ready within the {timeout_ms:g} ms that the request allowed.")
+
+
 class InvalidRequest(VitrineError):
     """Values of a request (other than its rows) that cannot be used."""
 

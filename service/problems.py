@@ -10,6 +10,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from explain import errors as explanation_errors
 from models import errors as model_errors
@@ -30,6 +31,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.UnknownVersion: (404, "unknown-version", "No such version or alias"),
     service_errors.UnknownJob: (404, "unknown-job", "No such job"),
     service_errors.NotAcceptable: (406, "not-acceptable", "No such representation"),
+    service_errors.BodyTooSlow: (408, "request-too-slow", "The request took too long to arrive"),
     model_errors.GatesFailed: (409, "gates-failed", "The version failed its gates"),
     model_errors.NothingToRollBackTo: (409, "nothing-to-roll-back-to", "There is no earlier version"),
     service_errors.JobStateConflict: (409, "job-state", "The job's state does not allow it"),
@@ -50,6 +52,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.VersionUnavailable: (503, "version-unavailable", "The version cannot be loaded now"),
     service_errors.RegistryUnavailable: (503, "registry-unavailable", "The registry cannot be read"),
     service_errors.JobsUnavailable: (503, "jobs-unavailable", "The job database cannot be reached"),
+    service_errors.OutOfTime: (504, "out-of-time", "The request's own time has passed"),
 }
 _RETRY_AFTER_SECONDS = {
     service_errors.ComputeUnavailable: 10,
@@ -92,6 +95,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(error_type, _answer_known)
     app.add_exception_handler(RequestValidationError, _answer_parameters)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(Exception, _answer_unexpected)
 
 
@@ -127,6 +131,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         "detail": details.get(error.status_code, error.detail),
     }
     return problem_response(document, dict(error.headers or {}))
+
+
+async def _answer_nobody(_request: Request, _error: Exception) -> Response:
+    """The client is gone: nobody reads this, but the metrics count it, as nginx does, under 499."""
+    return Response(status_code=499)
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:

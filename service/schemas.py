@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.spec import ModelName
 
 VersionName = Annotated[
-    int | str,
+    int | Annotated[str, Field(max_length=200)],
     Field(description="a number (3 or '3') or an alias", examples=["champion", 3], union_mode="left_to_right"),
 ]
 
@@ -19,7 +19,7 @@ class RequestBody(BaseModel):
 
 
 class PredictRequest(RequestBody):
-    model: Annotated[str, Field(examples=["diabetes"])]
+    model: Annotated[str, Field(max_length=200, examples=["diabetes"])]
     version: VersionName = "champion"
     inputs: Annotated[
         list[Any],

@@ -40,6 +40,9 @@ class Settings(BaseModel):
     )
     max_rows: Annotated[int, Field(ge=1, description="rows a request may hold")] = 1024
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
+    receive_timeout_ms: Annotated[
+        int, Field(ge=100, description="time a request's head, and then its body, may take")
+    ] = 30_000
     refresh_ms: Annotated[int, Field(ge=50, description="how often alias moves are looked for")] = 500
     loaded_versions: Annotated[int, Field(ge=1, description="versions kept loaded beside those with an alias")] = 8
     required_models: Annotated[

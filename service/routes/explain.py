@@ -11,6 +11,7 @@ from models.errors import Fault
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest, NotAcceptable
 from service.metrics import Metrics
+from service.receiving import unless_gone
 from service.routes.documentation import request_body, responses
 from service.routes.predict import EXAMPLE, check_row_count
 from service.schemas import ExplainRequest
@@ -69,7 +70,7 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
         check_row_count(body, settings.max_rows)
         if as_picture:
             _check_picture(body)
-        explained = await explainer.explain(body)
+        explained = await unless_gone(request, explainer.explain(body))
         _measure(metrics, request, explained)
         if not as_picture:
             answer = orjson.dumps(explained.document, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -78,7 +79,7 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
             raise InvalidRequest(
                 [Fault("#/target", "one target for a picture", f"{len(explained.targets[0])} targets")]
             )
-        picture = await explainer.picture(explained, width=width, theme=theme)
+        picture = await unless_gone(request, explainer.picture(explained, width=width, theme=theme))
         return Response(picture, media_type=PNG, headers={"X-Explanation-Id": explained.document["id"]})
 
     return router

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
@@ -11,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from models.outputs import target_columns, target_model
+from models.inference import keras_outputs, open_session
+from models.outputs import target_columns
 from models.rows import ModelInput
 from models.signature import Signature
 
@@ -44,12 +44,7 @@ class OnnxEngine:
     def __init__(self, path: Path, signature: Signature, *, threads: int, keep_memory: bool) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # A spinning thread pool would take the cores from the requests beside it.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        self._session = open_session(path.read_bytes(), threads=threads)
         self._large_call = onnxruntime.RunOptions()
         if not keep_memory:
             self._large_call.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -68,20 +63,10 @@ class KerasEngine:
     name = "tensorflow"
 
     def __init__(self, model: Any, signature: Signature) -> None:
-        import tensorflow as tf
-
-        shape = (None, *signature.input_shape)
-        self._functions: dict[str, Callable[[ModelInput], Any]] = {}
-        for output in signature.outputs:
-            network = target_model(model, signature, output)
-            call = tf.function(
-                lambda rows, network=network: network(rows, training=False),
-                input_signature=[tf.TensorSpec(shape, tf.float32)],
-            )
-            self._functions[output] = call
+        self._calls = keras_outputs(model, signature)
 
     def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
-        return self._functions[output](rows).numpy()
+        return self._calls[output](rows)
 
 
 def warm_up(engine: Engine, signature: Signature) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.rows import decode_rows
 from service.identifiers import new_id
 from service.schemas import PredictRequest
 from service.serving.pool import ModelPool
+from service.serving.turns import decode_in_turns, in_turns
 
 
 class Predictor:
@@ -21,11 +21,11 @@ class Predictor:
             UnknownModel, UnknownVersion, InvalidRows, CorruptVersion, ComputeUnavailable: as their messages say.
         """
         served = await self._pool.resolve(request.model, str(request.version))
-        rows = decode_rows(request.inputs, served.signature)
+        rows = await decode_in_turns(request.inputs, served.signature)
         outputs = await served.evaluate(rows, served.signature.outputs[0])
         return {
             "id": new_id(),
             "model": served.record.model,
             "version": served.record.version,
-            "predictions": served.predictions(outputs),
+            "predictions": await in_turns(served.predictions, outputs),
         }

@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from models.export import export_onnx, hybrid_rows
+from models.export import export_onnx, hybrid_rows, largest_difference
+from models.inference import FixedBatches, keras_outputs
+from models.invariance import SIZES, measure_invariance
 from models.signature import Feature, Signature
 from models.training import predict_raw
 
@@ -60,7 +62,7 @@ def test_operation_that_onnx_does_not_have_is_left_to_tensorflow(activation: str
     assert report.reason is not None
     assert report.reason.startswith("the export failed: ")
     assert [] == list(tmp_path.iterdir())
-    assert {"engine", "max_difference", "rows_compared", "reason"} == set(report.to_json())
+    assert {"engine", "max_difference", "rows_compared", "reason", "batch_invariance"} == set(report.to_json())
 
 
 def test_export_that_says_something_else_is_not_kept(rows: Any, tmp_path: Path) -> None:
@@ -80,6 +82,89 @@ def test_export_that_says_something_else_is_not_kept(rows: Any, tmp_path: Path) 
     assert report.reason == "the export differs from Keras by more than 1e-05 of an output's spread"
     assert report.max_difference["output"] > 1e-5
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("exported", "expected", "difference"),
+    [
+        ([[1.0], [3.0]], [[1.0], [3.0]], 0.0),
+        ([[1.0], [3.5]], [[1.0], [3.0]], 0.5),  # the spread of 1 and 3 is 1
+        ([[1.0], [np.nextafter(np.float32(3), 4)]], [[1.0], [3.0]], 0.0),
+        ([[7.0], [7.0]], [[7.0], [7.0]], 0.0),  # a constant output
+        ([[7.0], [np.nextafter(np.float32(7), 8)]], [[7.0], [7.0]], 0.0),
+        ([[7.0], [7.1]], [[7.0], [7.0]], np.inf),
+        ([[1.0], [np.nan]], [[1.0], [3.0]], np.inf),
+        ([[1.0], [3.0]], [[1.0], [np.nan]], np.inf),
+        ([[1.0], [np.nan]], [[1.0], [np.nan]], 0.0),
+        ([[1.0], [np.inf]], [[1.0], [np.inf]], 0.0),
+        ([[1.0], [-np.inf]], [[1.0], [np.inf]], np.inf),
+        ([[0.0, 5.0], [0.0, 6.0]], [[0.0, 5.0], [0.0, 7.0]], 1.0),  # each column by its own spread
+    ],
+)
+def test_a_difference_is_measured_in_spreads_and_what_is_no_number_never_agrees_with_one(
+    exported: Any, expected: Any, difference: float
+) -> None:
+    exported, expected = np.array(exported, np.float32), np.array(expected, np.float32)
+
+    found = largest_difference(exported, expected, expected)
+
+    assert difference == found
+
+
+def test_the_spread_is_that_of_the_background_not_of_the_rows_compared() -> None:
+    expected, background = np.array([[0.0], [100.0]], np.float32), np.array([[0.0], [2.0]], np.float32)
+
+    assert 0.5 == largest_difference(expected + 0.5, expected, background)
+
+
+def test_an_engine_whose_values_follow_the_size_of_the_batch_or_the_place_in_it_is_found_out() -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+
+    def sums(batch: Any) -> Any:
+        return batch.sum(axis=1, keepdims=True)
+
+    def by_size(batch: Any) -> Any:
+        return sums(batch) + (1e-7 if len(batch) == 7 else 0)
+
+    def by_place(batch: Any) -> Any:
+        return sums(batch) + 1e-3 * (np.arange(len(batch)) == 2048)[:, np.newaxis]
+
+    def by_neighbour(batch: Any) -> Any:
+        return sums(batch) * (1 + 1e-6 * (len(np.unique(batch)) > 30))
+
+    found = [measure_invariance({1: {"value": call}}, rows) for call in (sums, by_size, by_place, by_neighbour)]
+    by_threads = measure_invariance({1: {"value": sums}, 2: {"value": by_size}}, rows)
+
+    assert [True, False, False, False] == [report.invariant for report in found]
+    assert (SIZES, (1, 2), False) == (by_threads.sizes, by_threads.threads, by_threads.invariant)
+    assert 0.0 == found[0].max_difference["value"]
+    assert pytest.approx(1e-3, rel=1e-3) == found[2].max_difference["value"]
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_the_engine_that_serves_is_measured_for_batch_invariance(activation: str, rows: Any, tmp_path: Path) -> None:
+    report = export_onnx(network(activation), VALUE, tmp_path / "model.onnx", rows / 1000)
+
+    assert {"relu": "onnxruntime", "gelu": "tensorflow"}[activation] == report.engine
+    assert SIZES == report.batch_invariance.sizes
+    assert (report.batch_invariance.max_difference["value"] == 0.0) == report.batch_invariance.invariant
+
+
+def test_keras_is_called_with_few_sizes_and_the_padding_changes_no_value(rows: Any) -> None:
+    model = network("gelu")
+    outputs = keras_outputs(model, VALUE)["value"]
+    sizes_called = []
+    counting = FixedBatches(lambda batch: sizes_called.append(len(batch)) or outputs(batch), (N_FEATURES,))
+    sizes_called.clear()
+
+    values = [counting(np.resize(rows, (n, N_FEATURES)) / 1000) for n in (1, 2, 9, 65, 600)]
+
+    assert [1, 8, 64, 512, 512, 512] == sizes_called
+    assert [1, 2, 9, 65, 600] == [len(found) for found in values]
+    for found in values:
+        np.testing.assert_allclose(
+            found, predict_raw(model, np.resize(rows, (len(found), N_FEATURES)) / 1000), rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("shape", [(N_FEATURES,), (3, 3, 1)])

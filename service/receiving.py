@@ -128,15 +128,18 @@ class Reception:
             return
         try:
             timeout_ms = _milliseconds(asked)
-            async with asyncio.timeout(timeout_ms / 1000) as limit:
-                await self._app(scope, exchange.receive, exchange.send)
         except InvalidRequest as error:
             await problem_response(problem_document(error))(scope, exchange.receive, exchange.send)
+            return
+        limit = asyncio.timeout(timeout_ms / 1000)
+        try:
+            async with limit:
+                await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
             if not limit.expired() or exchange.answering:
                 raise
-            error = OutOfTime(timeout_ms)
-            await problem_response(problem_document(error))(scope, exchange.receive, exchange.send)
+            late = problem_response(problem_document(OutOfTime(timeout_ms)))
+            await late(scope, exchange.receive, exchange.send)
 
 
 class _Exchange:

@@ -56,6 +56,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'vitrine.sqlite'}"
     return request.getfixturevalue("postgres").new_database()
+def other_diabetes_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Diabetes as another network sees it."""
+    return _train(tmp_path_factory, "other", "diabetes", {"type": "mlp", "layers": [8]}, epochs=4)
+
+
+@pytest.fixture(scope="session")
+def gelu_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A regression on ten columns whose activation ONNX does not have: only TensorFlow can serve it."""
+    architecture = {"type": "mlp", "layers": [16], "activation": "gelu"}
+    return _train(tmp_path_factory, "gelu", "diabetes", architecture, epochs=5)
 
 
 def _train(

@@ -22,6 +22,9 @@ logger = logging.getLogger("vitrine.compute")
 MAX_ATTEMPTS = 2
 """Processes that may die over one order."""
 
+MAX_DEATHS_SEEN = 6
+"""Processes that may die while an order is merely there: what kills before it is begun is not known by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Care:
@@ -64,6 +67,7 @@ class _Order:
     life: Life | None = None
     begun: bool = False
     deaths: int = 0
+    deaths_seen: int = 0
 
     @property
     def key(self) -> str | None:
@@ -346,9 +350,10 @@ class ComputeClient:
             for order in orphans:
                 order.life = None
                 order.deaths += order.begun
+                order.deaths_seen += 1
                 if order is self._tried:
                     self._tried = None
-                if order.deaths >= MAX_ATTEMPTS:
+                if order.deaths >= MAX_ATTEMPTS or order.deaths_seen >= MAX_DEATHS_SEEN:
                     lost += self._lose(order)
                 elif order.begun:
                     self._suspects.append(order)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ def picture(client: ComputeClient, names: Any = ("a",)) -> Future[Any]:
 
 def lethal(client: ComputeClient) -> Future[Any]:
     """An order that ends the process which works on it."""
-    return picture(client, names=map(os._exit, [9]))
+    return picture(client, names=defaultdict(partial(os._exit, 9)))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from service.settings import Settings
 
 ROW = {"model": "diabetes", "inputs": [PATIENT]}
 MIB = 2**20
+COMPUTE = "service.serving.compute_process"
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +242,7 @@ def test_an_explanation_whose_client_is_gone_or_out_of_time_is_given_up(impatien
     """Each would work for ten minutes, and the last one waits behind the others."""
     wait_for(lambda: impatient.client.get("/health/ready").json()["models"]["breast-cancer"]["explains"], seconds=120)
     body = orjson.dumps(LONG)
-    (compute,) = child_processes(impatient.process.pid, "service.serving.compute_process")
+    (compute,) = child_processes(impatient.process.pid, COMPUTE)
     explain = head(len(body)).replace(b"/predict", b"/explain") + body
     before = status_count(impatient, "/explain", "499")
     gone = [Raw(impatient) for _ in range(2)]
@@ -392,3 +395,30 @@ def test_a_client_that_reads_no_answers_holds_up_nobody(impatient: Server) -> No
         for _ in range(5):
             client.send(body)
         assert all(serves(impatient) for _ in range(20))
+
+
+def test_an_explanation_that_two_processes_died_over_is_503_while_predictions_go_on_and_the_next_one_works(
+    impatient: Server,
+) -> None:
+    log = impatient.settings.logs_directory / "compute.log"
+    short = {**LONG, "tolerance": 0.5, "deadline_ms": 2000}
+    assert 200 == impatient.client.post("/explain", json=short).status_code
+    loaded = log.read_text().count("loaded breast-cancer/1")
+
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(impatient.client.post, "/explain", json=LONG, timeout=200)
+        for death in range(2):
+            wait_for(lambda death=death: log.read_text().count("loaded breast-cancer/1") == loaded + death, seconds=120)
+            (compute,) = child_processes(impatient.process.pid, COMPUTE)
+            idle = cpu_ticks(compute)
+            wait_for(lambda compute=compute, idle=idle: cpu_ticks(compute) > idle + 50)
+            os.kill(compute, signal.SIGKILL)
+            assert all(serves(impatient) for _ in range(20))
+        refused = answer.result(60)
+
+    assert (503, "/problems/compute-unavailable") == (refused.status_code, refused.json()["type"])
+    assert int(refused.headers["retry-after"]) >= 1
+    readiness = impatient.client.get("/health/ready")
+    assert (200, "degraded") == (readiness.status_code, readiness.json()["status"])
+    assert any("died 2 times in a row" in problem for problem in readiness.json()["problems"])
+    assert 200 == impatient.client.post("/explain", json=short, timeout=120).status_code

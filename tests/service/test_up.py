@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
+import httpx
 import pytest
-from support import PATIENT, Server, free_port, running, succeeds, wait_for
+from support import PATIENT, Server, free_port, install, running, succeeds, wait_for
 
+from models.artifact import Artifact
 from service.settings import Settings
 
 LONG = {
@@ -96,6 +100,45 @@ def test_the_api_is_started_again_when_it_dies_and_ctrl_c_ends_every_process(sys
     assert status == 0
     assert [pid for pid in processes if is_alive(pid)] == []
     assert "Nothing is lost" in system.log
+
+
+def test_clients_of_an_api_that_is_killed_under_load_reconnect_and_get_right_answers(
+    system: Server, diabetes_artifact: Artifact
+) -> None:
+    version = install(system.settings, diabetes_artifact, "diabetes", "JOB-diabetes")
+    system.client.put("/models/diabetes/aliases/champion", json={"version": version}).raise_for_status()
+    body = {"model": "diabetes", "inputs": [PATIENT]}
+    expected = system.client.post("/predict", json=body).json()["predictions"]
+    restarted = Event()
+
+    def ask() -> tuple[set[int], list[Any], int]:
+        """Statuses, and the answers that came before and after; a broken connection is asked again."""
+        statuses, answers, broken, after = set(), [], 0, 0
+        with httpx.Client(base_url=system.client.base_url, timeout=30) as client:
+            while after < 20:
+                try:
+                    response = client.post("/predict", json=body)
+                except httpx.TransportError:
+                    broken += 1
+                    continue
+                statuses.add(response.status_code)
+                answers.append(response.json().get("predictions"))
+                after += restarted.is_set() and response.status_code == 200
+        return statuses, [answer for answer in answers if answer is not None], broken
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask) for _ in range(4)]
+        api = pid_of(system, "api")
+        assert api is not None
+        os.kill(api, signal.SIGKILL)
+        wait_for(lambda: pid_of(system, "api") not in (None, api) and succeeds(system.client, "/health/ready"))
+        restarted.set()
+        results = [future.result(60) for future in asking]
+
+    for statuses, answers, broken in results:
+        assert statuses <= {200, 503}
+        assert all(answer == expected for answer in answers)
+        assert broken > 0
 
 
 def test_killing_the_supervisor_ends_its_processes_too(system: Server) -> None:

@@ -56,6 +56,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'vitrine.sqlite'}"
     return request.getfixturevalue("postgres").new_database()
+
+
+@pytest.fixture(scope="session")
 def other_diabetes_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Diabetes as another network sees it."""
     return _train(tmp_path_factory, "other", "diabetes", {"type": "mlp", "layers": [8]}, epochs=4)

@@ -102,6 +102,7 @@ def test_a_version_that_cannot_be_loaded_says_why_and_harms_no_other(client: Com
     client.unload("missing")
 
 
+@pytest.mark.soak
 def test_after_many_unloads_the_process_is_renewed_without_losing_an_order(
     client: ComputeClient, diabetes_artifact: Artifact
 ) -> None:
@@ -124,6 +125,7 @@ def test_after_many_unloads_the_process_is_renewed_without_losing_an_order(
     wait_for(lambda: process is not None and not Path(f"/proc/{process}").exists())
 
 
+@pytest.mark.soak
 def test_a_stopped_process_holds_up_nobody_and_is_replaced(tmp_path: Path) -> None:
     client = ComputeClient(tmp_path / "log", Care(stall_seconds=2))
     client.start()

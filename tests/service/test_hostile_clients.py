@@ -18,7 +18,8 @@ import pytest
 from support import PATIENT, Server, child_processes, cpu_ticks, free_port, install, running, succeeds, wait_for
 
 from models.artifact import Artifact
-from models.registry import CHAMPION, Registry, open_database
+from models.database import open_database
+from models.registry import CHAMPION, Registry
 from service.settings import Settings
 
 ROW = {"model": "diabetes", "inputs": [PATIENT]}
@@ -397,6 +398,7 @@ def test_a_client_that_reads_no_answers_holds_up_nobody(impatient: Server) -> No
         assert all(serves(impatient) for _ in range(20))
 
 
+@pytest.mark.soak
 def test_an_explanation_that_two_processes_died_over_is_503_while_predictions_go_on_and_the_next_one_works(
     impatient: Server,
 ) -> None:

@@ -14,7 +14,8 @@ import pytest
 from support import PATIENT, Server, child_processes, free_port, install, running, succeeds, wait_for
 
 from models.artifact import Artifact
-from models.registry import CHAMPION, Registry, open_database
+from models.database import open_database
+from models.registry import CHAMPION, Registry
 from models.rows import decode_rows
 from service.serving.engine import OnnxEngine
 from service.settings import Settings

@@ -13,8 +13,9 @@ import pytest
 from support import PATIENT, install, without_onnx
 
 from models.artifact import Artifact
+from models.database import open_database
 from models.errors import CorruptVersion, UnknownModel, UnknownVersion
-from models.registry import CHAMPION, Registry, open_database
+from models.registry import CHAMPION, Registry
 from models.rows import decode_rows
 from service.errors import RegistryUnavailable, VersionUnavailable
 from service.routes.operations import readiness

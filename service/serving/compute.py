@@ -418,15 +418,19 @@ class ComputeClient:
                 self._begin_successor(current)
             return
         with self._lock:
-            loads = self._successor_loads
-            if not successor.ready or not all(order.future.done() for order in loads.values()):
+            if not successor.ready:
                 return
-            failed = [key for key, order in loads.items() if order.future.exception() is not None]
-            if failed:
-                logger.warning("not renewing the compute process: %s could not be loaded in the new one", failed)
-                self._give_up_successor()
-                successor.kill()
-                return
+            # It must have all that the other has; what both are still loading goes on in the new one.
+            for key, order in self._successor_loads.items():
+                if not _succeeded(self._loads[key].order.future):
+                    continue
+                if not order.future.done():
+                    return
+                if not _succeeded(order.future):
+                    logger.warning("not renewing the compute process: the new one could not load %s", key)
+                    self._give_up_successor()
+                    successor.kill()
+                    return
             self._retired.append(current)
             self._promote_successor()
             self.renewals += 1
@@ -447,11 +451,16 @@ class ComputeClient:
         life.begin()
 
     def _promote_successor(self) -> None:
+        successor = self._successor
+        assert successor is not None
         for key, order in self._successor_loads.items():
-            # Where somebody waits for an earlier order to load it, that one is sent again, and answered from the later.
-            if self._loads[key].order.number not in self._orders:
-                self._loads[key].order = order
-        self._current, self._successor, self._successor_loads = self._successor, None, {}
+            load = self._loads[key]
+            if load.order.number in self._orders:
+                # Somebody waits for this one; the new process answers it when it has done the other.
+                self._send(load.order, successor)
+            else:
+                load.order = order
+        self._current, self._successor, self._successor_loads = successor, None, {}
 
     def _give_up_successor(self) -> None:
         for order in self._successor_loads.values():
@@ -465,6 +474,10 @@ def _rebuilt(kind: type[Exception], message: str, attributes: dict[str, Any]) ->
     error.__dict__.update(attributes)
     error.args = (message,)
     return error
+
+
+def _succeeded(future: Future[Any]) -> bool:
+    return future.done() and future.exception() is None
 
 
 def _succeed(future: Future[Any], result: Any) -> None:

@@ -8,13 +8,14 @@ import queue
 import threading
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from service.errors import ComputeBusy, ComputeUnavailable
+from service.serving.compute_care import Care, reload_pause, restart_pause
 from service.serving.compute_life import Life
+from service.serving.compute_orders import Load, Order, fail, rebuilt, succeed, succeeded
 from service.serving.explaining import LoadReport
 
 logger = logging.getLogger("vitrine.compute")
@@ -24,65 +25,6 @@ MAX_ATTEMPTS = 2
 
 MAX_DEATHS_SEEN = 6
 """Processes that may die while an order is merely there: what kills before it is begun is not known by name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Care:
-    """How the compute process is looked after.
-
-    Attributes:
-        quick_death_seconds: a life shorter than this counts towards a crash loop.
-        longest_pause_seconds: between two starts in a crash loop.
-        stall_seconds: a process that says nothing for so long, though it is asked every few seconds, is killed.
-        start_seconds: the same before its first word: importing TensorFlow takes its time on a busy machine.
-        unloads_before_renewal: XLA keeps what it compiled after its function is gone (measured: 2.4 MiB a version
-            with two small outputs), so that a process is replaced after so many unloaded versions.
-        waiting_orders: the most orders that may wait, so that memory stays bounded.
-    """
-
-    quick_death_seconds: float = 60
-    longest_pause_seconds: float = 30
-    stall_seconds: float = 60
-    start_seconds: float = 300
-    unloads_before_renewal: int = 100
-    waiting_orders: int = 256
-
-
-def restart_pause(deaths: int, longest_seconds: float) -> float:
-    """Seconds before the next start after so many quick deaths in a row: at once, then 1, 2, 4, ..."""
-    return 0.0 if deaths <= 1 else min(longest_seconds, 2.0 ** (deaths - 2))
-
-
-def reload_pause(failures: int) -> float:
-    """Seconds before a version that could not be loaded is tried again: 2, 4, 8, ... at most ten minutes."""
-    return min(600.0, 2.0**failures)
-
-
-@dataclass(eq=False, slots=True)
-class _Order:
-    number: int
-    kind: str
-    payload: dict[str, Any]
-    future: Future[Any] = field(default_factory=Future)
-    life: Life | None = None
-    begun: bool = False
-    deaths: int = 0
-    deaths_seen: int = 0
-
-    @property
-    def key(self) -> str | None:
-        return self.payload.get("key")
-
-
-@dataclass(eq=False, slots=True)
-class _Load:
-    """A version that should be loaded, and the latest order to do so."""
-
-    directory: Path
-    order: _Order
-    failures: int = 0
-    retry_at: float | None = None
-    lethal: bool = False
 
 
 class ComputeClient:
@@ -100,13 +42,13 @@ class ComputeClient:
         self._log, self._care = log, care or Care()
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._orders: dict[int, _Order] = {}
-        self._loads: dict[str, _Load] = {}
-        self._suspects: deque[_Order] = deque()
-        self._tried: _Order | None = None
+        self._orders: dict[int, Order] = {}
+        self._loads: dict[str, Load] = {}
+        self._suspects: deque[Order] = deque()
+        self._tried: Order | None = None
         self._current: Life | None = None
         self._successor: Life | None = None
-        self._successor_loads: dict[str, _Order] = {}
+        self._successor_loads: dict[str, Order] = {}
         self._retired: list[Life] = []
         # What the managing thread is told. A SimpleQueue may be put to from a finalizer, wherever that runs.
         self._news: queue.SimpleQueue[Life | str | None] = queue.SimpleQueue()
@@ -134,7 +76,7 @@ class ComputeClient:
         for life in lives:
             life.end(seconds=2)
         for order in orders:
-            _fail(order.future, ComputeUnavailable("The server is stopping."))
+            fail(order.future, ComputeUnavailable("The server is stopping."))
 
     @property
     def pid(self) -> int | None:
@@ -160,7 +102,7 @@ class ComputeClient:
         """Loads a version; its `LoadReport` comes when it is compiled and warm. The future cannot be cancelled."""
         with self._lock:
             order = self._load_order(key, directory)
-            self._loads[key] = _Load(directory, order)
+            self._loads[key] = Load(directory, order)
             self._hand_over(order)
             if self._successor is not None:
                 self._load_in_successor(key, directory)
@@ -191,24 +133,24 @@ class ComputeClient:
                 raise ComputeUnavailable(f"The compute process died loading {payload['key']}, {MAX_ATTEMPTS} times.")
             if len(self._orders) >= self._care.waiting_orders:
                 raise ComputeBusy(len(self._orders))
-            order = _Order(next(self._numbers), kind, payload)
+            order = Order(next(self._numbers), kind, payload)
             self._hand_over(order)
         order.future.add_done_callback(lambda future: self._drop(order) if future.cancelled() else None)
         return order.future
 
     # -- under the lock ------------------------------------------------------------------------------------------
 
-    def _load_order(self, key: str, directory: Path) -> _Order:
-        order = _Order(next(self._numbers), "load", {"key": key, "directory": str(directory)})
+    def _load_order(self, key: str, directory: Path) -> Order:
+        order = Order(next(self._numbers), "load", {"key": key, "directory": str(directory)})
         order.future.set_running_or_notify_cancel()
         return order
 
-    def _hand_over(self, order: _Order) -> None:
+    def _hand_over(self, order: Order) -> None:
         self._orders[order.number] = order
         if self._current is not None:
             self._send(order, self._current)
 
-    def _send(self, order: _Order, life: Life) -> None:
+    def _send(self, order: Order, life: Life) -> None:
         order.life, order.begun = life, False
         life.send(order.number, order.kind, order.payload)
 
@@ -223,7 +165,7 @@ class ComputeClient:
             self._tried = self._suspects.popleft()
             self._send(self._tried, self._current)
 
-    def _forget(self, order: _Order) -> None:
+    def _forget(self, order: Order) -> None:
         self._orders.pop(order.number, None)
         if order in self._suspects:
             self._suspects.remove(order)
@@ -233,7 +175,7 @@ class ComputeClient:
 
     # -- told by others ------------------------------------------------------------------------------------------
 
-    def _drop(self, order: _Order) -> None:
+    def _drop(self, order: Order) -> None:
         """Its client is gone, or out of time."""
         with self._lock:
             if order.number in self._orders and order.life is not None:
@@ -256,9 +198,9 @@ class ComputeClient:
                 load.failures = 0 if status == "done" else load.failures + 1
                 load.retry_at = None if status == "done" else monotonic() + reload_pause(load.failures)
         if status == "done":
-            _succeed(order.future, result)
+            succeed(order.future, result)
         else:
-            _fail(order.future, _rebuilt(*result))
+            fail(order.future, rebuilt(*result))
         if self._successor is life or self._retired:
             self._news.put(None)
 
@@ -363,9 +305,9 @@ class ComputeClient:
             self._try_next_suspect()
         logger.warning("the compute process ended with status %s; starting another", status)
         for future, text in lost:
-            _fail(future, ComputeUnavailable(text))
+            fail(future, ComputeUnavailable(text))
 
-    def _lose(self, order: _Order) -> list[tuple[Future[Any], str]]:
+    def _lose(self, order: Order) -> list[tuple[Future[Any], str]]:
         """Gives up an order that has killed twice; with a load, everything that waits for it."""
         del self._orders[order.number]
         load = self._loads.get(order.key or "")
@@ -422,11 +364,11 @@ class ComputeClient:
                 return
             # It must have all that the other has; what both are still loading goes on in the new one.
             for key, order in self._successor_loads.items():
-                if not _succeeded(self._loads[key].order.future):
+                if not succeeded(self._loads[key].order.future):
                     continue
                 if not order.future.done():
                     return
-                if not _succeeded(order.future):
+                if not succeeded(order.future):
                     logger.warning("not renewing the compute process: the new one could not load %s", key)
                     self._give_up_successor()
                     successor.kill()
@@ -466,25 +408,3 @@ class ComputeClient:
         for order in self._successor_loads.values():
             self._orders.pop(order.number, None)
         self._successor, self._successor_loads = None, {}
-
-
-def _rebuilt(kind: type[Exception], message: str, attributes: dict[str, Any]) -> Exception:
-    """An error of ours as the compute process met it."""
-    error = kind.__new__(kind)
-    error.__dict__.update(attributes)
-    error.args = (message,)
-    return error
-
-
-def _succeeded(future: Future[Any]) -> bool:
-    return future.done() and future.exception() is None
-
-
-def _succeed(future: Future[Any], result: Any) -> None:
-    if future.running() or future.set_running_or_notify_cancel():
-        future.set_result(result)
-
-
-def _fail(future: Future[Any], error: Exception) -> None:
-    if future.running() or future.set_running_or_notify_cancel():
-        future.set_exception(error)

@@ -18,7 +18,8 @@ from support import wait_for
 from explain.caption import Caption
 from models.artifact import Artifact
 from service.errors import ComputeUnavailable
-from service.serving.compute import Care, ComputeClient, reload_pause, restart_pause
+from service.serving.compute import ComputeClient
+from service.serving.compute_care import Care, reload_pause, restart_pause
 
 CAPTION = Caption("title", "output", "method", 0.0, 1.0)
 

@@ -326,7 +326,7 @@ def test_millions_of_faults_are_not_all_looked_for(impatient: Server) -> None:
     [
         ("[" * 100_000, 400),
         ('{"model": "diabetes", "inputs": ' + "[" * 900 + "]" * 900 + "}", 422),
-        ('{"model": "diabetes", "inputs": [[' + "9" * 400 + ", 2, 3, 4, 5, 6, 7, 8, 9, 10]]}", 422),
+        ('{"model": "diabetes", "inputs": [[' + "9" * 400 + ", 2, 3, 4, 5, 6, 7, 8, 9, 10]]}", 400),
         ('{"model": "diabetes", "inputs": [[1e999, 2, 3, 4, 5, 6, 7, 8, 9, 10]]}', 400),
         ('{"model": "diabetes", "version": ' + "9" * 30 + ', "inputs": [[1]]}', 422),
         ('{"model": "diabetes", "version": "' + "9" * 100 + '", "inputs": [[1]]}', 404),

@@ -10,6 +10,7 @@ VitrineError
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
 |- CorruptVersion       a version whose files are missing, changed or unsafe
 |- Overtaken            an attempt of a job that a later one has overtaken
+|- TrackingNotUsable    an MLflow mirror that cannot be started
 """
 
 from __future__ import annotations
@@ -100,3 +101,7 @@ class Overtaken(VitrineError):
     def __init__(self, job: str, attempt: int, current: int) -> None:
         super().__init__(f"Attempt {attempt} of job {job} has been overtaken by attempt {current}, which goes on.")
         self.job, self.attempt = job, attempt
+
+
+class TrackingNotUsable(VitrineError):
+    pass

@@ -1,4 +1,4 @@
-"""The command line: `vitrine up | serve | worker`."""
+"""The command line: `vitrine up | serve | worker | mirror`."""
 
 from __future__ import annotations
 
@@ -68,6 +68,24 @@ def worker(home: HomeOption = None) -> None:
     except WorkerNameTaken as error:
         sys.stderr.write(f"vitrine: {error}\n")
         raise typer.Exit(2) from None
+
+
+@cli.command()
+def mirror(
+    home: HomeOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Catch up once and end; status 1 when it could not.")] = False,
+) -> None:
+    """Mirror versions and aliases to the MLflow of VITRINE_MLFLOW_TRACKING_URI."""
+    from models.errors import TrackingNotUsable
+    from service.mirror import MirrorInUse, run_mirror
+
+    settings = _settings(home=home)
+    _begin()
+    try:
+        raise typer.Exit(run_mirror(settings, once=once))
+    except (TrackingNotUsable, MirrorInUse) as error:
+        sys.stderr.write(f"vitrine: {error}\n")
+        raise typer.Exit(1) from None
 
 
 def _begin() -> None:

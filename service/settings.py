@@ -45,6 +45,9 @@ class Settings(BaseModel):
     required_models: Annotated[
         tuple[ModelName, ...], Field(description="not ready before each of these has a champion loaded")
     ] = ()
+    mlflow_tracking_uri: Annotated[
+        str | None, Field(min_length=1, description="MLflow that versions are mirrored to; unset: none")
+    ] = None
 
     @property
     def worker_name(self) -> str:

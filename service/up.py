@@ -18,6 +18,8 @@ import httpx
 from rich.console import Console
 
 from models.demos import DEMO_SPECS
+from models.errors import TrackingNotUsable
+from models.tracking import check_tracking
 from service.demo import DemoFailed, print_welcome, train_demo_models
 from service.processes import end_child, forget_child, start_child
 from service.settings import Settings
@@ -50,6 +52,8 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self.parts = [Part("api", ["serve"]), Part("worker", ["worker"])]
+        if self.settings.mlflow_tracking_uri:
+            self.parts.append(Part("mirror", ["mirror"]))
 
     def start(self) -> None:
         for part in self.parts:
@@ -97,9 +101,11 @@ def run_up(settings: Settings, *, demo: bool) -> int:
     """Runs until Ctrl-C or SIGTERM. Returns the exit status."""
     console = Console(stderr=False, highlight=False)
     try:
+        if settings.mlflow_tracking_uri:
+            check_tracking(settings.mlflow_tracking_uri)
         with _lock(settings):
             return _run(settings, console, demo=demo)
-    except HomeInUse as error:
+    except (HomeInUse, TrackingNotUsable) as error:
         sys.stderr.write(f"vitrine: {error}\n")
         return 1
 

@@ -123,9 +123,11 @@ def open_artifact(directory: Path) -> Artifact:
         hashes: dict[str, str] = orjson.loads((directory / MANIFEST).read_bytes())["sha256"]
     except FileNotFoundError:
         raise CorruptVersion(str(directory), MANIFEST, "is missing") from None
+    except OSError as error:
+        raise CorruptVersion(str(directory), MANIFEST, f"cannot be read ({error.strerror})") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise CorruptVersion(str(directory), MANIFEST, "is not a manifest") from None
-    if not isinstance(hashes, dict):
+    if not isinstance(hashes, dict) or not all(isinstance(each, str) for each in hashes.values()):
         raise CorruptVersion(str(directory), MANIFEST, "is not a manifest")
     for name in _REQUIRED:
         if name not in hashes:
@@ -134,7 +136,11 @@ def open_artifact(directory: Path) -> Artifact:
         path = directory / name
         if not path.is_file():
             raise CorruptVersion(str(directory), name, "is missing")
-        if _sha256(path) != expected:
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            raise CorruptVersion(str(directory), name, f"cannot be read ({error.strerror})") from None
+        if found != expected:
             raise CorruptVersion(str(directory), name, f"has changed (expected SHA-256 {expected[:12]}...)")
     return Artifact(directory, hashes)
 

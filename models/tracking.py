@@ -79,9 +79,9 @@ def check_tracking(uri: str | None) -> str:
 
 def public_address(uri: str) -> str:
     """A tracking URI as it may be shown and stored: without password and query."""
-    parts = urlsplit(uri)
-    user, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query="", fragment="").geturl()
+    place = urlsplit(uri).netloc
+    user, at, host = place.rpartition("@")
+    return uri.partition("#")[0].partition("?")[0].replace(place, f"{user.partition(':')[0]}{at}{host}", 1)
 
 
 def without_secrets(text: str, uri: str) -> str:

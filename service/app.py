@@ -25,6 +25,7 @@ from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
 from service.settings import Settings
 
+LOCK_WAIT_MS = 5000
 DESCRIPTION = "A model server in which every prediction can be explained."
 
 
@@ -32,7 +33,8 @@ def create_app(settings: Settings) -> FastAPI:
     """The application, with its compute process and database connections started by its lifespan."""
     settings.prepare_home()
     prepare_jobs_database(settings.jobs_url)
-    engine = open_database(settings.registry_url)
+    # A request should not wait for a lock as long as a job may.
+    engine = open_database(settings.registry_url, lock_wait_ms=LOCK_WAIT_MS)
     registry = Registry(engine)
     jobs = JobQueue(settings.jobs_url, engine)
     compute = ComputeClient(settings.logs_directory / "compute.log")

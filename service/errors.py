@@ -75,5 +75,15 @@ class ComputeUnavailable(VitrineError):
         super().__init__(message)
 
 
+class RegistryUnavailable(VitrineError):
+    """The database of the registry is away or locked."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The registry's database cannot be reached, or another process holds it locked. "
+            "Loaded versions serve on; try again in a few seconds."
+        )
+
+
 class JobsUnavailable(VitrineError):
     """The job database cannot be reached."""

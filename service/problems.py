@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import orjson
+import sqlalchemy.exc
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -16,7 +17,7 @@ from models.errors import Fault
 from models.rows import describe
 from models.validation import in_our_words
 from service import errors as service_errors
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, RegistryUnavailable
 
 logger = logging.getLogger("vitrine")
 
@@ -44,9 +45,16 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     explanation_errors.ToleranceNotReached: (422, "tolerance-not-reached", "The tolerance was not reached"),
     model_errors.CorruptVersion: (503, "corrupt-version", "The version cannot be loaded"),
     service_errors.ComputeUnavailable: (503, "compute-unavailable", "The compute process is unavailable"),
+    service_errors.RegistryUnavailable: (503, "registry-unavailable", "The registry cannot be reached"),
     service_errors.JobsUnavailable: (503, "jobs-unavailable", "The job database cannot be reached"),
 }
-_RETRY_AFTER_SECONDS = {service_errors.ComputeUnavailable: 10, service_errors.JobsUnavailable: 5}
+_RETRY_AFTER_SECONDS = {
+    service_errors.ComputeUnavailable: 10,
+    service_errors.RegistryUnavailable: 5,
+    service_errors.JobsUnavailable: 5,
+}
+DATABASE_AWAY = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
+"""What SQLAlchemy raises when a database is locked, gone, or has no connection left."""
 
 
 def problem_document(error: Exception) -> dict[str, Any]:
@@ -78,6 +86,8 @@ def install(app: FastAPI) -> None:
     """Answers every error with a problem document, and unexpected ones without a stack trace."""
     for error_type in STATUSES:
         app.add_exception_handler(error_type, _answer_known)
+    for error_type in DATABASE_AWAY:
+        app.add_exception_handler(error_type, _answer_database_away)
     app.add_exception_handler(RequestValidationError, _answer_parameters)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
@@ -90,6 +100,12 @@ def problem_response(document: dict[str, Any], headers: dict[str, str] | None = 
 async def _answer_known(_request: Request, error: Exception) -> Response:
     seconds = _RETRY_AFTER_SECONDS.get(type(error))
     return problem_response(problem_document(error), {"Retry-After": str(seconds)} if seconds else None)
+
+
+async def _answer_database_away(request: Request, error: Exception) -> Response:
+    # The message of the driver names the statement and the path: that is for the log.
+    logger.warning("%s %s: the registry is unavailable: %s", request.method, request.url.path, error)
+    return await _answer_known(request, RegistryUnavailable())
 
 
 async def _answer_parameters(request: Request, error: Exception) -> Response:

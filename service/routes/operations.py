@@ -31,7 +31,7 @@ def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, 
     )
     async def ready() -> Response:
         document = readiness(pool, settings.required_models)
-        status = 503 if document["status"] == "starting" else 200
+        status = 200 if document.pop("ready") else 503
         return Response(orjson.dumps(document), status, media_type=JSON)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
@@ -44,7 +44,10 @@ def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, 
 
 
 def readiness(pool: ModelPool, required: tuple[str, ...]) -> dict[str, Any]:
-    """ "starting" until the registry was read and each champion that should be served is; "degraded" with problems."""
+    """ "ready"; "degraded" with problems; "starting" until the registry was read and each champion is being served.
+
+    A champion that cannot be served (its files are damaged, say) is a problem, not a start: "degraded", and not ready.
+    """
     served: dict[str, Any] = {}
     unserved = [name for name in required if pool.champion(name) is None]
     for name, model in pool.models().items():
@@ -59,8 +62,14 @@ def readiness(pool: ModelPool, required: tuple[str, ...]) -> dict[str, Any]:
             unserved.append(name)
     problems = [f"{place}: {text}" for place, text in sorted(pool.problems.items())]
     problems += [f"{name} has no champion that can be served yet" for name in dict.fromkeys(unserved)]
-    starting = not pool.refreshed or bool(unserved)
+    broken = [
+        name
+        for name in unserved
+        if (known := pool.models().get(name)) and f"{name}/{known.aliases.get(CHAMPION)}" in pool.problems
+    ]
+    starting = not pool.refreshed or len(broken) < len(unserved)
     return {
+        "ready": pool.refreshed and not unserved,
         "status": "starting" if starting else "degraded" if problems else "ready",
         "models": served,
         "problems": problems,

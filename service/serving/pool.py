@@ -39,7 +39,8 @@ class ModelPool:
                 await self.refresh()
             except Exception:
                 # The database is away: what is loaded serves on, and readiness says so.
-                logger.warning("the registry cannot be read", exc_info=True)
+                if "registry" not in self.problems:
+                    logger.warning("the registry cannot be read", exc_info=True)
                 self.problems["registry"] = "The registry cannot be read; loaded versions serve on."
             await asyncio.sleep(self._refresh_seconds)
 

@@ -36,6 +36,8 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     # Its own handlers would write past the log of this process, which hides secrets.
     "MLFLOW_CONFIGURE_LOGGING": "false",
+    # It prints the address of each run, password and all.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _ENVIRONMENT_DEFAULTS = {
     # Left alone, a call to a server that is away takes four minutes; the mirror tries again by itself.

@@ -6,10 +6,12 @@ import fcntl
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TextIO, cast
 
 from models.database import open_database
 from models.mirror import Mirror, MirrorLog
@@ -110,18 +112,28 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 def _hide_secrets(uri: str) -> None:
-    """No line of this process's log holds the password of the tracking URI, whoever writes the line."""
+    """Nothing that this process writes holds the password of the tracking URI, whoever writes it.
+
+    MLflow prints the whole address of each run it finishes; others put it into the messages of errors.
+    """
     logging.captureWarnings(True)
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    sys.stdout, sys.stderr = cast(TextIO, _Hiding(sys.stdout, uri)), cast(TextIO, _Hiding(sys.stderr, uri))
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(_WithoutSecrets(handler.formatter or logging.Formatter(), uri))
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(_Hiding(handler.stream, uri))
 
 
-class _WithoutSecrets(logging.Formatter):
-    def __init__(self, inner: logging.Formatter, uri: str) -> None:
-        super().__init__()
-        self._inner, self._uri = inner, uri
+@dataclass
+class _Hiding:
+    """A stream without the secrets of a tracking URI."""
 
-    def format(self, record: Any) -> str:
-        return without_secrets(self._inner.format(record), self._uri)
+    stream: Any
+    uri: str
+
+    def write(self, text: str) -> int:
+        return self.stream.write(without_secrets(text, self.uri))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)

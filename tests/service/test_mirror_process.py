@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 from support import free_port, install, running, wait_for
 
 from models.artifact import Artifact
@@ -22,6 +24,7 @@ from models.registry import CHAMPION, Registry
 from models.tracking import open_tracking
 from service.mirror import LONGEST_PAUSE_SECONDS, POLL_SECONDS, pause_after
 from service.settings import Settings
+from service.up import Supervisor
 
 mlflow = pytest.importorskip("mlflow", reason="the extra `tracking` is not installed")
 
@@ -41,11 +44,15 @@ class MlflowServer:
     @contextmanager
     def serving(self) -> Iterator[Any]:
         """A client of MLflow's own, once the server answers; the server is killed in the end."""
+        options = {
+            "--port": str(self.port),
+            "--workers": "1",
+            "--backend-store-uri": f"sqlite:///{self.folder / 'mlflow.sqlite'}",
+            "--artifacts-destination": str(self.folder / "artifacts"),
+        }
         with (self.folder / "server.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
-                + ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.sqlite'}"]
-                + ["--artifacts-destination", str(self.folder / "artifacts")],
+                [sys.executable, "-m", "mlflow", "server", *chain.from_iterable(options.items())],
                 env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 cwd=self.folder,
                 stdout=log,
@@ -151,6 +158,35 @@ def test_up_refuses_an_address_that_cannot_be_mirrored_to(tmp_path: Path) -> Non
     assert "secret" not in system.log
 
 
+def test_up_keeps_a_mirror_where_one_is_configured(tmp_path: Path) -> None:
+    plain = Settings(home=tmp_path)
+    configured = plain.model_copy(update={"mlflow_tracking_uri": "http://mlflow:5000"})
+
+    parts = [[part.name for part in Supervisor(each, Console()).parts] for each in (plain, configured)]
+
+    assert "mirror" not in parts[0]
+    assert parts[1] == [*parts[0], "mirror"]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr", "logging"])
+def test_nothing_that_the_process_writes_holds_the_password(stream: str) -> None:
+    write = {"stdout": "print(uri)", "stderr": "sys.stderr.write(uri)", "logging": "logging.error('at %s', uri)"}
+    code = f"""
+import logging, sys
+from service.mirror import _hide_secrets
+logging.basicConfig()
+uri = "http://me:{PASSWORD}@mlflow"
+_hide_secrets(uri)
+{write[stream]}
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert "http://me@mlflow" in done.stdout + done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+@pytest.mark.soak
 def test_up_runs_a_mirror_where_one_is_configured(tmp_path: Path, diabetes_artifact: Artifact) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.sqlite'}"
     settings = Settings(home=tmp_path / "home", port=free_port(), mlflow_tracking_uri=uri)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
 
 _IDENTITY = "vitrine_file"
 
@@ -36,7 +37,7 @@ def keep_to_file(engine: sa.Engine) -> None:
     @event.listens_for(engine, "checkout")
     def compare(_connection: Any, record: Any, _proxy: Any) -> None:
         if record.info.get(_IDENTITY) != _identity(path):
-            raise sa.exc.DisconnectionError(f"{path} is not the file that was opened.")
+            raise DisconnectionError(f"{path} is not the file that was opened.")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -36,11 +36,13 @@ RUN /opt/vitrine/bin/pip install --no-index --no-deps --no-build-isolation --no-
     && python3 -m compileall -q --invalidation-mode unchecked-hash -s /project -p /opt/vitrine /project
 
 FROM installer AS cpu-environment
-COPY requirements/runtime.lock /tmp/
+# "tracking" adds MLflow, for the mirror.
+ARG LOCK=runtime
+COPY requirements/${LOCK}.lock /tmp/environment.lock
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
-    /opt/vitrine/bin/pip install --require-hashes --no-compile --requirement /tmp/runtime.lock \
+    /opt/vitrine/bin/pip install --require-hashes --no-compile --requirement /tmp/environment.lock \
     && /opt/vitrine/bin/pip uninstall --yes pip \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/vitrine/lib
 

@@ -15,7 +15,8 @@ from explain.auto import Situation, choose_method
 from explain.errors import ToleranceNotReached
 from explain.exact import exact, exact_cost
 from explain.game import Background, Game, feature_players, pixel_players
-from explain.gradients import Gradient, Limits, expected_gradients
+from explain.gradients import Gradient, expected_gradients
+from explain.limits import Limits
 from models.artifact import Artifact
 from models.rows import ModelInput
 from service.serving.engine import SLICE_ROWS, Engine
@@ -29,6 +30,8 @@ class ExplanationOrder:
         targets: per row, the indices of the targets to explain.
         method: "auto", or a method by name.
         deadline_ms: what is left of it when the work is handed over, for all rows together.
+        evaluations: of a run to replay, per row: each row runs exactly as many, whatever the clock and the tolerance
+            say, with the seed, the budget and the method (never "auto") of that run.
     """
 
     targets: tuple[tuple[int, ...], ...]
@@ -39,6 +42,7 @@ class ExplanationOrder:
     budget: int | None
     strict: bool
     seed: int
+    evaluations: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ class ExplainedVersion:
                 assert gradient is not None
                 left_ms = order.deadline_ms - (monotonic() - started) * 1000
                 clock = Clock(left_ms / (len(rows) - i))
-                limits = Limits(order.tolerance, order.budget, clock.may_go_on)
+                replayed = None if order.evaluations is None else order.evaluations[i]
+                limits = Limits(order.tolerance, order.budget, clock.may_go_on, replayed)
                 estimate = expected_gradients(game, gradient(), targets, seed=order.seed, limits=limits)
             if order.strict:
                 _check_tolerance(estimate, order.tolerance)

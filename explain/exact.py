@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,12 @@ MAX_PLAYERS = 20
 
 def exact_cost(game: Game) -> float:
     """Rows that `exact` evaluates: for each background row, two to the number of players that differ from it."""
-    return float((2.0 ** game.differing.sum(axis=1)).sum())
+    return float(sum(coalition_count(n_differing) for n_differing in game.differing.sum(axis=1).tolist()))
+
+
+def coalition_count(n_players: int) -> float:
+    """2^n_players; infinity where a float ends."""
+    return 2.0**n_players if n_players < sys.float_info.max_exp else math.inf
 
 
 def exact(game: Game, *, slice_rows: int) -> Estimate:

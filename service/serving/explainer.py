@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from explain.attribution import Estimate
+from explain.auto import GRADIENT_METHODS
 from explain.caption import Caption, Theme
 from models.artifact import BACKGROUND, KERAS
 from models.database import now
@@ -122,7 +123,7 @@ class Explainer:
 
     async def _report(self, served: ServedModel, method: str) -> LoadReport | None:
         """What the compute process says of a version, where TensorFlow computed its explanation."""
-        if method == "exact" and served.engine_name == "onnxruntime":
+        if method not in GRADIENT_METHODS and served.engine_name == "onnxruntime":
             return None
         # Its load was answered by another thread there: it may arrive just after the explanation.
         return await asyncio.shield(asyncio.wrap_future(served.in_compute))
@@ -185,7 +186,7 @@ def _row_document(
                     signature, row, estimate.attributions[:, t], estimate.standard_errors[:, t], request.top_k
                 ),
                 "efficiency_residual": float(residuals[t]),
-                "max_standard_error": float(estimate.standard_errors[:, t].max()),
+                "max_standard_error": _stated(estimate.standard_errors[:, t].max()),
             }
             for t, target in enumerate(targets)
         ],
@@ -201,7 +202,7 @@ def _attributions(
             "feature": signature.image.name,
             "shape": list(shape),
             "attributions": attributions.reshape(shape).tolist(),
-            "standard_errors": errors.reshape(shape).tolist(),
+            "standard_errors": None if np.isnan(errors).any() else errors.reshape(shape).tolist(),
         }
         return {"heatmap": heatmap, "omitted": 0.0}
     kept = np.arange(len(attributions))
@@ -213,12 +214,17 @@ def _attributions(
                 "feature": signature.features[i].name,
                 "value": row[i],
                 "attribution": float(attributions[i]),
-                "standard_error": float(errors[i]),
+                "standard_error": _stated(errors[i]),
             }
             for i in kept
         ],
         "omitted": float(np.delete(attributions, kept).sum()),
     }
+
+
+def _stated(error: float) -> float | None:
+    """A standard error as JSON says it: null where too little was sampled to state one."""
+    return None if np.isnan(error) else float(error)
 
 
 def _receipt(
@@ -246,7 +252,7 @@ def _receipt(
         "engine_version": _library_version(engine),
         "device": report.device if report else "cpu",
         "instruction_set": instruction_set(),
-        "slice_rows": report.gradient_slice_rows if report and first.method != "exact" else SLICE_ROWS,
+        "slice_rows": report.gradient_slice_rows if report and first.method in GRADIENT_METHODS else SLICE_ROWS,
         "model_sha256": hashes[KERAS],
         "background_sha256": hashes[BACKGROUND],
         "background_rows": len(served.artifact.background[0]),

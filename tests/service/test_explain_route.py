@@ -7,6 +7,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -221,6 +222,25 @@ def test_a_picture_is_a_png_of_the_asked_width_with_its_id(server: Server, model
     assert (response.status_code, response.headers["content-type"]) == (200, "image/png")
     assert Image.open(io.BytesIO(response.content)).width == 640
     assert len(response.headers["x-explanation-id"]) == 26
+
+
+@pytest.mark.parametrize(("model", "row"), [("digits", EIGHT), ("diabetes", PATIENT)])
+def test_a_picture_is_an_svg_where_that_is_asked(server: Server, model: str, row: Any) -> None:
+    body = {"model": model, "inputs": [row], "budget": 102_400, "tolerance": 0.5, "deadline_ms": 60_000}
+
+    light, dark, again = (
+        server.client.post(
+            f"/explain?width=640&theme={theme}", json=body, headers={"Accept": "image/svg+xml,image/*;q=0.8"}
+        )
+        for theme in ("light", "dark", "light")
+    )
+
+    root = ElementTree.fromstring(light.content)
+    assert (200, "image/svg+xml") == (light.status_code, light.headers["content-type"])
+    assert "640" == root.get("width")
+    assert f"{model} v1" in root.findtext("{http://www.w3.org/2000/svg}title", "")
+    assert 26 == len(light.headers["x-explanation-id"])
+    assert light.content == again.content != dark.content
 
 
 def test_a_picture_needs_one_row_and_one_target_and_a_kind_that_is_offered(server: Server) -> None:

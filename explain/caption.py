@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Theme = Literal["light", "dark"]
-PictureKind = Literal["png", "svg"]
+PictureFormat = Literal["png", "svg"]
 
 
 @dataclass(frozen=True, slots=True)

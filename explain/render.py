@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from explain.caption import Bar, Caption, PictureKind, Theme, describe_heatmap, describe_waterfall, short
+from explain.caption import Bar, Caption, PictureFormat, Theme, describe_heatmap, describe_waterfall, short
 
 DPI = 100
 SVG_IMAGE_DPI = 300
@@ -49,7 +49,7 @@ def heatmap(
     *,
     width: int = 800,
     theme: Theme = "light",
-    kind: PictureKind = "png",
+    picture_format: PictureFormat = "png",
 ) -> bytes:
     """The image beside itself with attributions laid over it.
 
@@ -60,7 +60,7 @@ def heatmap(
         image: `(height, width, channels)` in the units of `value_range`.
         attributions: `(height, width)`.
         width: of the picture, in pixels.
-        kind: a PNG, or an SVG; both with a title and a description in words.
+        picture_format: a PNG, or an SVG; both with a title and a description in words.
     """
     palette = PALETTES[theme]
     low, high = value_range
@@ -92,7 +92,7 @@ def heatmap(
     scale.ax.tick_params(colors=palette.ink, labelsize=8)
     scale.outline.set_edgecolor(palette.faint)  # pyright: ignore[reportCallIssue]
     _write_caption(figure, caption, palette)
-    return _bytes(figure, kind, width, caption.title, describe_heatmap(attributions, caption))
+    return _bytes(figure, picture_format, width, caption.title, describe_heatmap(attributions, caption))
 
 
 def waterfall(
@@ -104,7 +104,7 @@ def waterfall(
     *,
     width: int = 800,
     theme: Theme = "light",
-    kind: PictureKind = "png",
+    picture_format: PictureFormat = "png",
 ) -> bytes:
     """How the prediction comes about: from the base value, feature by feature, to the value.
 
@@ -114,7 +114,7 @@ def waterfall(
         names, values: of each feature, in the order of `attributions`.
         attributions, half_widths: `(n_features,)`; half-widths of the 95 % intervals are drawn as error bars.
         width: of the picture, in pixels.
-        kind: a PNG, or an SVG; both with a title and a description in words.
+        picture_format: a PNG, or an SVG; both with a title and a description in words.
     """
     palette = PALETTES[theme]
     order = np.argsort(-np.abs(attributions), kind="stable")
@@ -156,7 +156,7 @@ def waterfall(
     axes.spines["bottom"].set_color(palette.faint)
     axes.set_xlabel(caption.output, color=palette.ink, fontsize=10)
     _write_caption(figure, caption, palette)
-    return _bytes(figure, kind, width, caption.title, describe_waterfall(bars, caption))
+    return _bytes(figure, picture_format, width, caption.title, describe_waterfall(bars, caption))
 
 
 def _figure(width: int, aspect: float, palette: Palette) -> Figure:
@@ -176,10 +176,10 @@ def _write_caption(figure: Figure, caption: Caption, palette: Palette) -> None:
         axes.set_facecolor(palette.page)
 
 
-def _bytes(figure: Figure, kind: PictureKind, width: int, title: str, description: str) -> bytes:
+def _bytes(figure: Figure, picture_format: PictureFormat, width: int, title: str, description: str) -> bytes:
     """The same figure gives the same bytes: no dates, no random names."""
     buffer = io.BytesIO()
-    if kind == "png":
+    if picture_format == "png":
         metadata = {"Title": title, "Description": description}
         FigureCanvasAgg(figure).print_png(buffer, metadata=metadata)
         return buffer.getvalue()

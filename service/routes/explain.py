@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from explain.caption import PictureKind
+from explain.caption import PictureFormat
 from models.errors import Fault
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest, NotAcceptable
@@ -20,7 +20,7 @@ from service.settings import Settings
 
 PNG = "image/png"
 SVG = "image/svg+xml"
-PICTURES: dict[str, PictureKind] = {PNG: "png", SVG: "svg"}
+PICTURES: dict[str, PictureFormat] = {PNG: "png", SVG: "svg"}
 ANSWER = {
     "id": "01KAJ5ZV3M9W8W4D9J7YQ2T6RB",
     "created_at": "2026-11-21T09:30:00.123Z",
@@ -90,7 +90,7 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
             raise InvalidRequest(
                 [Fault("#/target", "one target for a picture", f"{len(explained.targets[0])} targets")]
             )
-        picture = await explainer.picture(explained, width=width, theme=theme, kind=PICTURES[media])
+        picture = await explainer.picture(explained, width=width, theme=theme, picture_format=PICTURES[media])
         return Response(picture, media_type=media, headers={"X-Explanation-Id": explained.document["id"]})
 
     return router

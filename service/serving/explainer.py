@@ -13,7 +13,7 @@ import numpy as np
 
 from explain.attribution import Estimate
 from explain.auto import GRADIENT_METHODS
-from explain.caption import Caption, PictureKind, Theme
+from explain.caption import Caption, PictureFormat, Theme
 from models.artifact import BACKGROUND, KERAS
 from models.database import now
 from models.errors import Fault, pointer
@@ -91,7 +91,7 @@ class Explainer:
         }
         return Explained(served, rows, request, output, order.targets, estimates, document)
 
-    async def picture(self, explained: Explained, *, width: int, theme: Theme, kind: PictureKind) -> bytes:
+    async def picture(self, explained: Explained, *, width: int, theme: Theme, picture_format: PictureFormat) -> bytes:
         """A picture of an explanation of one row and one target: a heatmap for an image, a waterfall for columns."""
         (row,), (estimate,), ((target,),) = explained.rows, explained.estimates, explained.targets
         signature, record = explained.served.signature, explained.served.record
@@ -105,7 +105,7 @@ class Explainer:
             value=float(estimate.values[0]),
         )
         attributions = estimate.attributions[:, 0]
-        common = {"caption": caption, "width": width, "theme": theme, "kind": kind}
+        common = {"caption": caption, "width": width, "theme": theme, "picture_format": picture_format}
         if signature.image:
             shape = signature.image.shape[:2]
             values = {"value_range": signature.image.value_range, "attributions": attributions.reshape(shape)}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from explain.caption import Caption, PictureKind, Theme
+from explain.caption import Caption, PictureFormat, Theme
 from explain.render import heatmap, waterfall
 
 CAPTION = Caption("digits v1: 8 (0.99)", "probability of 8", "exact, 64 evaluations", 0.1, 0.99)
@@ -118,7 +118,10 @@ def test_svg_says_in_words_what_it_shows_and_keeps_text_as_text(theme: Theme) ->
 
     picture, bars = (
         ElementTree.fromstring(svg)
-        for svg in (heatmap_of(attributions, theme=theme, kind="svg"), waterfall_of(3, theme=theme, kind="svg"))
+        for svg in (
+            heatmap_of(attributions, theme=theme, picture_format="svg"),
+            waterfall_of(3, theme=theme, picture_format="svg"),
+        )
     )
 
     assert "img" == picture.get("role")
@@ -134,22 +137,30 @@ def test_svg_says_in_words_what_it_shows_and_keeps_text_as_text(theme: Theme) ->
 def test_words_in_a_picture_are_escaped() -> None:
     names = ["<b>&", '"plain"']
 
-    svg = waterfall(names, ["</desc>", 1], np.array([1.0, -2.0]), np.array([np.nan, 0.5]), CAPTION, kind="svg")
+    svg = waterfall(
+        names, ["</desc>", 1], np.array([1.0, -2.0]), np.array([np.nan, 0.5]), CAPTION, picture_format="svg"
+    )
 
     described = ElementTree.fromstring(svg).findtext(f"{SVG}desc", "")
     assert '"plain" = 1: -2 (± 0.5); <b>& = </desc>: +1. ' in described
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_the_same_picture_has_the_same_bytes(kind: PictureKind) -> None:
-    first, again = ((heatmap_of(np.eye(8), kind=kind), waterfall_of(10, theme="dark", kind=kind)) for _ in range(2))
+@pytest.mark.parametrize("picture_format", ["png", "svg"])
+def test_the_same_picture_has_the_same_bytes(picture_format: PictureFormat) -> None:
+    first, again = (
+        (
+            heatmap_of(np.eye(8), picture_format=picture_format),
+            waterfall_of(10, theme="dark", picture_format=picture_format),
+        )
+        for _ in range(2)
+    )
 
     assert first == again
 
 
 @pytest.mark.parametrize("width", [333, 800, 1601])
 def test_svg_has_the_shape_of_the_png(width: int) -> None:
-    svg = ElementTree.fromstring(waterfall_of(10, width=width, kind="svg"))
+    svg = ElementTree.fromstring(waterfall_of(10, width=width, picture_format="svg"))
 
     shown = pixels(waterfall_of(10, width=width))
     assert str(width) == svg.get("width")
@@ -158,7 +169,7 @@ def test_svg_has_the_shape_of_the_png(width: int) -> None:
 
 @pytest.mark.parametrize(("theme", "page"), [("light", "#ffffff"), ("dark", "#14181f")])
 def test_svg_stands_on_the_page_of_its_theme(theme: Theme, page: str) -> None:
-    svg = ElementTree.fromstring(heatmap_of(np.eye(8), theme=theme, kind="svg"))
+    svg = ElementTree.fromstring(heatmap_of(np.eye(8), theme=theme, picture_format="svg"))
 
     first = next(svg.iter(f"{SVG}path"))
     assert f"fill: {page}" == first.get("style")
@@ -168,7 +179,7 @@ def test_svg_heatmap_lays_the_colours_over_the_image() -> None:
     """Two images on the right: the faint input below, the attributions above, both fine enough to have sharp cells."""
     first_column = np.zeros((8, 8))
     first_column[:, 0] = 1.0
-    svg = ElementTree.fromstring(heatmap_of(first_column, kind="svg"))
+    svg = ElementTree.fromstring(heatmap_of(first_column, picture_format="svg"))
 
     images = [
         Image.open(io.BytesIO(base64.b64decode(image.get(f"{XLINK}href", "").partition(",")[2])))
@@ -190,17 +201,23 @@ def test_png_says_in_words_what_it_shows() -> None:
     assert bars.info["Description"].startswith("Waterfall of attributions to the probability of 8. feature")
 
 
-def heatmap_of(attributions: Any, *, width: int = WIDTH, theme: Theme = "light", kind: PictureKind = "png") -> bytes:
+def heatmap_of(
+    attributions: Any, *, width: int = WIDTH, theme: Theme = "light", picture_format: PictureFormat = "png"
+) -> bytes:
     image = np.random.default_rng(1).uniform(0, 16, size=(8, 8, 1))
-    return heatmap(image, (0.0, 16.0), attributions, CAPTION, width=width, theme=theme, kind=kind)
+    return heatmap(image, (0.0, 16.0), attributions, CAPTION, width=width, theme=theme, picture_format=picture_format)
 
 
-def waterfall_of(n_features: int, *, width: int = WIDTH, theme: Theme = "light", kind: PictureKind = "png") -> bytes:
+def waterfall_of(
+    n_features: int, *, width: int = WIDTH, theme: Theme = "light", picture_format: PictureFormat = "png"
+) -> bytes:
     rng = np.random.default_rng(n_features)
     names = [f"feature {i}" for i in range(n_features)]
     values: list[Any] = [1.5, *range(n_features - 1)]
     attributions, half_widths = rng.normal(size=n_features), rng.uniform(0, 0.1, size=n_features)
-    return waterfall(names, values, attributions, half_widths, CAPTION, width=width, theme=theme, kind=kind)
+    return waterfall(
+        names, values, attributions, half_widths, CAPTION, width=width, theme=theme, picture_format=picture_format
+    )
 
 
 def pixels(picture: bytes) -> Any:

@@ -86,9 +86,9 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
         if media not in PICTURES:
             answer = orjson.dumps(explained.document, option=orjson.OPT_SERIALIZE_NUMPY)
             return Response(answer, media_type=JSON)
-        if any(len(targets) != 1 for targets in explained.targets):
+        if any(len(targets) != 1 for targets in explained.resolved.order.targets):
             raise InvalidRequest(
-                [Fault("#/target", "one target for a picture", f"{len(explained.targets[0])} targets")]
+                [Fault("#/target", "one target for a picture", f"{len(explained.resolved.order.targets[0])} targets")]
             )
         picture = await explainer.picture(explained, width=width, theme=theme, picture_format=PICTURES[media])
         return Response(picture, media_type=media, headers={"X-Explanation-Id": explained.document["id"]})

@@ -111,7 +111,7 @@ def waterfall(
     The largest attributions stand on top; those beyond the first fifteen are summed in one bar.
 
     Args:
-        names, values: of each feature, in the order of `attributions`.
+        names, values: of each feature, in the order of `attributions`; a value of None is not shown.
         attributions, half_widths: `(n_features,)`; half-widths of the 95 % intervals are drawn as error bars.
         width: of the picture, in pixels.
         picture_format: a PNG, or an SVG; both with a title and a description in words.
@@ -119,8 +119,10 @@ def waterfall(
     palette = PALETTES[theme]
     order = np.argsort(-np.abs(attributions), kind="stable")
     shown, rest = (order, order[:0]) if len(order) <= MAX_BARS else (order[: MAX_BARS - 1], order[MAX_BARS - 1 :])
+    labels = [names[i] if values[i] is None else f"{names[i]} = {short(values[i])}" for i in shown.tolist()]
     bars = [
-        Bar(f"{names[i]} = {short(values[i])}", float(attributions[i]), float(half_widths[i])) for i in shown.tolist()
+        Bar(label, float(attributions[i]), float(half_widths[i]))
+        for label, i in zip(labels, shown.tolist(), strict=True)
     ]
     if len(rest):
         half_width = float(np.sqrt((half_widths[rest] ** 2).sum()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from explain.caption import PictureFormat
@@ -44,7 +43,14 @@ ANSWER = {
             ],
         }
     ],
-    "receipt": {"method": "exact", "estimand": "shapley", "output": "value", "seed": 0, "engine": "onnxruntime"},
+    "receipt": {
+        "method": "exact",
+        "estimand": "shapley",
+        "output": "value",
+        "seed": 0,
+        "engine": "onnxruntime",
+        "recorded": True,
+    },
 }
 
 
@@ -84,13 +90,9 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
         explained = await explainer.explain(body)
         _measure(metrics, request, explained)
         if media not in PICTURES:
-            answer = orjson.dumps(explained.document, option=orjson.OPT_SERIALIZE_NUMPY)
-            return Response(answer, media_type=JSON)
-        if any(len(targets) != 1 for targets in explained.resolved.order.targets):
-            raise InvalidRequest(
-                [Fault("#/target", "one target for a picture", f"{len(explained.resolved.order.targets[0])} targets")]
-            )
-        picture = await explainer.picture(explained, width=width, theme=theme, picture_format=PICTURES[media])
+            return Response(explained.answer, media_type=JSON)
+        source = explained.picture_source()
+        picture = await explainer.picture(source, width=width, theme=theme, picture_format=PICTURES[media])
         return Response(picture, media_type=media, headers={"X-Explanation-Id": explained.document["id"]})
 
     return router

@@ -1,22 +1,25 @@
-"""`POST /explain`: resolves a request, runs it where it belongs, and words the result."""
+"""`POST /explain`: resolves a request, runs it where it belongs, words the result and has it kept."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
 import numpy as np
+import orjson
 
 from explain.attribution import Estimate
-from explain.caption import Caption, PictureFormat, Theme
+from explain.caption import PictureFormat, Theme
 from models.database import now
 from models.rows import ModelInput, decode_rows
 from service.identifiers import new_id
 from service.schemas import ExplainRequest
 from service.serving.compute import ComputeClient
 from service.serving.explaining import ExplanationOrder, LoadReport
+from service.serving.pictures import PictureSource
 from service.serving.pool import ModelPool
 from service.serving.receipt import rests_on_tensorflow, write_receipt
 from service.serving.resolving import ResolvedRequest, check_request, resolve_request
@@ -29,17 +32,35 @@ INLINE_MS = 2.0
 
 @dataclass(frozen=True)
 class Explained:
-    """An explanation and what a picture of it needs."""
+    """An explanation, worded, and what it was worded from.
+
+    Attributes:
+        answer: `document` as JSON.
+    """
 
     served: ServedModel
     resolved: ResolvedRequest
     estimates: list[Estimate]
     document: dict[str, Any]
+    answer: bytes
+
+    def picture_source(self) -> PictureSource:
+        return PictureSource.of(self.document, self.resolved.rows, self.served.signature, self.estimates)
+
+
+Keep = Callable[[Explained], Awaitable[bool]]
+"""Keeps an explanation for later; False when it could not."""
 
 
 class Explainer:
-    def __init__(self, pool: ModelPool, compute: ComputeClient) -> None:
-        self._pool, self._compute = pool, compute
+    """Explains rows.
+
+    Args:
+        keep: is given each explanation before it is answered.
+    """
+
+    def __init__(self, pool: ModelPool, compute: ComputeClient, keep: Keep) -> None:
+        self._pool, self._compute, self._keep = pool, compute, keep
 
     async def explain(self, request: ExplainRequest) -> Explained:
         """Explains every row of a request.
@@ -54,46 +75,56 @@ class Explainer:
         rows = decode_rows(request.inputs, served.signature)
         predictions = await served.evaluate(rows, served.signature.outputs[0])
         resolved = resolve_request(request, served.signature, rows, predictions)
-        estimates = await self._run(served, rows, resolved.order)
+        explained = await self.run(
+            served, resolved, predictions, order=resolved.order, identity=(new_id(), now()), started=started
+        )
+        if await self._keep(explained):
+            return explained
+        return _marked(explained, recorded=False)
+
+    async def run(
+        self,
+        served: ServedModel,
+        resolved: ResolvedRequest,
+        predictions: np.ndarray,
+        *,
+        order: ExplanationOrder,
+        identity: tuple[str, str],
+        started: float,
+    ) -> Explained:
+        """Runs a resolved request and words it.
+
+        Args:
+            predictions: `(n_rows, n_targets)` for the rows.
+            order: what to run; the resolved one, or one that repeats an earlier run.
+            identity: the id of the explanation, and when it was made.
+            started: when work on it began, by the monotonic clock.
+        """
+        estimates = await self._run(served, resolved.rows, order)
         report = await self._report(served, estimates[0].method)
         duration_ms = (monotonic() - started) * 1000
+        receipt = write_receipt(served, report, resolved, estimates[0], duration_ms)
+        explanation, created_at = identity
         document = {
-            "id": new_id(),
-            "created_at": now(),
+            "id": explanation,
+            "created_at": created_at,
             "model": served.record.model,
             "version": served.record.version,
             "explanations": _row_documents(served, resolved, predictions, estimates),
-            "receipt": write_receipt(served, report, resolved, estimates[0], duration_ms),
+            # What is kept says that it is kept; `explain` corrects it where it is not.
+            "receipt": receipt | {"recorded": True},
         }
-        return Explained(served, resolved, estimates, document)
+        return Explained(served, resolved, estimates, document, _to_json(document))
 
-    async def picture(self, explained: Explained, *, width: int, theme: Theme, picture_format: PictureFormat) -> bytes:
-        """A picture of an explanation of one row and one target: a heatmap for an image, a waterfall for columns."""
-        (row,), (estimate,), ((target,),) = (
-            explained.resolved.rows,
-            explained.estimates,
-            explained.resolved.order.targets,
-        )
-        signature, record = explained.served.signature, explained.served.record
-        prediction = explained.document["explanations"][0]["prediction"]
-        name = signature.targets[target]
-        caption = Caption(
-            title=f"{record.model} v{record.version}: {_in_words(prediction, signature.target)}",
-            output=f"{explained.resolved.order.output} of {name}" if signature.labels else name,
-            method=f"{estimate.method}, {estimate.evaluations:,} evaluations",
-            base_value=float(estimate.base_values[0]),
-            value=float(estimate.values[0]),
-        )
-        attributions = estimate.attributions[:, 0]
-        common = {"caption": caption, "width": width, "theme": theme, "picture_format": picture_format}
-        if signature.image:
-            shape = signature.image.shape[:2]
-            values = {"value_range": signature.image.value_range, "attributions": attributions.reshape(shape)}
-            order = self._compute.submit("heatmap", image=row, **values, **common)
-        else:
-            values = {"names": list(signature.feature_names), "values": row.tolist(), "attributions": attributions}
-            order = self._compute.submit("waterfall", half_widths=estimate.half_widths[:, 0], **values, **common)
-        return await asyncio.wrap_future(order)
+    async def picture(self, source: PictureSource, *, width: int, theme: Theme, picture_format: PictureFormat) -> bytes:
+        """A picture of an explanation of one row and one target: a heatmap for an image, a waterfall for columns.
+
+        Raises:
+            InvalidRequest: when there is more than one row, or more than one target.
+        """
+        kind, drawing = source.drawing()
+        picture = {**drawing, "width": width, "theme": theme, "picture_format": picture_format}
+        return await asyncio.wrap_future(self._compute.submit(kind, **picture))
 
     async def _run(self, served: ServedModel, rows: ModelInput, order: ExplanationOrder) -> list[Estimate]:
         explained = served.explained
@@ -118,7 +149,10 @@ def _row_documents(
     ]
 
 
-def _in_words(prediction: dict[str, Any], target: str) -> str:
-    if "label" not in prediction:
-        return f"{target} {prediction['value']:.4g}"
-    return f"{prediction['label']} ({prediction['probabilities'][prediction['label']]:.2f})"
+def _marked(explained: Explained, *, recorded: bool) -> Explained:
+    document = explained.document | {"receipt": explained.document["receipt"] | {"recorded": recorded}}
+    return replace(explained, document=document, answer=_to_json(document))
+
+
+def _to_json(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -30,7 +30,8 @@ def open_database(url: str, *, lock_wait_ms: int = 30_000) -> sa.Engine:
         address = address.set(drivername="postgresql+psycopg")
     on_postgres = address.get_backend_name() == "postgresql"
     options = {"connect_timeout": 5, "options": f"-c lock_timeout={lock_wait_ms}"} if on_postgres else {}
-    engine = sa.create_engine(address, pool_pre_ping=True, connect_args=options)
+    # Without parameters in its errors: what people sent does not belong in a log.
+    engine = sa.create_engine(address, pool_pre_ping=True, hide_parameters=True, connect_args=options)
     if engine.dialect.name == "sqlite":
         keep_to_file(engine)
 

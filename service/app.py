@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -14,7 +15,13 @@ from models.registry import Registry
 from service import problems
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.metrics import MeasuredRequests, Metrics
+from service.records.recorder import Recorder, keep_nothing
+from service.records.replay import Replayer
+from service.records.retention import sweep_for_ever
+from service.records.store import ExplanationStore, open_records_database
+from service.records.writer import RecordWriter
 from service.routes.explain import explain_routes
+from service.routes.explanations import explanation_routes
 from service.routes.models import model_routes
 from service.routes.operations import operation_routes
 from service.routes.predict import predict_routes
@@ -36,27 +43,41 @@ def create_app(settings: Settings) -> FastAPI:
     # A request should not wait for a lock as long as a job may.
     engine = open_database(settings.registry_url, lock_wait_ms=LOCK_WAIT_MS)
     registry = Registry(engine)
+    records = ExplanationStore(
+        open_records_database(settings.registry_url),
+        retention=timedelta(days=settings.explanation_retention_days),
+        clock=lambda: datetime.now(UTC),
+    )
+    writer = RecordWriter(records.insert)
+    recorder = Recorder(writer, keep_inputs=settings.record_inputs)
     jobs = JobQueue(settings.jobs_url, engine)
     compute = ComputeClient(settings.logs_directory / "compute.log")
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
     metrics = Metrics()
+    explainer = Explainer(pool, compute, recorder.keep if settings.record_explanations else keep_nothing)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         compute.start()
+        writer.start()
         following = asyncio.create_task(pool.follow())
+        sweeping = asyncio.create_task(sweep_for_ever(records))
         yield
         following.cancel()
+        sweeping.cancel()
         await asyncio.to_thread(compute.close)
+        await asyncio.to_thread(writer.close, seconds=3)
         jobs.close()
+        records.close()
         engine.dispose()
 
     app = FastAPI(title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan)
     app.include_router(predict_routes(Predictor(pool), metrics, settings))
-    app.include_router(explain_routes(Explainer(pool, compute), metrics, settings))
+    app.include_router(explain_routes(explainer, metrics, settings))
+    app.include_router(explanation_routes(records, Replayer(records, pool, explainer), explainer))
     app.include_router(train_routes(jobs, metrics, settings))
     app.include_router(model_routes(registry, pool, settings))
-    app.include_router(operation_routes(pool, compute, metrics, settings))
+    app.include_router(operation_routes(pool, compute, writer, metrics, settings))
     problems.install(app)
     app.add_middleware(MeasuredRequests, metrics=metrics)
     return app

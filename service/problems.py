@@ -29,11 +29,13 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.UnknownModel: (404, "unknown-model", "No such model"),
     model_errors.UnknownVersion: (404, "unknown-version", "No such version or alias"),
     service_errors.UnknownJob: (404, "unknown-job", "No such job"),
+    service_errors.UnknownExplanation: (404, "unknown-explanation", "No such explanation"),
     service_errors.NotAcceptable: (406, "not-acceptable", "No such representation"),
     model_errors.GatesFailed: (409, "gates-failed", "The version failed its gates"),
     model_errors.NothingToRollBackTo: (409, "nothing-to-roll-back-to", "There is no earlier version"),
     service_errors.JobStateConflict: (409, "job-state", "The job's state does not allow it"),
     model_errors.Overtaken: (409, "overtaken", "A later attempt has taken over"),
+    service_errors.InputsNotKept: (409, "inputs-not-kept", "The inputs were not kept"),
     service_errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
     service_errors.WrongContentType: (415, "wrong-content-type", "The content type cannot be read"),
     service_errors.InvalidRequest: (422, "invalid-request", "The request cannot be used"),
@@ -47,11 +49,13 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.ComputeUnavailable: (503, "compute-unavailable", "The compute process is unavailable"),
     service_errors.RegistryUnavailable: (503, "registry-unavailable", "The registry cannot be reached"),
     service_errors.JobsUnavailable: (503, "jobs-unavailable", "The job database cannot be reached"),
+    service_errors.RecordsUnavailable: (503, "records-unavailable", "Recorded explanations cannot be read"),
 }
 _RETRY_AFTER_SECONDS = {
     service_errors.ComputeUnavailable: 10,
     service_errors.RegistryUnavailable: 5,
     service_errors.JobsUnavailable: 5,
+    service_errors.RecordsUnavailable: 5,
 }
 DATABASE_AWAY = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
 """What SQLAlchemy raises when a database is locked, gone, or has no connection left."""

@@ -49,6 +49,10 @@ class Settings(BaseModel):
         str | None, Field(min_length=1, description="MLflow that versions are mirrored to; unset: none")
     ] = None
 
+    record_explanations: Annotated[bool, Field(description="explanations can be found by id, and replayed")] = True
+    explanation_retention_days: Annotated[int, Field(ge=1, description="how long explanations are kept")] = 7
+    record_inputs: Annotated[bool, Field(description="records hold the values that were explained")] = True
+
     @property
     def worker_name(self) -> str:
         return self.worker_id or socket.gethostname()

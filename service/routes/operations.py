@@ -11,13 +11,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from models.registry import CHAMPION
 from service.bodies import JSON
 from service.metrics import Metrics
+from service.records.writer import RecordWriter
 from service.routes.documentation import responses
 from service.serving.compute import ComputeClient
 from service.serving.pool import ModelPool
 from service.settings import Settings
 
 
-def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, settings: Settings) -> APIRouter:
+def operation_routes(
+    pool: ModelPool, compute: ComputeClient, writer: RecordWriter, metrics: Metrics, settings: Settings
+) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/health/live", summary="This process runs")
@@ -30,7 +33,7 @@ def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, 
         responses=responses(503, example={"status": "ready", "models": {"digits": {"champion": 1}}, "problems": []}),
     )
     async def ready() -> Response:
-        document = readiness(pool, settings.required_models)
+        document = readiness(pool, writer, settings.required_models)
         status = 200 if document.pop("ready") else 503
         return Response(orjson.dumps(document), status, media_type=JSON)
 
@@ -43,7 +46,7 @@ def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, 
     return router
 
 
-def readiness(pool: ModelPool, required: tuple[str, ...]) -> dict[str, Any]:
+def readiness(pool: ModelPool, writer: RecordWriter, required: tuple[str, ...]) -> dict[str, Any]:
     """ "ready"; "degraded" with problems; "starting" until the registry was read and each champion is being served.
 
     A champion that cannot be served (its files are damaged, say) is a problem, not a start: "degraded", and not ready.
@@ -62,6 +65,8 @@ def readiness(pool: ModelPool, required: tuple[str, ...]) -> dict[str, Any]:
             unserved.append(name)
     problems = [f"{place}: {text}" for place, text in sorted(pool.problems.items())]
     problems += [f"{name} has no champion that can be served yet" for name in dict.fromkeys(unserved)]
+    if writer.problem is not None:
+        problems.append(f"explanations are answered but not recorded: {writer.problem}")
     broken = [
         name
         for name in unserved

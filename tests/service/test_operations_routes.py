@@ -108,7 +108,16 @@ def test_the_openapi_examples_are_answered_as_documented(server: Server) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/predict", "/explain", "/train", "/models", "/models/{model}/aliases/{alias}", "/metrics"]
+    "path",
+    [
+        "/predict",
+        "/explain",
+        "/train",
+        "/models",
+        "/models/{model}/aliases/{alias}",
+        "/metrics",
+        "/explanations/{explanation}",
+    ],
 )
 def test_every_route_is_in_the_openapi_document(server: Server, path: str) -> None:
     assert path in server.client.get("/openapi.json").json()["paths"]

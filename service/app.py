@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,13 +13,15 @@ from fastapi import FastAPI
 from models.database import open_database
 from models.registry import Registry
 from service import problems
+from service.jobs.figures import JobFiguresReader
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.metrics import MeasuredRequests, Metrics
 from service.routes.explain import explain_routes
 from service.routes.models import model_routes
-from service.routes.operations import operation_routes
+from service.routes.operations import operation_routes, readiness
 from service.routes.predict import predict_routes
 from service.routes.train import train_routes
+from service.scrape import ServingFigures, StoreFigures
 from service.serving.compute import ComputeClient
 from service.serving.explainer import Explainer
 from service.serving.pool import ModelPool
@@ -39,12 +42,19 @@ def create_app(settings: Settings) -> FastAPI:
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
     metrics = Metrics()
 
+    def status() -> str:
+        return readiness(pool, settings.required_models)["status"]
+
+    serving = ServingFigures(pool, compute, status, metrics.registry)
+    stores = StoreFigures(JobFiguresReader(jobs, engine, time.time).read, metrics.registry)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         compute.start()
-        following = asyncio.create_task(pool.follow())
+        tasks = [asyncio.create_task(pool.follow()), asyncio.create_task(serving.note_first_ready())]
         yield
-        following.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.to_thread(compute.close)
         jobs.close()
         engine.dispose()
@@ -54,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(explain_routes(Explainer(pool, compute), metrics, settings))
     app.include_router(train_routes(jobs, metrics, settings))
     app.include_router(model_routes(registry, pool, settings))
-    app.include_router(operation_routes(pool, compute, metrics, settings))
+    app.include_router(operation_routes(pool, metrics, stores, settings))
     problems.install(app)
     app.add_middleware(MeasuredRequests, metrics=metrics)
     return app

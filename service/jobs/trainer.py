@@ -18,6 +18,7 @@ from models.artifact import open_artifact
 from models.attempts import Attempts
 from models.database import open_database
 from models.errors import CorruptVersion, InvalidDataset, InvalidSpec, Overtaken, VitrineError
+from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
 from service.processes import hold_lifeline
@@ -94,7 +95,8 @@ def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, se
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
     fence()
-    build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch))
+    with TrainerMemory(engine).noted(job, document["model"]):
+        build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch))
 
 
 class ProgressReports:

@@ -20,6 +20,7 @@ from models.rows import ModelInput, decode_rows, describe
 from models.signature import Signature
 from service.errors import InvalidRequest
 from service.identifiers import new_id
+from service.metrics import RequestMeter
 from service.schemas import ExplainRequest
 from service.serving.compute import ComputeClient
 from service.serving.engine import SLICE_ROWS, instruction_set
@@ -48,7 +49,7 @@ class Explainer:
     def __init__(self, pool: ModelPool, compute: ComputeClient) -> None:
         self._pool, self._compute = pool, compute
 
-    async def explain(self, request: ExplainRequest) -> Explained:
+    async def explain(self, request: ExplainRequest, meter: RequestMeter) -> Explained:
         """Explains every row of a request.
 
         Raises:
@@ -57,10 +58,13 @@ class Explainer:
         """
         started = monotonic()
         served = await self._pool.resolve(request.model, str(request.version))
+        meter.resolved(served.record.model, served.record.version, len(request.inputs))
         signature = served.signature
         _check_request(request, signature)
         rows = decode_rows(request.inputs, signature)
+        meter.end("decode")
         predictions = await served.evaluate(rows, signature.outputs[0])
+        meter.evaluated(served.engine_name, len(rows))
         output = request.output or signature.outputs[0]
         order = ExplanationOrder(
             targets=_resolve_targets(request, signature, predictions),
@@ -72,7 +76,8 @@ class Explainer:
             strict=request.strict,
             seed=request.seed,
         )
-        estimates = await self._run(served, rows, order)
+        estimates = await self._run(served, rows, order, meter)
+        meter.end("estimate")
         report = await self._report(served, estimates[0].method)
         duration_ms = (monotonic() - started) * 1000
         document = {
@@ -114,9 +119,13 @@ class Explainer:
             order = self._compute.submit("waterfall", half_widths=estimate.half_widths[:, 0], **values, **common)
         return await asyncio.wrap_future(order)
 
-    async def _run(self, served: ServedModel, rows: ModelInput, order: ExplanationOrder) -> list[Estimate]:
+    async def _run(
+        self, served: ServedModel, rows: ModelInput, order: ExplanationOrder, meter: RequestMeter
+    ) -> list[Estimate]:
         explained = served.explained
-        if explained is not None and explained.plan(rows, order)[1] < INLINE_MS:
+        is_cheap = explained is not None and explained.plan(rows, order)[1] < INLINE_MS
+        meter.end("plan")
+        if explained is not None and is_cheap:
             return explained.explain(rows, order, None)
         return await asyncio.wrap_future(self._compute.submit("explain", key=served.key, rows=rows, order=order))
 

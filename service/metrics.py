@@ -159,14 +159,14 @@ class RequestsInFlight(Collector):
     def begin(self, scope: Scope) -> None:
         self._scopes[id(scope)] = scope
 
-    def end(self, scope: Scope) -> None:
+    def end(self, scope: Scope, route: str) -> None:
         del self._scopes[id(scope)]
+        self._routes.add(route)
 
     def collect(self) -> Iterable[Metric]:
         now = [route_of(scope) for scope in self._scopes.values()]
-        self._routes.update(now)
         family = GaugeMetricFamily("vitrine_requests_in_flight", "Requests being answered.", labels=["route"])
-        for route in sorted(self._routes):
+        for route in sorted(self._routes.union(now)):
             family.add_metric([route], now.count(route))
         yield family
 
@@ -197,8 +197,8 @@ class MeasuredRequests:
             status = _CLIENT_GONE
             raise
         finally:
-            metrics.in_flight.end(scope)
             route, method = route_of(scope), scope["method"]
+            metrics.in_flight.end(scope, route)
             if method not in _METHODS:
                 method = UNKNOWN
             model, version = scope.get("state", {}).get("served", ("", ""))

@@ -43,7 +43,8 @@ class TrainerMemory:
             yield
         finally:
             ended.set()
-            thread.join()
+            # A database that is locked must not keep the job from its end.
+            thread.join(5)
 
     def _follow(self, job: str, model: str, ended: threading.Event) -> None:
         noted, last = 0, False

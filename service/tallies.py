@@ -1,7 +1,7 @@
 """Counters and histograms of the event loop: cheap enough for every request, exposed through prometheus_client.
 
-prometheus_client's own take a lock for each number they change: 2.4 us for one observation, 4.6 us with its labels
-looked up, where these take 0.3 us. They need no lock because one thread alone, the event loop's, writes and reads them.
+prometheus_client's own take a lock for each number they change: 1.3 us for one observation, 2.7 us with its labels
+looked up, where these take 0.4 us. They need no lock because one thread alone, the event loop's, writes and reads them.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.database import create_tables, metadata, now, reader_of, writing
+from models.database import metadata, now, reader_of, writing
 
 logger = logging.getLogger("vitrine.trainer")
 
@@ -28,10 +28,10 @@ memory_table = sa.Table(
 
 
 class TrainerMemory:
+    """Its table is made with the others by the stores of jobs: a figure must not be what a trainer waits for."""
+
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._reader = reader_of(engine)
-        create_tables(engine)
+        self._engine, self._reader = engine, reader_of(engine)
 
     @contextmanager
     def noted(self, job: str, model: str) -> Iterator[None]:

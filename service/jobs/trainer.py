@@ -74,8 +74,8 @@ def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
 
 def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings) -> None:
     attempts = Attempts(open_database(settings.registry_url))
-    progress = JobProgress(open_database(settings.registry_url, lock_wait_ms=1000))
-    reports = ProgressReports(progress, job, monotonic)
+    impatient = open_database(settings.registry_url, lock_wait_ms=1000)
+    reports = ProgressReports(JobProgress(impatient), job, monotonic)
     reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
     from models.building import Reporter, build_version
@@ -95,7 +95,7 @@ def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, se
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
     fence()
-    with TrainerMemory(engine).noted(job, document["model"]):
+    with TrainerMemory(impatient).noted(job, document["model"]):
         build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch))
 
 

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from explain.attribution import Estimate
-from models.database import open_database
+from models.database import create_tables, open_database
 from models.spec import parse_spec
 from service.errors import JobsUnavailable
 from service.jobs.figures import JobFigures, JobFiguresReader, figures_of
@@ -239,6 +239,7 @@ def test_a_later_look_at_the_stores_asks_only_for_what_is_new(tmp_path: Path) ->
             return [[old], [new], []][len(asked) - 1]
 
     engine = open_database(f"sqlite:///{tmp_path / 'vitrine.sqlite'}")
+    create_tables(engine)
     reader = JobFiguresReader(Queue(), engine, clock=lambda: 3000.0)  # type: ignore[arg-type]
 
     states = [reader.read().states for _ in range(3)]
@@ -268,6 +269,7 @@ def test_durations_are_of_succeeded_jobs_and_silence_is_of_running_ones() -> Non
 
 def test_a_trainer_s_peak_memory_is_kept_by_job_and_shown_of_the_latest_of_each_model(database_url: str) -> None:
     engine = open_database(database_url)
+    create_tables(engine)
     memory = TrainerMemory(engine)
 
     memory.write("01A", "m", 500)

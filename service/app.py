@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from models.database import open_database
 from models.registry import Registry
 from service import problems
+from service.jobs.figures import JobFiguresReader
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.metrics import MeasuredRequests, Metrics
 from service.records.recorder import Recorder, keep_nothing
@@ -23,9 +25,10 @@ from service.records.writer import RecordWriter
 from service.routes.explain import explain_routes
 from service.routes.explanations import explanation_routes
 from service.routes.models import model_routes
-from service.routes.operations import operation_routes
+from service.routes.operations import operation_routes, readiness
 from service.routes.predict import predict_routes
 from service.routes.train import train_routes
+from service.scrape import ServingFigures, StoreFigures
 from service.serving.compute import ComputeClient
 from service.serving.explainer import Explainer
 from service.serving.pool import ModelPool
@@ -56,15 +59,22 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics()
     explainer = Explainer(pool, compute, recorder.keep if settings.record_explanations else keep_nothing)
 
+    def status() -> str:
+        return readiness(pool, writer, settings.required_models)["status"]
+
+    serving = ServingFigures(pool, compute, status, metrics.registry)
+    stores = StoreFigures(JobFiguresReader(jobs, engine, time.time).read, metrics.registry)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         compute.start()
         writer.start()
-        following = asyncio.create_task(pool.follow())
-        sweeping = asyncio.create_task(sweep_for_ever(records))
+        tasks = [
+            asyncio.create_task(work) for work in (pool.follow(), serving.note_first_ready(), sweep_for_ever(records))
+        ]
         yield
-        following.cancel()
-        sweeping.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.to_thread(compute.close)
         await asyncio.to_thread(writer.close, seconds=3)
         jobs.close()
@@ -74,10 +84,10 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan)
     app.include_router(predict_routes(Predictor(pool), metrics, settings))
     app.include_router(explain_routes(explainer, metrics, settings))
-    app.include_router(explanation_routes(records, Replayer(records, pool, explainer), explainer))
+    app.include_router(explanation_routes(records, Replayer(records, pool, explainer), explainer, metrics))
     app.include_router(train_routes(jobs, metrics, settings))
     app.include_router(model_routes(registry, pool, settings))
-    app.include_router(operation_routes(pool, compute, writer, metrics, settings))
+    app.include_router(operation_routes(pool, writer, metrics, stores, settings))
     problems.install(app)
     app.add_middleware(MeasuredRequests, metrics=metrics)
     return app

@@ -18,6 +18,7 @@ from models.artifact import open_artifact
 from models.attempts import Attempts
 from models.database import open_database
 from models.errors import CorruptVersion, InvalidDataset, InvalidSpec, Overtaken, VitrineError
+from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
 from service.processes import hold_lifeline
@@ -73,8 +74,8 @@ def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
 
 def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings) -> None:
     attempts = Attempts(open_database(settings.registry_url))
-    progress = JobProgress(open_database(settings.registry_url, lock_wait_ms=1000))
-    reports = ProgressReports(progress, job, monotonic)
+    impatient = open_database(settings.registry_url, lock_wait_ms=1000)
+    reports = ProgressReports(JobProgress(impatient), job, monotonic)
     reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
     from models.building import Reporter, build_version
@@ -94,7 +95,8 @@ def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, se
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
     fence()
-    build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch))
+    with TrainerMemory(impatient).noted(job, document["model"]):
+        build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch))
 
 
 class ProgressReports:

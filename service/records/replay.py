@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from models.signature import Signature
+from service.metrics import RequestMeter
 from service.records.record import ExplanationRecord
 from service.records.store import ExplanationStore
 from service.serving.explainer import Explained, Explainer
@@ -23,7 +24,7 @@ class Replayer:
     def __init__(self, store: ExplanationStore, pool: ModelPool, explainer: Explainer) -> None:
         self._store, self._pool, self._explainer = store, pool, explainer
 
-    async def replay(self, explanation: str) -> dict[str, Any]:
+    async def replay(self, explanation: str, meter: RequestMeter) -> dict[str, Any]:
         """Makes an explanation again with the version, method, seed and evaluations of its record, not its clock.
 
         Raises:
@@ -34,12 +35,16 @@ class Replayer:
         started = monotonic()
         record = await asyncio.to_thread(self._store.get, explanation)
         resolved = record.resolved()
+        meter.end("read")
         served = await self._pool.resolve(record.model, str(record.version))
+        meter.resolved(record.model, record.version, len(resolved.rows))
         predictions = await served.evaluate(resolved.rows, served.signature.outputs[0])
+        meter.evaluated(served.engine_name, len(resolved.rows))
         again = await self._explainer.run(
             served,
             resolved,
             predictions,
+            meter,
             order=record.replay_order(resolved.order),
             identity=(record.id, record.created_at),
             started=started,

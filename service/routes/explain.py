@@ -14,7 +14,7 @@ from service.metrics import Metrics
 from service.routes.documentation import request_body, responses
 from service.routes.predict import EXAMPLE, check_row_count
 from service.schemas import ExplainRequest
-from service.serving.explainer import Explained, Explainer
+from service.serving.explainer import Explainer
 from service.settings import Settings
 
 PNG = "image/png"
@@ -81,18 +81,20 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
         width: Annotated[int, Query(ge=200, le=4000, description="of a picture, in pixels")] = 800,
         theme: Annotated[Literal["light", "dark"], Query(description="of a picture")] = "light",
     ) -> Response:
-        request.state.served = ("unknown", "unknown")
+        meter = metrics.follow("explain", request)
         media = wanted_media(request.headers.get("accept", "*/*"))
         body = parse_body(await read_json(request, settings.body_limit_bytes), ExplainRequest)
         check_row_count(body, settings.max_rows)
         if media in PICTURES:
             _check_picture(body)
-        explained = await explainer.explain(body)
-        _measure(metrics, request, explained)
+        meter.end("read")
+        explained = await explainer.explain(body, meter)
+        metrics.note_explanations(explained.served.record.model, explained.estimates)
         if media not in PICTURES:
             return Response(explained.answer, media_type=JSON)
         source = explained.picture_source()
         picture = await explainer.picture(source, width=width, theme=theme, picture_format=PICTURES[media])
+        meter.end("draw")
         return Response(picture, media_type=media, headers={"X-Explanation-Id": explained.document["id"]})
 
     return router
@@ -136,12 +138,3 @@ def _check_picture(body: ExplainRequest) -> None:
         faults.append(Fault("#/target", "one target for a picture", f"{len(body.target)} targets"))
     if faults:
         raise InvalidRequest(faults)
-
-
-def _measure(metrics: Metrics, request: Request, explained: Explained) -> None:
-    record = explained.served.record
-    request.state.served = (record.model, str(record.version))
-    metrics.rows.labels("/explain", *request.state.served).inc(len(explained.estimates))
-    for estimate in explained.estimates:
-        metrics.evaluations.labels(*request.state.served, estimate.method).inc(estimate.evaluations)
-        metrics.stop_reasons.labels(estimate.method, estimate.stop_reason).inc()

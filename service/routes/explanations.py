@@ -9,6 +9,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from service.bodies import JSON
+from service.metrics import Metrics
 from service.records.replay import Replayer
 from service.records.store import ExplanationStore
 from service.routes.documentation import responses
@@ -18,7 +19,9 @@ from service.serving.explainer import Explainer
 REPLAY = {"identical": True, "max_difference": 0.0, "differs_in": [], "explanation": ANSWER}
 
 
-def explanation_routes(records: ExplanationStore, replayer: Replayer, explainer: Explainer) -> APIRouter:
+def explanation_routes(
+    records: ExplanationStore, replayer: Replayer, explainer: Explainer, metrics: Metrics
+) -> APIRouter:
     router = APIRouter(tags=["online"])
 
     @router.get(
@@ -53,8 +56,7 @@ def explanation_routes(records: ExplanationStore, replayer: Replayer, explainer:
         responses=responses(404, 409, 503, example=REPLAY),
     )
     async def replay(request: Request, explanation: str) -> Response:
-        answer = await replayer.replay(explanation)
-        request.state.served = (answer["explanation"]["model"], str(answer["explanation"]["version"]))
+        answer = await replayer.replay(explanation, metrics.follow("replay", request))
         return Response(orjson.dumps(answer), media_type=JSON)
 
     return router

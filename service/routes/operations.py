@@ -6,20 +6,20 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from models.registry import CHAMPION
 from service.bodies import JSON
 from service.metrics import Metrics
 from service.records.writer import RecordWriter
 from service.routes.documentation import responses
-from service.serving.compute import ComputeClient
+from service.scrape import StoreFigures, exposition
 from service.serving.pool import ModelPool
 from service.settings import Settings
 
 
 def operation_routes(
-    pool: ModelPool, compute: ComputeClient, writer: RecordWriter, metrics: Metrics, settings: Settings
+    pool: ModelPool, writer: RecordWriter, metrics: Metrics, stores: StoreFigures, settings: Settings
 ) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
@@ -39,9 +39,8 @@ def operation_routes(
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def read_metrics() -> Response:
-        metrics.loaded_versions.set(sum(len(pool.loaded(name)) for name in pool.models()))
-        metrics.compute_restarts.set(compute.restarts)
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        await stores.refresh()
+        return Response(await exposition(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

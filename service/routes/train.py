@@ -77,7 +77,7 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         document = await read_json(request, settings.body_limit_bytes)
         spec = parse_spec(document)
         job = await asyncio.to_thread(jobs.submit, spec, document, idempotency_key=idempotency_key)
-        metrics.jobs_submitted.inc()
+        metrics.jobs_submitted.add(())
         return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
 
     @router.get("", summary="The latest jobs, newest first", responses=responses(422, 503, example={"jobs": [ANSWER]}))

@@ -60,6 +60,11 @@ class ComputeClient:
         if process is not None:
             end_child(process, seconds=2)
 
+    def waiting(self) -> list[str]:
+        """The kinds of the orders that have no answer yet."""
+        with self._lock:
+            return [order.kind for order in self._orders.values()]
+
     @property
     def pid(self) -> int | None:
         """The process id, for those who watch it."""

@@ -16,6 +16,7 @@ from explain.caption import PictureFormat, Theme
 from models.database import now
 from models.rows import ModelInput, decode_rows
 from service.identifiers import new_id
+from service.metrics import RequestMeter
 from service.schemas import ExplainRequest
 from service.serving.compute import ComputeClient
 from service.serving.explaining import ExplanationOrder, LoadReport
@@ -62,7 +63,7 @@ class Explainer:
     def __init__(self, pool: ModelPool, compute: ComputeClient, keep: Keep) -> None:
         self._pool, self._compute, self._keep = pool, compute, keep
 
-    async def explain(self, request: ExplainRequest) -> Explained:
+    async def explain(self, request: ExplainRequest, meter: RequestMeter) -> Explained:
         """Explains every row of a request.
 
         Raises:
@@ -71,22 +72,26 @@ class Explainer:
         """
         started = monotonic()
         served = await self._pool.resolve(request.model, str(request.version))
+        meter.resolved(served.record.model, served.record.version, len(request.inputs))
         check_request(request, served.signature)
         rows = decode_rows(request.inputs, served.signature)
+        meter.end("decode")
         predictions = await served.evaluate(rows, served.signature.outputs[0])
+        meter.evaluated(served.engine_name, len(rows))
         resolved = resolve_request(request, served.signature, rows, predictions)
         explained = await self.run(
-            served, resolved, predictions, order=resolved.order, identity=(new_id(), now()), started=started
+            served, resolved, predictions, meter, order=resolved.order, identity=(new_id(), now()), started=started
         )
-        if await self._keep(explained):
-            return explained
-        return _marked(explained, recorded=False)
+        kept = await self._keep(explained)
+        meter.end("record")
+        return explained if kept else _marked(explained, recorded=False)
 
     async def run(
         self,
         served: ServedModel,
         resolved: ResolvedRequest,
         predictions: np.ndarray,
+        meter: RequestMeter,
         *,
         order: ExplanationOrder,
         identity: tuple[str, str],
@@ -100,7 +105,8 @@ class Explainer:
             identity: the id of the explanation, and when it was made.
             started: when work on it began, by the monotonic clock.
         """
-        estimates = await self._run(served, resolved.rows, order)
+        estimates = await self._run(served, resolved.rows, order, meter)
+        meter.end("estimate")
         report = await self._report(served, estimates[0].method)
         duration_ms = (monotonic() - started) * 1000
         receipt = write_receipt(served, report, resolved, estimates[0], duration_ms)
@@ -114,7 +120,9 @@ class Explainer:
             # What is kept says that it is kept; `explain` corrects it where it is not.
             "receipt": receipt | {"recorded": True},
         }
-        return Explained(served, resolved, estimates, document, _to_json(document))
+        explained = Explained(served, resolved, estimates, document, _to_json(document))
+        meter.end("word")
+        return explained
 
     async def picture(self, source: PictureSource, *, width: int, theme: Theme, picture_format: PictureFormat) -> bytes:
         """A picture of an explanation of one row and one target: a heatmap for an image, a waterfall for columns.
@@ -126,9 +134,13 @@ class Explainer:
         picture = {**drawing, "width": width, "theme": theme, "picture_format": picture_format}
         return await asyncio.wrap_future(self._compute.submit(kind, **picture))
 
-    async def _run(self, served: ServedModel, rows: ModelInput, order: ExplanationOrder) -> list[Estimate]:
+    async def _run(
+        self, served: ServedModel, rows: ModelInput, order: ExplanationOrder, meter: RequestMeter
+    ) -> list[Estimate]:
         explained = served.explained
-        if explained is not None and explained.plan(rows, order)[1] < INLINE_MS:
+        is_cheap = explained is not None and explained.plan(rows, order)[1] < INLINE_MS
+        meter.end("plan")
+        if explained is not None and is_cheap:
             return explained.explain(rows, order, None)
         return await asyncio.wrap_future(self._compute.submit("explain", key=served.key, rows=rows, order=order))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 from models.errors import UnknownModel, UnknownVersion
 from models.registry import CHAMPION, ModelRecord, Registry
@@ -30,6 +30,10 @@ class ModelPool:
         self._loading: dict[tuple[str, int], asyncio.Task[ServedModel]] = {}
         self._refreshing = asyncio.Lock()
         self.problems: dict[str, str] = {}
+        self.swaps: Counter[tuple[str, str]] = Counter()
+        """How often the version of a model's alias gave way to another one, which was loaded."""
+        self.refusals: Counter[str] = Counter()
+        """How many versions of a model an alias moved to that could not be loaded."""
         self.refreshed = False
 
     async def follow(self) -> None:
@@ -63,10 +67,12 @@ class ModelPool:
                     # The new version is loaded and warm before the old one goes.
                     self._aliased[name, alias] = await self._load(name, version)
                     self.problems.pop(place, None)
+                    self.swaps[name, alias] += current is not None
                     logger.info("%s of %s is now version %d", alias, name, version)
                 except Exception as error:
                     # Whatever is wrong with one version, the others and the one it would replace serve on.
                     if place not in self.problems:
+                        self.refusals[name] += 1
                         logger.error("version %d of %s cannot be served: %s", version, name, error)
                     self.problems[place] = str(error)
             for gone in self._aliased.keys() - wanted.keys():

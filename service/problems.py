@@ -42,6 +42,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.IdempotencyKeyReused: (422, "idempotency-key-reused", "The key came with another body"),
     model_errors.InvalidRows: (422, "invalid-rows", "Inputs do not fit the signature"),
     model_errors.InvalidSpec: (422, "invalid-spec", "The training specification cannot be run"),
+    model_errors.LossNotFinite: (422, "loss-not-finite", "The loss is not a finite number"),
     explanation_errors.MethodDoesNotFit: (422, "method-does-not-fit", "The method does not fit"),
     explanation_errors.BudgetTooSmall: (422, "budget-too-small", "The budget is too small"),
     explanation_errors.ToleranceNotReached: (422, "tolerance-not-reached", "The tolerance was not reached"),
@@ -50,6 +51,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.RegistryUnavailable: (503, "registry-unavailable", "The registry cannot be reached"),
     service_errors.JobsUnavailable: (503, "jobs-unavailable", "The job database cannot be reached"),
     service_errors.RecordsUnavailable: (503, "records-unavailable", "Recorded explanations cannot be read"),
+    model_errors.DiskFull: (507, "disk-full", "The disk is full"),
 }
 _RETRY_AFTER_SECONDS = {
     service_errors.ComputeUnavailable: 10,

@@ -70,6 +70,10 @@ class Settings(BaseModel):
         return self.home.resolve() / "versions"
 
     @property
+    def checkpoints_directory(self) -> Path:
+        return self.home.resolve() / "checkpoints"
+
+    @property
     def logs_directory(self) -> Path:
         return self.home.resolve() / "logs"
 

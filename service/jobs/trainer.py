@@ -16,8 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.artifact import open_artifact
 from models.attempts import Attempts
+from models.checkpoint import discard_checkpoints
 from models.database import open_database
-from models.errors import CorruptVersion, InvalidDataset, InvalidSpec, Overtaken, VitrineError
+from models.errors import CorruptVersion, DiskFull, InvalidDataset, InvalidSpec, LossNotFinite, Overtaken, VitrineError
 from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
@@ -62,17 +63,21 @@ def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
     """
     settings = read_settings(os.environ)
     directory = version_directory(settings.versions_directory, document["model"], job)
+    checkpoints = settings.checkpoints_directory / job
     try:
         card = open_artifact(directory).card
         logger.info("an earlier attempt has finished this version")
     except CorruptVersion:
-        _build(job, attempt, document, directory, settings)
+        _build(job, attempt, document, directory, settings, checkpoints)
         # Read back: where another attempt was first, its version is the one.
         card = open_artifact(directory).card
+    discard_checkpoints(checkpoints)
     return {"task": card["task"], "gates": card["gates"]}
 
 
-def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings) -> None:
+def _build(
+    job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings, checkpoints: Path
+) -> None:
     attempts = Attempts(open_database(settings.registry_url))
     impatient = open_database(settings.registry_url, lock_wait_ms=1000)
     reports = ProgressReports(JobProgress(impatient), job, monotonic)
@@ -88,6 +93,7 @@ def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, se
             "epochs": report.epochs,
             "metrics": report.metrics,
             "seconds_left": report.seconds_left,
+            **({"warning": report.warning} if report.warning else {}),
         }
         reports.epoch(figures, last=report.epoch == report.epochs)
 
@@ -96,7 +102,7 @@ def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, se
 
     fence()
     with TrainerMemory(impatient).noted(job, document["model"]):
-        build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch))
+        build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch, fence), checkpoints)
 
 
 class ProgressReports:
@@ -128,6 +134,10 @@ def in_words(error: Exception) -> dict[str, str]:
     match error:
         case InvalidSpec() | InvalidDataset():
             return {"title": "The data and the specification do not fit", "detail": str(error)}
+        case LossNotFinite():
+            return {"title": "The loss is not a finite number", "detail": str(error)}
+        case DiskFull():
+            return {"title": "The disk is full", "detail": str(error)}
         case VitrineError():
             return {"title": "Training failed", "detail": str(error)}
         case MemoryError():

@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from models.database import open_database
 from models.registry import Registry
 from service import problems
+from service.draining import Drain
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.metrics import MeasuredRequests, Metrics
+from service.requests import AnsweredRequests
 from service.routes.explain import explain_routes
 from service.routes.models import model_routes
 from service.routes.operations import operation_routes
@@ -28,7 +30,7 @@ from service.settings import Settings
 DESCRIPTION = "A model server in which every prediction can be explained."
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, drain: Drain) -> FastAPI:
     """The application, with its compute process and database connections started by its lifespan."""
     settings.prepare_home()
     prepare_jobs_database(settings.jobs_url)
@@ -54,7 +56,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(explain_routes(Explainer(pool, compute), metrics, settings))
     app.include_router(train_routes(jobs, metrics, settings))
     app.include_router(model_routes(registry, pool, settings))
-    app.include_router(operation_routes(pool, compute, metrics, settings))
+    app.include_router(operation_routes(pool, compute, metrics, settings, drain))
     problems.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(AnsweredRequests, drain=drain)
     app.add_middleware(MeasuredRequests, metrics=metrics)
     return app

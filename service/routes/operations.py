@@ -10,14 +10,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.registry import CHAMPION
 from service.bodies import JSON
+from service.draining import Drain
 from service.metrics import Metrics
+from service.requests import RETRY_AFTER_SECONDS
 from service.routes.documentation import responses
 from service.serving.compute import ComputeClient
 from service.serving.pool import ModelPool
 from service.settings import Settings
 
 
-def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, settings: Settings) -> APIRouter:
+def operation_routes(
+    pool: ModelPool, compute: ComputeClient, metrics: Metrics, settings: Settings, drain: Drain
+) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/health/live", summary="This process runs")
@@ -31,8 +35,11 @@ def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, 
     )
     async def ready() -> Response:
         document = readiness(pool, settings.required_models)
-        status = 503 if document["status"] == "starting" else 200
-        return Response(orjson.dumps(document), status, media_type=JSON)
+        if drain.draining:
+            document["status"] = "draining"
+        if document["status"] in ("starting", "draining"):
+            return Response(orjson.dumps(document), 503, {"Retry-After": str(RETRY_AFTER_SECONDS)}, JSON)
+        return Response(orjson.dumps(document), media_type=JSON)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def read_metrics() -> Response:

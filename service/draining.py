@@ -2,8 +2,8 @@
 
 SIGTERM begins a *grace*: readiness says 503 "draining", so that whatever spreads the load looks elsewhere, while every
 request is still answered (and its connection then closed). After it nothing new is accepted, streams of events are
-ended, and the requests in flight have a bounded time to finish; one that has not by then is answered 503. Ctrl-C (SIGINT)
-does the same without the grace; a second Ctrl-C ends at once.
+ended, and the requests in flight have a bounded time to finish; one that has not by then is answered 503. Ctrl-C
+(SIGINT) does the same without the grace; a second Ctrl-C ends at once.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class DrainingServer(uvicorn.Server):
         self._drain = drain
         self._interrupted = False
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         again = self._interrupted
         self._interrupted = self._interrupted or sig == signal.SIGINT
         if not self.started or (again and sig == signal.SIGINT):

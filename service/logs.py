@@ -6,11 +6,11 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 
 import orjson
@@ -21,7 +21,8 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 ROOM = "vitrine"
 """Our loggers are below this one; `VITRINE_LOG_LEVEL` is theirs. Those of libraries say what is wrong, no more."""
 _CONTEXT_FIELDS = ("request_id", "job", "model", "version")
-_context: ContextVar[dict[str, Any]] = ContextVar("log_context", default={})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_context: ContextVar[Mapping[str, Any]] = ContextVar("log_context", default=_NOTHING)
 _PASSWORD = re.compile(r"(://[^/\s:@]*:)[^\s@]+@")
 
 
@@ -68,7 +69,7 @@ def log_context(**fields: Any) -> Iterator[None]:
 
 def current_context() -> dict[str, Any]:
     """The fields that log lines have here, to be handed to another process."""
-    return _context.get()
+    return dict(_context.get())
 
 
 def add_context(record: logging.LogRecord) -> bool:

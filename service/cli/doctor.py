@@ -286,7 +286,7 @@ def check_server(url: str, *, must_answer: bool) -> Iterator[Check]:
         yield Check("server", "ok", f"{url} is ready: {served}")
     else:
         detail = f"{url} is {status}: {'; '.join(problems) or 'it will pass'}"
-        yield Check("server", "warn", detail, "docs/runbook.md#not-ready")
+        yield Check("server", "warn", detail, "docs/runbook.md#vitrinenotready")
 
 
 def _is_free(url: str) -> bool:
@@ -318,7 +318,7 @@ def check_versions(registry_url: str) -> Iterator[Check]:
         try:
             open_artifact(Path(record.directory))
         except (CorruptVersion, OSError) as error:
-            cure = "restore its folder, or promote another version: docs/runbook.md#corrupt-version"
+            cure = "restore its folder, or promote another version: docs/runbook.md#vitrineversionrefused"
             yield Check("versions", "fail", f"version {record.version} of {record.model}: {error}", cure)
         else:
             intact += 1

@@ -109,13 +109,13 @@ def test_an_unexpected_error_is_told_with_its_id_and_logged_once(log: io.StringI
     assert (error["level"], error["request_id"]) == ("ERROR", "R1")
     assert "secret inside" in error["exception"]
     assert (access["level"], access["logger"], access["request_id"]) == ("INFO", "vitrine.access", "R1")
-    assert access["message"].startswith("GET /a%0Ab 500 ")
+    assert access["message"].startswith("GET /a%20b 500 ")
 
 
 async def _ask(endpoint: Any, headers: dict[str, str]) -> httpx.Response:
     app = AnsweredRequests(Starlette(routes=[Route("/{rest:path}", endpoint)]), Drain(grace_seconds=0, stop_seconds=0))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        return await client.get("/a%0Ab?inputs=1", headers=headers)
+        return await client.get("/a%20b?inputs=1", headers=headers)
 
 
 def test_every_process_logs_json_with_the_id_of_the_request(tmp_path: Path, diabetes_artifact: Artifact) -> None:

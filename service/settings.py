@@ -23,8 +23,8 @@ class SettingsError(Exception):
 
 
 def _database_url(url: str) -> str:
-    if not url.startswith(("sqlite:///", "postgresql://", "postgresql+")):
-        raise ValueError("expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+    if not url.startswith(("sqlite:///", "postgres://", "postgresql://", "postgresql+psycopg://")):
+        raise ValueError("expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
     return url
 
 

@@ -218,9 +218,12 @@ def check_database(name: str, url: str) -> Iterator[Check]:
     import sqlalchemy as sa
     from sqlalchemy.exc import SQLAlchemyError
 
+    from models.database import open_database
+
     shown = hide_passwords(url)
     try:
-        engine = sa.create_engine(url, connect_args={"connect_timeout": int(ANSWER_SECONDS)})
+        address = sa.make_url(url).update_query_dict({"connect_timeout": str(int(ANSWER_SECONDS))})
+        engine = open_database(address.render_as_string(hide_password=False))
         with engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
         engine.dispose()
@@ -304,8 +307,9 @@ def _is_free(url: str) -> bool:
 def check_versions(registry_url: str) -> Iterator[Check]:
     """Every registered version has the files, and the bytes, that it was registered with."""
     from models.artifact import open_artifact
+    from models.database import open_database
     from models.errors import CorruptVersion
-    from models.registry import Registry, open_database
+    from models.registry import Registry
 
     if registry_url.startswith("sqlite:///") and not Path(registry_url.removeprefix("sqlite:///")).exists():
         yield Check("versions", "ok", "none yet")

@@ -16,7 +16,8 @@ from support import Server, free_port, install
 from test_cli import vitrine
 
 from models.artifact import Artifact
-from models.registry import Registry, open_database
+from models.database import open_database
+from models.registry import Registry
 from service.cli.doctor import Check, check_database, check_home, check_libraries, check_server, examine
 from service.settings import Settings
 

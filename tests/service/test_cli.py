@@ -17,6 +17,7 @@ from models.artifact import Artifact
 from service.cli.online import bar
 from service.cli.rows import parse_rows
 from service.settings import Settings
+from vitrine import Client
 
 IRIS = {"model": "iris", "dataset": {"builtin": "iris"}, "architecture": {"type": "mlp", "layers": [4]}}
 
@@ -235,17 +236,34 @@ def test_ctrl_c_stops_watching_and_the_job_goes_on(trainable: Server) -> None:
     assert f"vitrine jobs cancel {job['job']}" in said
     assert job["status"] in ("queued", "running")
 
+    cancelled = vitrine("jobs", "cancel", job["job"], url=str(trainable.client.base_url))
+    refused = vitrine("jobs", "cancel", job["job"], url=str(trainable.client.base_url))
+    followed = vitrine("jobs", "follow", job["job"], url=str(trainable.client.base_url))
+
+    assert "watched  cancelled" in cancelled.stdout
+    assert (refused.returncode, followed.returncode) == (1, 1)
+    assert f"was cancelled. Go on with it: vitrine jobs resume {job['job']}" in followed.stderr
+
 
 def test_no_follow_returns_at_once_and_jobs_are_listed_and_shown(trainable: Server) -> None:
     url = str(trainable.client.base_url)
     spec = json.dumps({**IRIS, "model": "listed", "training": {"epochs": 1}})
 
-    queued = vitrine("train", "-", "--no-follow", "--json", url=url, text=spec)
+    queued = vitrine("train", "-", "--no-follow", "--json", "--idempotency-key", "once", url=url, text=spec)
+    again = vitrine("train", "-", "--no-follow", "--json", "--idempotency-key", "once", url=url, text=spec)
     job = json.loads(queued.stdout)["job"]
     listed = vitrine("jobs", "--model", "listed", url=url)
     followed = vitrine("jobs", "follow", job, "--json", url=url)
     shown = vitrine("jobs", "show", job, url=url)
+    logged = vitrine("jobs", "logs", job, "--tail", "3", url=url)
+    with Client(url) as client:
+        events = list(client.events(job))
 
+    assert job == json.loads(again.stdout)["job"]
+    assert len(logged.stdout.splitlines()) == 3
+    assert "INFO trainer vitrine.trainer" in logged.stdout
+    assert (events[-1].event, events[-1].data["status"]) == ("status", "succeeded")
+    assert {"progress", "status"} == {event.event for event in events}
     assert job in listed.stdout
     assert json.loads(followed.stdout)["status"] == "succeeded"
     assert "version 1, attempt 1" in shown.stdout

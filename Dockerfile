@@ -8,7 +8,8 @@ RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin vit
 ENV PATH=/opt/vitrine/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     VITRINE_HOME=/var/lib/vitrine \
-    VITRINE_HOST=0.0.0.0
+    VITRINE_HOST=0.0.0.0 \
+    VITRINE_LOG_FORMAT=json
 WORKDIR /home/vitrine
 USER 10001:10001
 VOLUME /var/lib/vitrine

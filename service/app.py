@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 
 from models.database import open_database
 from models.registry import Registry
 from service import problems
+from service.draining import Drain
 from service.jobs.figures import JobFiguresReader
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.metrics import MeasuredRequests, Metrics
@@ -22,6 +24,7 @@ from service.records.replay import Replayer
 from service.records.retention import sweep_for_ever
 from service.records.store import ExplanationStore, open_records_database
 from service.records.writer import RecordWriter
+from service.requests import AnsweredRequests
 from service.routes.explain import explain_routes
 from service.routes.explanations import explanation_routes
 from service.routes.models import model_routes
@@ -39,7 +42,7 @@ LOCK_WAIT_MS = 5000
 DESCRIPTION = "A model server in which every prediction can be explained."
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, drain: Drain) -> FastAPI:
     """The application, with its compute process and database connections started by its lifespan."""
     settings.prepare_home()
     prepare_jobs_database(settings.jobs_url)
@@ -59,10 +62,10 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics()
     explainer = Explainer(pool, compute, recorder.keep if settings.record_explanations else keep_nothing)
 
-    def status() -> str:
-        return readiness(pool, writer, settings.required_models)["status"]
+    def readiness_now() -> dict[str, Any]:
+        return readiness(pool, writer, drain, settings.required_models)
 
-    serving = ServingFigures(pool, compute, status, metrics.registry)
+    serving = ServingFigures(pool, compute, lambda: readiness_now()["status"], metrics.registry)
     stores = StoreFigures(JobFiguresReader(jobs, engine, time.time).read, metrics.registry)
 
     @asynccontextmanager
@@ -87,7 +90,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(explanation_routes(records, Replayer(records, pool, explainer), explainer, metrics))
     app.include_router(train_routes(jobs, metrics, settings))
     app.include_router(model_routes(registry, pool, settings))
-    app.include_router(operation_routes(pool, writer, metrics, stores, settings))
+    app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(AnsweredRequests, drain=drain)
     app.add_middleware(MeasuredRequests, metrics=metrics)
     return app

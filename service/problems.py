@@ -19,7 +19,7 @@ from models.validation import in_our_words
 from service import errors as service_errors
 from service.errors import InvalidRequest, RegistryUnavailable
 
-logger = logging.getLogger("vitrine")
+logger = logging.getLogger("vitrine.api")
 
 CONTENT_TYPE = "application/problem+json"
 MAX_ERRORS = 100
@@ -89,14 +89,13 @@ def problem_document(error: Exception) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Answers every error with a problem document, and unexpected ones without a stack trace."""
+    """Answers every error that is known with a problem document; the others are `AnsweredRequests`'s."""
     for error_type in STATUSES:
         app.add_exception_handler(error_type, _answer_known)
     for error_type in DATABASE_AWAY:
         app.add_exception_handler(error_type, _answer_database_away)
     app.add_exception_handler(RequestValidationError, _answer_parameters)
     app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(Exception, _answer_unexpected)
 
 
 def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
@@ -139,12 +138,22 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     return problem_response(document, dict(error.headers or {}))
 
 
-async def _answer_unexpected(request: Request, error: Exception) -> Response:
-    logger.error("unexpected error at %s %s", request.method, request.url.path, exc_info=error)
-    document = {
+def unexpected_problem(request_id: str) -> dict[str, Any]:
+    """What a user is told of an error that is nobody's fault but ours."""
+    return {
         "type": "/problems/internal-error",
         "title": "Internal error",
         "status": 500,
-        "detail": "Something failed that should not. The server's log has the details.",
+        "detail": f"Something failed that should not. The server's log has the details under {request_id}.",
+        "request_id": request_id,
     }
-    return problem_response(document)
+
+
+def draining_problem() -> dict[str, Any]:
+    """What is answered to a request that was in flight for longer than this process could wait for it."""
+    return {
+        "type": "/problems/draining",
+        "title": "The server is stopping",
+        "status": 503,
+        "detail": "The server is stopping, and this request did not finish in time. Send it again.",
+    }

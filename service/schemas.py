@@ -72,6 +72,7 @@ class Problem(BaseModel):
     errors: list[dict[str, str]] | None = None
     error_count: int | None = None
     available: list[str] | None = None
+    request_id: str | None = None
 
 
 class ModelSummary(BaseModel):

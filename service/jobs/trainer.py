@@ -22,6 +22,7 @@ from models.errors import CorruptVersion, DiskFull, InvalidDataset, InvalidSpec,
 from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
+from service.logs import add_to_context, configure_logging
 from service.processes import hold_lifeline
 from service.settings import Settings, read_settings
 
@@ -40,8 +41,10 @@ def version_directory(versions: Path, model: str, job: str) -> Path:
 def main() -> None:
     """`python -m service.jobs.trainer JOB ATTEMPT SPEC RESULT_FD`: builds the version, says to the pipe how it went."""
     hold_lifeline()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     job, attempt, document, descriptor = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
+    settings = read_settings(os.environ)
+    configure_logging("trainer", log_format=settings.log_format, log_level=settings.log_level)
+    add_to_context(job=job, model=document["model"])
     logger.info("job %s, attempt %d", job, attempt)
     try:
         result = train(job, attempt, document)

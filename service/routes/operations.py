@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,17 +11,16 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from models.registry import CHAMPION
 from service.bodies import JSON
+from service.draining import Drain
 from service.metrics import Metrics
 from service.records.writer import RecordWriter
+from service.requests import RETRY_AFTER_SECONDS
 from service.routes.documentation import responses
 from service.scrape import StoreFigures, exposition
 from service.serving.pool import ModelPool
-from service.settings import Settings
 
 
-def operation_routes(
-    pool: ModelPool, writer: RecordWriter, metrics: Metrics, stores: StoreFigures, settings: Settings
-) -> APIRouter:
+def operation_routes(readiness_now: Callable[[], dict[str, Any]], metrics: Metrics, stores: StoreFigures) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/health/live", summary="This process runs")
@@ -33,9 +33,10 @@ def operation_routes(
         responses=responses(503, example={"status": "ready", "models": {"digits": {"champion": 1}}, "problems": []}),
     )
     async def ready() -> Response:
-        document = readiness(pool, writer, settings.required_models)
-        status = 200 if document.pop("ready") else 503
-        return Response(orjson.dumps(document), status, media_type=JSON)
+        document = readiness_now()
+        if document.pop("ready"):
+            return Response(orjson.dumps(document), media_type=JSON)
+        return Response(orjson.dumps(document), 503, {"Retry-After": str(RETRY_AFTER_SECONDS)}, JSON)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def read_metrics() -> Response:
@@ -45,10 +46,11 @@ def operation_routes(
     return router
 
 
-def readiness(pool: ModelPool, writer: RecordWriter, required: tuple[str, ...]) -> dict[str, Any]:
+def readiness(pool: ModelPool, writer: RecordWriter, drain: Drain, required: tuple[str, ...]) -> dict[str, Any]:
     """ "ready"; "degraded" with problems; "starting" until the registry was read and each champion is being served.
 
     A champion that cannot be served (its files are damaged, say) is a problem, not a start: "degraded", and not ready.
+    A process that is about to end is "draining".
     """
     served: dict[str, Any] = {}
     unserved = [name for name in required if pool.champion(name) is None]
@@ -72,9 +74,10 @@ def readiness(pool: ModelPool, writer: RecordWriter, required: tuple[str, ...]) 
         if (known := pool.models().get(name)) and f"{name}/{known.aliases.get(CHAMPION)}" in pool.problems
     ]
     starting = not pool.refreshed or len(broken) < len(unserved)
+    status = "starting" if starting else "degraded" if problems else "ready"
     return {
-        "ready": pool.refreshed and not unserved,
-        "status": "starting" if starting else "degraded" if problems else "ready",
+        "ready": pool.refreshed and not unserved and not drain.draining,
+        "status": "draining" if drain.draining else status,
         "models": served,
         "problems": problems,
     }

@@ -134,7 +134,12 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         "/{job}/logs",
         summary="The log of a job's trainers",
         response_class=Response,
-        responses=responses(404, 422, 503, media={"text/plain": {"example": "2026-11-21 09:30:02,101 fitting\n"}}),
+        responses=responses(
+            404,
+            422,
+            503,
+            media={"text/plain": {"example": "2026-11-21T09:30:02.101Z INFO trainer vitrine.trainer: fitting\n"}},
+        ),
     )
     async def read_logs(
         job: str, tail: Annotated[int | None, Query(ge=1, description="only so many of the last lines")] = None

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 from service.errors import ComputeUnavailable
+from service.logs import current_context
 from service.processes import end_child, start_child
 from service.serving.explaining import LoadReport
 
@@ -90,7 +91,7 @@ class ComputeClient:
 
     def submit(self, kind: str, **payload: Any) -> Future[Any]:
         """Sends an order; orders given before the process is up wait for it."""
-        order = _Order(kind, payload)
+        order = _Order(kind, {**payload, "context": current_context()})
         with self._lock:
             self._give(order)
         return order.future

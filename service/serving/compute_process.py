@@ -25,9 +25,11 @@ from explain.gradients import KerasGradient
 from models.artifact import Artifact, open_artifact
 from models.outputs import target_model
 from models.rows import ModelInput
+from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
 from service.serving.engine import Engine, KerasEngine, OnnxEngine, warm_up
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport
+from service.settings import read_settings
 
 logger = logging.getLogger("vitrine.compute")
 
@@ -101,12 +103,13 @@ class ComputeProcess:
                 # Still loading: take it up again then, and let others pass.
                 version.add_done_callback(lambda _, order=(number, kind, payload): orders.put(order))
                 continue
-            try:
-                answer = (number, True, self._kinds[kind](**payload))
-            except Exception as error:
-                # Whatever a model raises belongs to the request that met it, not to this process.
-                logger.info("%s failed", kind, exc_info=error)
-                answer = (number, False, (type(error), str(error), vars(error)))
+            with log_context(**payload.pop("context", {})):
+                try:
+                    answer = (number, True, self._kinds[kind](**payload))
+                except Exception as error:
+                    # Whatever a model raises belongs to the request that met it, not to this process.
+                    logger.info("%s failed", kind, exc_info=error)
+                    answer = (number, False, (type(error), str(error), vars(error)))
             with self._sending:
                 self._connection.send(answer)
 
@@ -143,7 +146,8 @@ class ComputeProcess:
 def main() -> None:
     """Runs until the API process closes the socket or ends."""
     hold_lifeline()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    settings = read_settings(os.environ)
+    configure_logging("compute", log_format=settings.log_format, log_level=settings.log_level)
     os.nice(10)  # live predictions go first
     import tensorflow as tf
 

@@ -8,7 +8,8 @@ RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin vit
 ENV PATH=/opt/vitrine/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     VITRINE_HOME=/var/lib/vitrine \
-    VITRINE_HOST=0.0.0.0
+    VITRINE_HOST=0.0.0.0 \
+    VITRINE_LOG_FORMAT=json
 WORKDIR /home/vitrine
 USER 10001:10001
 VOLUME /var/lib/vitrine
@@ -36,11 +37,13 @@ RUN /opt/vitrine/bin/pip install --no-index --no-deps --no-build-isolation --no-
     && python3 -m compileall -q --invalidation-mode unchecked-hash -s /project -p /opt/vitrine /project
 
 FROM installer AS cpu-environment
-COPY requirements/runtime.lock /tmp/
+# "tracking" adds MLflow, for the mirror.
+ARG LOCK=runtime
+COPY requirements/${LOCK}.lock /tmp/environment.lock
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=cache,target=/root/.cache/pip \
-    /opt/vitrine/bin/pip install --require-hashes --no-compile --requirement /tmp/runtime.lock \
+    /opt/vitrine/bin/pip install --require-hashes --no-compile --requirement /tmp/environment.lock \
     && /opt/vitrine/bin/pip uninstall --yes pip \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/vitrine/lib
 

@@ -50,6 +50,7 @@ bench: install
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra tracking $(COMPILE) -o $(LOCK)
 	$(BIN)/uv pip compile pyproject.toml $(COMPILE) --constraint $(LOCK) -o requirements/runtime.lock
+	$(BIN)/uv pip compile pyproject.toml --extra tracking $(COMPILE) --constraint $(LOCK) -o requirements/tracking.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gpu $(COMPILE) --constraint $(LOCK) -o requirements/gpu.lock
 	echo uv | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/installer.lock
 	echo hatchling | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/build.lock

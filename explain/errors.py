@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -26,10 +27,13 @@ class BudgetTooSmall(ExplanationError):
 
 
 class ToleranceNotReached(ExplanationError):
-    """A strict request that stopped before its tolerance was reached."""
+    """A strict request that stopped before its tolerance was reached; `reached` is NaN where no error is stated."""
 
     def __init__(self, tolerance: float, reached: float, stop_reason: str) -> None:
+        found = f"with a largest error of {reached:.3g} of the explanation's scale, above the"
+        if math.isnan(reached):
+            found = "with too few evaluations to state an error, before the"
         super().__init__(
-            f"Stopped at the {stop_reason} with a largest error of {reached:.3g} of the explanation's scale, above the "
-            f"tolerance of {tolerance:g}. Allow a longer deadline_ms, a larger budget or tolerance, or strict: false."
+            f"Stopped at the {stop_reason} {found} tolerance of {tolerance:g}. Allow a longer deadline_ms, "
+            "a larger budget or tolerance, or strict: false."
         )

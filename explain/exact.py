@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,12 @@ MAX_PLAYERS = 20
 
 def exact_cost(game: Game) -> float:
     """Rows that `exact` evaluates: for each background row, two to the number of players that differ from it."""
-    return float((2.0 ** game.differing.sum(axis=1)).sum())
+    return float(sum(coalition_count(n_differing) for n_differing in game.differing.sum(axis=1).tolist()))
+
+
+def coalition_count(n_players: int) -> float:
+    """2^n_players; infinity where a float ends."""
+    return 2.0**n_players if n_players < sys.float_info.max_exp else math.inf
 
 
 def exact(game: Game, *, slice_rows: int) -> Estimate:
@@ -39,7 +45,7 @@ def exact(game: Game, *, slice_rows: int) -> Estimate:
     for group, pattern in enumerate(patterns):
         playing = np.flatnonzero(pattern)
         members = np.flatnonzero(group_of == group)
-        values = _coalition_values(game, playing, members, slice_rows)
+        values = game.coalition_values(all_coalitions(len(playing)), playing, members, slice_rows=slice_rows)
         attributions[playing] += shapley_matrix(len(playing)) @ values
     zeros = np.zeros_like(attributions)
     return Estimate(
@@ -72,25 +78,3 @@ def shapley_matrix(n_players: int) -> NDArray[np.float64]:
     joining = np.array([1.0 / (n_players * math.comb(n_players - 1, size)) for size in range(n_players)])
     padded = np.concatenate([[0.0], joining, [0.0]])
     return np.where(coalitions.T, padded[sizes], -padded[sizes + 1])
-
-
-def _coalition_values(
-    game: Game, playing: NDArray[np.intp], members: NDArray[np.intp], slice_rows: int
-) -> NDArray[np.float64]:
-    """`(2^n_playing, n_outputs)`: weighted sums of outputs over some background rows, for each coalition."""
-    coalitions = all_coalitions(len(playing))
-    # which elements the playing players own: (n_playing, n_elements)
-    owned = game.players.reshape(-1) == playing[:, np.newaxis]
-    taken = (coalitions.astype(np.uint8) @ owned.astype(np.uint8)).astype(bool)
-    explained = game.row.reshape(-1)
-    references = game.background.rows.reshape(-1, game.row.size)
-    sums = np.zeros((len(coalitions), len(game.background.base_values)))
-    for chunk in np.split(members, range(slice_rows, len(members), slice_rows)):
-        block = slice_rows // len(chunk)
-        for start in range(0, len(coalitions), block):
-            part = slice(start, start + block)
-            rows = np.where(taken[part, np.newaxis], explained, references[chunk])
-            outputs = game.evaluate(rows.reshape(-1, *game.row.shape)).reshape(*rows.shape[:2], -1)
-            # einsum, not a BLAS product: its order of summation does not depend on threads.
-            sums[part] += np.einsum("m,cmk->ck", game.background.weights[chunk], outputs.astype(np.float64))
-    return sums

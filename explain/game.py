@@ -93,6 +93,43 @@ class Game:
         np.logical_or.at(differing.T, self.players.reshape(-1), elements.T)
         return differing
 
+    @cached_property
+    def playing(self) -> NDArray[np.intp]:
+        """`(n_playing,)`: the players that differ from some background row. The others are dummies."""
+        return np.flatnonzero(self.differing.any(axis=0))
+
+    def coalition_values(
+        self,
+        coalitions: CoalitionMatrix,
+        playing: NDArray[np.intp],
+        members: NDArray[np.intp],
+        *,
+        slice_rows: int,
+    ) -> NDArray[np.float64]:
+        """`(n_coalitions, n_outputs)`: weighted sums of outputs over some background rows, for each coalition.
+
+        Args:
+            coalitions: `(n_coalitions, n_playing)`.
+            playing: the players that the columns of `coalitions` stand for; the others keep the background's values.
+            members: which background rows. Over all of them the sum is v(S).
+            slice_rows: the most rows in one call of the model.
+        """
+        # which elements the playing players own: (n_playing, n_elements)
+        owned = self.players.reshape(-1) == playing[:, np.newaxis]
+        taken = (coalitions.astype(np.uint8) @ owned.astype(np.uint8)).astype(bool)
+        explained = self.row.reshape(-1)
+        references = self.background.rows.reshape(-1, self.row.size)
+        sums = np.zeros((len(coalitions), len(self.background.base_values)))
+        for chunk in np.split(members, range(slice_rows, len(members), slice_rows)):
+            block = slice_rows // len(chunk)
+            for start in range(0, len(coalitions), block):
+                part = slice(start, start + block)
+                rows = np.where(taken[part, np.newaxis], explained, references[chunk])
+                outputs = self.evaluate(rows.reshape(-1, *self.row.shape)).reshape(*rows.shape[:2], -1)
+                # einsum, not a BLAS product: its order of summation does not depend on threads.
+                sums[part] += np.einsum("m,cmk->ck", self.background.weights[chunk], outputs.astype(np.float64))
+        return sums
+
     def sum_to_players(self, elements: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums values of elements, `(n, *row_shape)`, to values of players, `(n, n_players)`."""
         flat = elements.reshape(len(elements), -1)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import CONFIDENCE, Estimate, StopReason
+from explain.attribution import CONFIDENCE, Estimate
 from explain.errors import BudgetTooSmall
 from explain.game import Game, Rows
+from explain.limits import Limits
 
 REPLICATES = 8
 """Independent repetitions of the whole estimate; their scatter is its standard error."""
@@ -65,21 +65,6 @@ class KerasGradient:
         return self._gradient(rows, targets).numpy()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When an anytime estimator stops.
-
-    Attributes:
-        tolerance: the largest 95 % half-width wanted, as a part of S.
-        budget: the most rows that may be put through the network.
-        may_go_on: asked before each round with the rows it would evaluate; False at the deadline.
-    """
-
-    tolerance: float
-    budget: int | None = None
-    may_go_on: Callable[[int], bool] = lambda _: True
-
-
 def expected_gradients(
     game: Game, gradient: Gradient, targets: Sequence[int], *, seed: int, limits: Limits
 ) -> Estimate:
@@ -125,7 +110,9 @@ def expected_gradients(
         half_widths = student_t_quantile() * errors
         residuals = np.abs(attributions.sum(axis=0) - wanted)
         within = np.maximum(half_widths.max(axis=0), residuals) <= limits.tolerance * scales
-        stop = _stop_reason(bool(within.all()), evaluations, positions.size * len(targets), limits)
+        stop = limits.stop_reason(
+            within=bool(within.all()), evaluations=evaluations, next_round=positions.size * len(targets)
+        )
         if stop is not None:
             break
         fresh = refine(positions, rng)
@@ -216,11 +203,3 @@ def _path_sums(
         first = np.flatnonzero(np.diff(owner, prepend=-1))
         sums[owner[first]] += np.add.reduceat(slopes, first, axis=0)
     return game.sum_to_players(sums)
-
-
-def _stop_reason(within: bool, evaluations: int, next_round: int, limits: Limits) -> StopReason | None:
-    if within:
-        return "tolerance"
-    if limits.budget is not None and evaluations + next_round > limits.budget:
-        return "budget"
-    return None if limits.may_go_on(next_round) else "deadline"

@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.errors import CorruptVersion
+from models.errors import CorruptVersion, DiskFull
 from models.rows import ModelInput
 from models.signature import Signature
 
@@ -65,24 +65,37 @@ class Artifact:
 
 
 @contextmanager
-def writing(directory: Path) -> Iterator[Path]:
+def writing(directory: Path, *, fence: Callable[[], None] = lambda: None, expected_bytes: int = 0) -> Iterator[Path]:
     """A folder to write a version into; on leaving, it is hashed, made durable and renamed to `directory`.
 
     When the block raises, nothing is left behind. The first attempt of a job to put its version in place wins: a
     whole version that is there already stays, since it may be registered, and this one is thrown away.
+
+    Args:
+        fence: called before the rename; raises when this attempt has been overtaken by another.
+        expected_bytes: about what the version will take, for the words when the disk is full.
+
+    Raises:
+        DiskFull: when the disk has no room for it.
     """
     for leftover in directory.parent.glob(f".{directory.name}.*.writing"):
         shutil.rmtree(leftover, ignore_errors=True)
     aside = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.writing")
-    aside.mkdir(parents=True)
     try:
+        aside.mkdir(parents=True)
         yield aside
         hashes = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
         (aside / MANIFEST).write_bytes(orjson.dumps({"sha256": hashes}, option=orjson.OPT_INDENT_2))
         for path in [*aside.iterdir(), aside]:
             _make_durable(path)
+        fence()
         _put_in_place(aside, directory)
         _make_durable(directory.parent)
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+        raise DiskFull(str(directory), expected_bytes, _free_bytes(directory)) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -98,6 +111,19 @@ def _put_in_place(aside: Path, directory: Path) -> None:
         except CorruptVersion:
             shutil.rmtree(directory, ignore_errors=True)
             aside.rename(directory)
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error is, or was raised because of, a full disk or a quota used up."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _free_bytes(directory: Path) -> int:
+    return shutil.disk_usage(next(parent for parent in directory.parents if parent.exists())).free
 
 
 def write_background(directory: Path, signature: Signature, rows: ModelInput, weights: NDArray[np.float64]) -> None:
@@ -123,9 +149,11 @@ def open_artifact(directory: Path) -> Artifact:
         hashes: dict[str, str] = orjson.loads((directory / MANIFEST).read_bytes())["sha256"]
     except FileNotFoundError:
         raise CorruptVersion(str(directory), MANIFEST, "is missing") from None
+    except OSError as error:
+        raise CorruptVersion(str(directory), MANIFEST, f"cannot be read ({error.strerror})") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise CorruptVersion(str(directory), MANIFEST, "is not a manifest") from None
-    if not isinstance(hashes, dict):
+    if not isinstance(hashes, dict) or not all(isinstance(each, str) for each in hashes.values()):
         raise CorruptVersion(str(directory), MANIFEST, "is not a manifest")
     for name in _REQUIRED:
         if name not in hashes:
@@ -134,7 +162,11 @@ def open_artifact(directory: Path) -> Artifact:
         path = directory / name
         if not path.is_file():
             raise CorruptVersion(str(directory), name, "is missing")
-        if _sha256(path) != expected:
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            raise CorruptVersion(str(directory), name, f"cannot be read ({error.strerror})") from None
+        if found != expected:
             raise CorruptVersion(str(directory), name, f"has changed (expected SHA-256 {expected[:12]}...)")
     return Artifact(directory, hashes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,23 +29,33 @@ _LIBRARIES = ("vitrine", "keras", "tensorflow", "onnxruntime", "numpy", "scikit-
 
 @dataclass(frozen=True)
 class Reporter:
-    """Who is told how a build goes on."""
+    """Who is told how a build goes on. `fence` is asked before anything is put in place: it raises when another
+    attempt has overtaken this one."""
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
+    fence: Callable[[], None] = lambda: None
 
 
-def build_version(spec: TrainingSpec, directory: Path, reporter: Reporter) -> dict[str, Any]:
+def build_version(
+    spec: TrainingSpec, directory: Path, reporter: Reporter, checkpoints: Path | None = None
+) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
+
+    Args:
+        checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
+            removes it when the version is in place.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
+        LossNotFinite: when the fit diverges.
+        DiskFull: when the version cannot be written.
     """
     reporter.step("loading")
     dataset = load_dataset(spec)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
-    fitted = fit(spec, dataset, split, report=reporter.epoch)
+    fitted = fit(spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence)
     reporter.step("evaluating")
     signature = dataset.signature
     units = predict_raw(fitted.model, dataset.inputs[split.test])
@@ -52,7 +63,7 @@ def build_version(spec: TrainingSpec, directory: Path, reporter: Reporter) -> di
     evaluation = evaluate(outputs, dataset.targets[split.test], signature, spec.positive_label)
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
-    with artifact.writing(directory) as aside:
+    with artifact.writing(directory, fence=reporter.fence, expected_bytes=_expected_bytes(fitted, background)) as aside:
         fitted.model.save(aside / artifact.KERAS)
         compared = np.concatenate(
             [
@@ -96,6 +107,13 @@ def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> t
     return dataset.inputs[chosen], np.full(len(chosen), 1.0 / len(chosen))
 
 
+def _expected_bytes(fitted: FittedModel, background: ModelInput) -> int:
+    """About what a version takes: the weights twice (Keras, ONNX), the optimizer's state, the background, the rest."""
+    optimizer = getattr(fitted.model, "optimizer", None)
+    stored = [*fitted.model.variables, *fitted.model.weights, *(optimizer.variables if optimizer else ())]
+    return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
+
+
 def check_gates(spec: TrainingSpec, metrics: dict[str, float]) -> list[dict[str, Any]]:
     """The gates of a specification as decisions with their figures."""
     return [
@@ -130,5 +148,7 @@ def _describe_training(fitted: FittedModel) -> dict[str, Any]:
         "parameters": fitted.model.count_params(),
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history["loss"]),
+        "seconds": round(fitted.seconds, 3),
         "curves": fitted.history,
+        "warnings": list(fitted.warnings),
     }

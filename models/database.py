@@ -10,6 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from models.sqlite_file import keep_to_file
+
 metadata = sa.MetaData()
 """Every table of this database; each is declared where its subject is."""
 
@@ -28,16 +30,18 @@ def open_database(url: str, *, lock_wait_ms: int = 30_000) -> sa.Engine:
         address = address.set(drivername="postgresql+psycopg")
     on_postgres = address.get_backend_name() == "postgresql"
     options = {"connect_timeout": 5, "options": f"-c lock_timeout={lock_wait_ms}"} if on_postgres else {}
-    engine = sa.create_engine(address, pool_pre_ping=True, connect_args=options)
+    # Without parameters in its errors: what people sent does not belong in a log.
+    engine = sa.create_engine(address, pool_pre_ping=True, hide_parameters=True, connect_args=options)
     if engine.dialect.name == "sqlite":
+        keep_to_file(engine)
 
         @event.listens_for(engine, "connect")
         def configure(connection: Any, _record: Any) -> None:
             # SQLAlchemy's driver would begin a write transaction late, after reading: two writers then fail instead
             # of waiting. BEGIN IMMEDIATE below takes the lock first.
             connection.isolation_level = None
-            connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA busy_timeout={lock_wait_ms}")
+            connection.execute("PRAGMA journal_mode=WAL")
 
         @event.listens_for(engine, "begin")
         def begin(connection: sa.Connection) -> None:

@@ -4,12 +4,15 @@ VitrineError
 |- InvalidRows          rows that do not fit the signature
 |- InvalidSpec          a training specification that cannot be run
 |- InvalidDataset       a data set and a specification that do not fit each other
+|- LossNotFinite        a fit whose loss has become infinite or not a number
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
 |- GatesFailed          an alias may not move to a version whose gates failed
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
 |- CorruptVersion       a version whose files are missing, changed or unsafe
 |- Overtaken            an attempt of a job that a later one has overtaken
+|- TrackingNotUsable    an MLflow mirror that cannot be started
+|- DiskFull             a version for which the disk has no room
 """
 
 from __future__ import annotations
@@ -58,6 +61,15 @@ class InvalidDataset(VitrineError):
     pass
 
 
+class LossNotFinite(VitrineError):
+    def __init__(self, loss: float, epoch: int, place: str, learning_rate: float) -> None:
+        super().__init__(
+            f"The loss is {loss} at {place} in epoch {epoch}: expected a finite number. Lower training.learning_rate "
+            f"(it is {learning_rate:g}), or look for extreme values in the data."
+        )
+        self.epoch, self.place = epoch, place
+
+
 def _words(fault: Fault) -> str:
     return f"{fault.pointer}: expected {fault.expected}, received {fault.received}"
 
@@ -100,3 +112,17 @@ class Overtaken(VitrineError):
     def __init__(self, job: str, attempt: int, current: int) -> None:
         super().__init__(f"Attempt {attempt} of job {job} has been overtaken by attempt {current}, which goes on.")
         self.job, self.attempt = job, attempt
+
+
+class TrackingNotUsable(VitrineError):
+    pass
+
+
+class DiskFull(VitrineError):
+    def __init__(self, directory: str, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"The disk is full: the version in {directory} needs about {needed_bytes / 1e6:.1f} MB, "
+            f"{free_bytes / 1e6:.1f} MB are free. Free space there and resume the job: it goes on from its last "
+            "checkpoint."
+        )
+        self.needed_bytes, self.free_bytes = needed_bytes, free_bytes

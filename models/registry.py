@@ -221,22 +221,23 @@ class Registry:
         """
         self.model(model)
         with writing(self._engine) as connection:
-            moves = connection.execute(
-                sa.select(moves_table.c.version, moves_table.c.rollback)
-                .where(moves_table.c.model == model, moves_table.c.alias == alias)
-                .order_by(moves_table.c.id)
-            ).all()
-            # Replayed as a stack, so that rolling back twice goes back two moves.
-            stack: list[int] = []
-            for version, was_rollback in moves:
-                if was_rollback:
-                    stack.pop()
-                else:
-                    stack.append(version)
-            if len(stack) < 2:
-                raise NothingToRollBackTo(model, alias)
-            self._point(connection, model, alias, stack[-2], stack[-1], by, reason, rollback=True)
-            return AliasMove(alias, stack[-2], stack[-1])
+            earlier, current = self._last_two(connection, model, alias)
+            self._point(connection, model, alias, earlier, current, by, reason, rollback=True)
+            return AliasMove(alias, earlier, current)
+
+    def rollback_target(self, model: str, alias: str = CHAMPION) -> VersionRecord:
+        """The version that `rollback` would point an alias at now. Raises what `rollback` raises."""
+        record = self.model(model)
+        with self._reader.begin() as connection:
+            earlier, _ = self._last_two(connection, model, alias)
+        return record.resolve(str(earlier))
+
+    def moves(self, model: str, *, limit: int) -> list[dict[str, Any]]:
+        """The latest moves of a model's aliases, newest first: alias, from, to, when, by whom, why, and how."""
+        with self._reader.begin() as connection:
+            found = sa.select(moves_table).where(moves_table.c.model == model)
+            rows = connection.execute(found.order_by(moves_table.c.id.desc()).limit(limit)).mappings()
+            return [{name: row[name] for name in row if name not in ("id", "model")} for row in rows]
 
     def decisions(self, model: str, version: int) -> list[dict[str, Any]]:
         """What was decided about a version, oldest first: gates, whether an alias moved, who decided and why."""
@@ -247,6 +248,24 @@ class Registry:
                 {name: row[name] for name in row if name not in ("id", "model", "version")}
                 for row in connection.execute(found).mappings()
             ]
+
+    def _last_two(self, connection: sa.Connection, model: str, alias: str) -> tuple[int, int]:
+        """The version that an alias would be rolled back to, and the one it was last moved to."""
+        moves = connection.execute(
+            sa.select(moves_table.c.version, moves_table.c.rollback)
+            .where(moves_table.c.model == model, moves_table.c.alias == alias)
+            .order_by(moves_table.c.id)
+        ).all()
+        # Replayed as a stack, so that rolling back twice goes back two moves.
+        stack: list[int] = []
+        for version, was_rollback in moves:
+            if was_rollback:
+                stack.pop()
+            else:
+                stack.append(version)
+        if len(stack) < 2:
+            raise NothingToRollBackTo(model, alias)
+        return stack[-2], stack[-1]
 
     def _gates(self, connection: sa.Connection, model: str, version: int) -> list[dict[str, Any]]:
         where = (versions_table.c.model == model, versions_table.c.version == version)

@@ -54,9 +54,27 @@ class EarlyStoppingSpec(_Part):
     patience: Annotated[int, Field(ge=1)] = 5
 
 
+class CosineSpec(_Part):
+    """From `learning_rate` down to 0 over all epochs, in half a cosine wave."""
+
+    type: Literal["cosine"]
+
+
+class PlateauSpec(_Part):
+    """The rate is multiplied by `factor` when the validation loss has not improved for `patience` epochs."""
+
+    type: Literal["plateau"]
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: Annotated[int, Field(ge=1)] = 3
+
+
+ScheduleSpec = Annotated[CosineSpec | PlateauSpec, Field(discriminator="type")]
+
+
 class FitSpec(_Part):
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: ScheduleSpec | None = None
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 50
     batch_size: Annotated[int, Field(ge=1)] = 32
     early_stopping: EarlyStoppingSpec | None = EarlyStoppingSpec()

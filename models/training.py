@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
+from pathlib import Path
 from typing import Any, cast
 
 import keras
@@ -13,46 +13,59 @@ import numpy as np
 import tensorflow as tf
 
 from models.architectures import cnn, mlp
+from models.batches import n_batches, shuffled_batches
+from models.checkpoint import Checkpoints, Identity, digest_of
 from models.datasets import Dataset, Split
+from models.epochs import EpochReport, Epochs
 from models.errors import InvalidDataset
 from models.preprocessing import in_target_units, scaled_input, target_scale
 from models.signature import Signature
 from models.spec import TrainingSpec
 
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """Where a fit stands after an epoch. `metrics` holds finite numbers only."""
-
-    epoch: int
-    epochs: int
-    metrics: dict[str, float]
-    seconds_left: float
+_LIBRARIES = ("vitrine", "keras", "tensorflow", "numpy")
+"""Those on which the bits of a fit depend."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """`model` takes raw units and gives raw units: `(n_rows, *input_shape)` to `(n_rows, n_network_outputs)`."""
+    """`model` takes raw units and gives raw units: `(n_rows, *input_shape)` to `(n_rows, n_network_outputs)`.
+
+    `history` has for each epoch its metrics and its `learning_rate`. `seconds` counts every attempt. `warnings` are
+    for a person to read.
+    """
 
     model: keras.Model
     history: dict[str, list[float]]
     best_epoch: int
+    seconds: float
+    warnings: tuple[str, ...]
 
 
 def fit(
-    spec: TrainingSpec, dataset: Dataset, split: Split, *, report: Callable[[EpochReport], None] = lambda _: None
+    spec: TrainingSpec,
+    dataset: Dataset,
+    split: Split,
+    *,
+    report: Callable[[EpochReport], None] = lambda _: None,
+    checkpoints: Path | None = None,
+    fence: Callable[[], None] = lambda: None,
 ) -> FittedModel:
     """Trains on the train part, stops early on the validation part and keeps the best epoch's weights.
 
     Seeds Python, NumPy and Keras, and asks TensorFlow for deterministic kernels: the same specification and data
-    give the same weights on one machine.
+    give the same weights on one machine, bit for bit, also when the process was killed and another resumed from its
+    checkpoints.
+
+    Args:
+        report: told of each epoch, after its checkpoint; when resuming, of the checkpoint's epoch once more.
+        checkpoints: a folder for this fit alone. It is the caller's to remove. None: nothing is stored.
+        fence: called before a checkpoint is put in place; raises when this attempt has been overtaken by another.
 
     Raises:
-        InvalidDataset: when a part is empty, or the loss is not a number.
+        InvalidDataset: when a part is empty, or the train part has rows of one label only.
+        LossNotFinite: when the loss is not a finite number.
     """
-    for part in ("train", "validation", "test"):
-        if len(getattr(split, part)) == 0:
-            raise InvalidDataset(f"The {part} part has no rows: {len(dataset.targets)} rows are too few for the split.")
+    _check_parts(dataset, split)
     keras.utils.set_random_seed(spec.training.seed)
     tf.config.experimental.enable_op_determinism()
     network, served = _build(spec, dataset, split)
@@ -64,20 +77,64 @@ def fit(
         loss=_loss(dataset.signature),
         metrics=["mae"] if regression else ["accuracy"],
     )
-    stopping = spec.training.early_stopping
-    best = _BestWeights(patience=stopping.patience if stopping else None)
-    progress = _Progress(spec.training.epochs, scale[1] if regression else None, report)
-    network.fit(
-        dataset.inputs[split.train],
-        targets[split.train],
-        validation_data=(dataset.inputs[split.validation], targets[split.validation]),
-        epochs=spec.training.epochs,
-        batch_size=spec.training.batch_size,
-        class_weight=_class_weight(spec, dataset, split),
-        callbacks=[best, progress],
-        verbose=cast(Any, 0),
-    )
-    return FittedModel(served, progress.history, best.best_epoch)
+    optimizer: Any = network.optimizer
+    optimizer.build(network.trainable_variables)
+    store = Checkpoints(checkpoints, _identity(spec, dataset, split, network), fence) if checkpoints else None
+    epochs = Epochs(spec.training, {"mae": scale[1], "val_mae": scale[1]}, store, report)
+    if store and (checkpoint := store.latest()):
+        epochs.resume(checkpoint, network)
+    if not epochs.finished:
+        batch_size = spec.training.batch_size
+        learned = (dataset.inputs[split.train], targets[split.train], *_row_weights(spec, dataset, split))
+        network.fit(
+            shuffled_batches(
+                learned,
+                batch_size=batch_size,
+                seed=spec.training.seed,
+                first_epoch=epochs.done,
+                epochs=spec.training.epochs,
+            ),
+            steps_per_epoch=n_batches(len(split.train), batch_size),
+            initial_epoch=epochs.done,
+            epochs=spec.training.epochs,
+            validation_data=(dataset.inputs[split.validation], targets[split.validation]),
+            validation_batch_size=batch_size,
+            shuffle=False,
+            callbacks=[epochs],
+            verbose=cast(Any, 0),
+        )
+    network.set_weights(epochs.best_weights)
+    return FittedModel(served, epochs.history, epochs.best_epoch, epochs.timing.seconds, epochs.warnings)
+
+
+def _check_parts(dataset: Dataset, split: Split) -> None:
+    for part in ("train", "validation", "test"):
+        if len(getattr(split, part)) == 0:
+            raise InvalidDataset(f"The {part} part has no rows: {len(dataset.targets)} rows are too few for the split.")
+    if dataset.signature.task == "classification" and len(held := np.unique(dataset.targets[split.train])) == 1:
+        label = dataset.signature.labels[held[0]]
+        raise InvalidDataset(
+            f"All {len(split.train)} rows of the train part have the label {label!r}: expected at least two labels "
+            f"of {', '.join(map(repr, dataset.signature.labels))}. Give rows of the others, or another split."
+        )
+
+
+def _identity(spec: TrainingSpec, dataset: Dataset, split: Split, network: keras.Model) -> Identity:
+    """What a checkpoint must have been written for, to be resumed from."""
+    optimizer: Any = network.optimizer
+    variables = [*network.variables, *optimizer.variables]
+    return {
+        "specification": digest_of(spec.model_dump(mode="json")),
+        # The digest of a data set does not depend on the order of its rows; the batches do.
+        "data set": digest_of(
+            [
+                dataset.sha256,
+                *([dataset.row_digests[row].hex() for row in part] for part in (split.train, split.validation)),
+            ]
+        ),
+        "network": digest_of([[list(variable.shape), str(variable.dtype)] for variable in variables]),
+        "set of libraries": digest_of({name: importlib.metadata.version(name) for name in _LIBRARIES}),
+    }
 
 
 def _build(spec: TrainingSpec, dataset: Dataset, split: Split) -> tuple[keras.Model, keras.Model]:
@@ -127,63 +184,13 @@ def _loss(signature: Signature) -> str:
     return "sparse_categorical_crossentropy" if signature.n_network_outputs > 1 else "binary_crossentropy"
 
 
-def _class_weight(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[int, float] | None:
-    """Weights that give every class the same total, as scikit-learn's "balanced" does."""
+def _row_weights(spec: TrainingSpec, dataset: Dataset, split: Split) -> tuple[np.ndarray, ...]:
+    """Weights of the train rows that give every class the same total, as scikit-learn's "balanced" does; or none."""
     if spec.training.class_weight != "balanced":
-        return None
-    counts = np.bincount(dataset.targets[split.train], minlength=len(dataset.signature.labels))
-    return {label: len(split.train) / (len(counts) * count) for label, count in enumerate(counts) if count}
-
-
-class _BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the lowest validation loss, and stops after `patience` epochs without."""
-
-    def __init__(self, patience: int | None) -> None:
-        super().__init__()
-        self._patience, self._best, self._weights = patience, math.inf, None
-        self.best_epoch = 0
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        network: Any = self.model
-        loss = (logs or {})["val_loss"]
-        if not math.isfinite(loss):
-            raise InvalidDataset(
-                f"The validation loss of epoch {epoch + 1} is {loss}: lower training.learning_rate, "
-                "or look for extreme values in the data."
-            )
-        if loss < self._best:
-            self._best, self.best_epoch, self._weights = loss, epoch + 1, network.get_weights()
-        elif self._patience is not None and epoch + 1 - self.best_epoch >= self._patience:
-            network.stop_training = True
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 - the name is Keras's
-        if self._weights is not None:
-            cast(Any, self.model).set_weights(self._weights)
-
-
-class _Progress(keras.callbacks.Callback):
-    """Reports each epoch; the mean absolute error of a regression is given in the target's units."""
-
-    def __init__(self, epochs: int, deviation: float | None, report: Callable[[EpochReport], None]) -> None:
-        super().__init__()
-        self._epochs, self._deviation, self._report = epochs, deviation, report
-        self._started = monotonic()
-        self._compiled_at: float | None = None
-        self.history: dict[str, list[float]] = {}
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
-        if self._deviation is not None:
-            metrics |= {name: metrics[name] * self._deviation for name in ("mae", "val_mae")}
-        for name, value in metrics.items():
-            self.history.setdefault(name, []).append(value)
-        now = monotonic()
-        # The first epoch compiles the step: it says nothing about those that follow.
-        since, done = (self._compiled_at, epoch) if self._compiled_at else (self._started, 1)
-        self._compiled_at = self._compiled_at or now
-        self._report(
-            EpochReport(epoch + 1, self._epochs, metrics, round((self._epochs - epoch - 1) * (now - since) / done, 1))
-        )
+        return ()
+    labels = dataset.targets[split.train]
+    counts = np.bincount(labels, minlength=len(dataset.signature.labels))
+    return ((len(labels) / (len(counts) * counts[labels])).astype(np.float32),)
 
 
 def predict_raw(model: Any, rows: np.ndarray) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container
-from typing import Any
+from collections.abc import Container, Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -40,14 +40,27 @@ def _is_inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bo
 def _to_fault(error: Any, root: type[BaseModel], document: Any) -> Fault:
     place = _place_in(document, error["loc"], missing=error["type"] == "missing")
     where = pointer(*place)
+    if error["type"].startswith("union_tag_"):
+        return _to_fault_of_tag(error, place)
     if error["type"] == "extra_forbidden":
-        known = _keys_at(root, place[:-1])
+        known = _keys_at(root, place[:-1], document)
         near = difflib.get_close_matches(str(place[-1]), known, n=1)
         hint = f"unknown key; did you mean {near[0]!r}?" if near else "unknown key"
         return Fault(where, "one of " + ", ".join(known) if known else "no such key", describe(error["input"]), hint)
     if error["type"] == "missing":
         return Fault(where, "a value", "nothing", "this key is required")
     return Fault(where, in_our_words(error), describe(error["input"]))
+
+
+def _to_fault_of_tag(error: Any, place: list[int | str]) -> Fault:
+    """A value whose branch of a union cannot be told: the key that names the branch is missing or unknown."""
+    value, tag = error["input"], error["ctx"]["discriminator"].strip("'")
+    if not isinstance(value, dict):
+        return Fault(pointer(*place), "an object", describe(value))
+    if error["type"] == "union_tag_not_found":
+        return Fault(pointer(*place, tag), "a value", "nothing", "this key is required")
+    expected = " or ".join(error["ctx"]["expected_tags"].rsplit(", ", 1))
+    return Fault(pointer(*place, tag), expected, describe(value[tag]))
 
 
 def in_our_words(error: Any) -> str:
@@ -76,11 +89,24 @@ def _keys_of(value: Any) -> Container[int | str]:
     return range(len(value)) if isinstance(value, list) else ()
 
 
-def _keys_at(root: type[BaseModel], path: list[int | str]) -> list[str]:
+def _keys_at(root: type[BaseModel], path: list[int | str], document: Any) -> list[str]:
     """The keys that a document of the model `root` may have at a place."""
-    part = root
+    part, held = root, document
     for name in path:
-        annotation = part.model_fields[str(name)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        part = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+        held = held[name]
+        options = list(_models_in(part.model_fields[str(name)].annotation))
+        part = next((option for option in options if _is_tagged(option, held)), options[0])
     return list(part.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _is_tagged(option: type[BaseModel], value: dict[str, Any]) -> bool:
+    """Whether a model is that branch of a union which the document has chosen by its `type`."""
+    field = option.model_fields.get("type")
+    return field is not None and value.get("type") in get_args(field.annotation)

@@ -1,25 +1,32 @@
-"""The command line: `vitrine up | serve | worker`."""
+"""The command line: processes to start, commands that talk to a server, and the doctor."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.processes import hold_lifeline
-from service.settings import Settings, SettingsError, read_settings
+from service.cli import doctor, jobs, models, online
+from service.cli.connection import MISUSED, HomeOption, fail, read_settings_or_exit
 
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+# Imports of what a single command needs are inside it: `vitrine --help` must not take a second.
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 refused or failed, and why is on standard error; 2 the command line, a file or a setting "
+    "cannot be used; 3 the server cannot be reached; 130 ended by Ctrl-C."
+)
 cli = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="A model server whose every prediction can be explained."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog=EXIT_CODES,
+    help="A model server whose every prediction can be explained.",
 )
 
-HomeOption = Annotated[Path | None, typer.Option(help="Folder that holds everything. [default: ./var]")]
-HostOption = Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")]
-PortOption = Annotated[int | None, typer.Option(help="Port to listen on. [default: 8000]")]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")]
 
 
 @cli.command()
@@ -34,28 +41,19 @@ def up(
     """Start everything under one folder: API, compute process, worker."""
     from service.up import run_up
 
-    raise typer.Exit(run_up(_settings(home=home, host=host, port=port), demo=demo))
+    raise typer.Exit(run_up(read_settings_or_exit(home=home, host=host, port=port), demo=demo))
 
 
 @cli.command()
 def serve(home: HomeOption = None, host: HostOption = None, port: PortOption = None) -> None:
     """Start the API process with its compute process."""
-    import uvicorn
-
     from service.app import create_app
-    from service.receiving import protocol_within
+    from service.draining import Drain, serve_draining
 
-    settings = _settings(home=home, host=host, port=port)
-    _begin()
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        http=protocol_within(settings.receive_timeout_ms / 1000),
-        access_log=False,
-        log_config=None,
-        timeout_graceful_shutdown=10,
-    )
+    settings = read_settings_or_exit(home=home, host=host, port=port)
+    _begin("api", settings)
+    drain = Drain(grace_seconds=settings.drain_seconds, stop_seconds=settings.stop_seconds)
+    serve_draining(create_app(settings, drain), drain, settings)
 
 
 @cli.command()
@@ -63,28 +61,56 @@ def worker(home: HomeOption = None) -> None:
     """Start a worker, which runs training jobs from the queue."""
     from service.jobs.worker import WorkerNameTaken, run_worker
 
-    settings = _settings(home=home)
-    _begin()
+    settings = read_settings_or_exit(home=home)
+    _begin("worker", settings)
     try:
         run_worker(settings)
     except WorkerNameTaken as error:
-        sys.stderr.write(f"vitrine: {error}\n")
-        raise typer.Exit(2) from None
+        fail(str(error), code=MISUSED)
 
 
-def _begin() -> None:
-    hold_lifeline()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    # One line for each thing that happens is enough.
-    logging.getLogger("dbos").setLevel(logging.WARNING)
+@cli.command()
+def mirror(
+    home: HomeOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Catch up once and end; status 1 when it could not.")] = False,
+) -> None:
+    """Mirror versions and aliases to the MLflow of VITRINE_MLFLOW_TRACKING_URI."""
+    from models.errors import TrackingNotUsable
+    from service.mirror import MirrorInUse, run_mirror
 
-
-def _settings(**options: object) -> Settings:
+    settings = read_settings_or_exit(home=home)
+    _begin("mirror", settings)
     try:
-        return read_settings(os.environ, **options)
-    except SettingsError as error:
-        sys.stderr.write(f"vitrine: these settings cannot be used:\n{error}\n")
-        raise typer.Exit(2) from None
+        raise typer.Exit(run_mirror(settings, once=once))
+    except (TrackingNotUsable, MirrorInUse) as error:
+        fail(str(error), code=1)
+
+
+cli.command()(jobs.train)
+cli.add_typer(jobs.app, name="jobs")
+cli.command()(online.predict)
+cli.command()(online.explain)
+cli.add_typer(models.app, name="models")
+cli.command()(doctor.doctor)
+
+
+@cli.callback(invoke_without_command=True)
+def program(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(version_of("vitrine"))
+        raise typer.Exit
+
+
+def _begin(part: str, settings: Settings) -> None:
+    from service.logs import configure_logging
+    from service.processes import hold_lifeline
+
+    hold_lifeline()
+    configure_logging(part, log_format=settings.log_format, log_level=settings.log_level)
 
 
 def main() -> None:

@@ -3,61 +3,99 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 
 from models.database import open_database
 from models.registry import Registry
 from service import problems
+from service.draining import Drain
+from service.jobs.figures import JobFiguresReader
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.metrics import MeasuredRequests, Metrics
 from service.receiving import Reception
+from service.records.recorder import Recorder, keep_nothing
+from service.records.replay import Replayer
+from service.records.retention import sweep_for_ever
+from service.records.store import ExplanationStore, open_records_database
+from service.records.writer import RecordWriter
+from service.requests import AnsweredRequests
 from service.routes.explain import explain_routes
+from service.routes.explanations import explanation_routes
 from service.routes.models import model_routes
-from service.routes.operations import operation_routes
+from service.routes.operations import operation_routes, readiness
 from service.routes.predict import predict_routes
 from service.routes.train import train_routes
+from service.scrape import ServingFigures, StoreFigures
 from service.serving.compute import ComputeClient
 from service.serving.explainer import Explainer
 from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
 from service.settings import Settings
 
+LOCK_WAIT_MS = 5000
 DESCRIPTION = "A model server in which every prediction can be explained."
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, drain: Drain) -> FastAPI:
     """The application, with its compute process and database connections started by its lifespan."""
     settings.prepare_home()
     prepare_jobs_database(settings.jobs_url)
-    engine = open_database(settings.registry_url)
+    # A request should not wait for a lock as long as a job may.
+    engine = open_database(settings.registry_url, lock_wait_ms=LOCK_WAIT_MS)
     registry = Registry(engine)
+    records = ExplanationStore(
+        open_records_database(settings.registry_url),
+        retention=timedelta(days=settings.explanation_retention_days),
+        clock=lambda: datetime.now(UTC),
+    )
+    writer = RecordWriter(records.insert)
+    recorder = Recorder(writer, keep_inputs=settings.record_inputs)
     jobs = JobQueue(settings.jobs_url, engine)
     compute = ComputeClient(settings.logs_directory / "compute.log")
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
     metrics = Metrics()
+    explainer = Explainer(pool, compute, recorder.keep if settings.record_explanations else keep_nothing)
+
+    def readiness_now() -> dict[str, Any]:
+        return readiness(pool, writer, drain, settings.required_models)
+
+    serving = ServingFigures(pool, compute, lambda: readiness_now()["status"], metrics.registry)
+    stores = StoreFigures(JobFiguresReader(jobs, engine, time.time).read, metrics.registry)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         compute.start()
-        following = asyncio.create_task(pool.follow())
+        writer.start()
+        tasks = [
+            asyncio.create_task(work) for work in (pool.follow(), serving.note_first_ready(), sweep_for_ever(records))
+        ]
         yield
-        following.cancel()
+        for task in tasks:
+            task.cancel()
         pool.close()
         await asyncio.to_thread(compute.close)
+        await asyncio.to_thread(writer.close, seconds=3)
         jobs.close()
+        records.close()
         engine.dispose()
 
     app = FastAPI(title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan)
     app.include_router(predict_routes(Predictor(pool), metrics, settings))
-    app.include_router(explain_routes(Explainer(pool, compute), metrics, settings))
+    app.include_router(explain_routes(explainer, metrics, settings))
+    app.include_router(explanation_routes(records, Replayer(records, pool, explainer), explainer, metrics))
     app.include_router(train_routes(jobs, metrics, settings))
     app.include_router(model_routes(registry, pool, settings))
-    app.include_router(operation_routes(pool, compute, metrics, settings))
+    app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
+    # The last one added is the outermost.
     app.add_middleware(Reception, body_seconds=settings.receive_timeout_ms / 1000)
+    app.add_middleware(AnsweredRequests, drain=drain)
     app.add_middleware(MeasuredRequests, metrics=metrics)
     return app

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from models.demos import DEMO_SPECS
+from service.job_words import figures_in_words
 
 POLL_SECONDS = 0.25
 _FINISHED = ("succeeded", "failed", "cancelled")
@@ -97,18 +98,9 @@ def _show(bars: Progress, task: TaskID, document: dict[str, Any]) -> None:
     if document["status"] == "succeeded":
         bars.update(task, total=1, completed=1, state=f"[green]version {document['version']}")
     elif progress and document["step"] == "fitting":
-        bars.update(task, total=progress["epochs"], completed=progress["epoch"], state=_figures(progress))
+        bars.update(task, total=progress["epochs"], completed=progress["epoch"], state=figures_in_words(progress))
     else:
         bars.update(task, state=document["step"] or document["status"])
-
-
-def _figures(progress: dict[str, Any]) -> str:
-    metrics = progress["metrics"]
-    watched = next(name for name in ("val_accuracy", "val_mae", "val_loss") if name in metrics)
-    return (
-        f"epoch {progress['epoch']}/{progress['epochs']}  loss {metrics['loss']:.3f}  "
-        f"{watched} {metrics[watched]:.3f}  {progress['seconds_left']:.0f} s left"
-    )
 
 
 def _line(document: dict[str, Any]) -> str:
@@ -117,7 +109,7 @@ def _line(document: dict[str, Any]) -> str:
         return document["status"] if document["version"] is None else f"version {document['version']}"
     progress = document["progress"]
     if progress and document["step"] == "fitting":
-        return _figures(progress) if progress["epoch"] % 10 == 0 else "fitting"
+        return figures_in_words(progress) if progress["epoch"] % 10 == 0 else "fitting"
     return document["step"] or document["status"]
 
 

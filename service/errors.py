@@ -80,6 +80,34 @@ class IdempotencyKeyReused(VitrineError):
         )
 
 
+class UnknownExplanation(VitrineError):
+    def __init__(self, explanation: str, kept_days: int) -> None:
+        super().__init__(
+            f"There is no explanation {explanation!r}. Explanations are kept for {kept_days} days "
+            '(VITRINE_EXPLANATION_RETENTION_DAYS), those whose receipt says "recorded": true; make it again with '
+            "POST /explain."
+        )
+        self.explanation = explanation
+
+
+class InputsNotKept(VitrineError):
+    """A record without the values that were explained."""
+
+    def __init__(self, explanation: str, purpose: str) -> None:
+        super().__init__(
+            f"Explanation {explanation!r} cannot be {purpose}: its inputs were not kept. Records hold inputs when the "
+            "server runs with VITRINE_RECORD_INPUTS=true; with the inputs at hand, send them to POST /explain."
+        )
+        self.explanation = explanation
+
+
+class RecordsUnavailable(VitrineError):
+    """The database that holds the records cannot be read."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Recorded explanations cannot be read now: {reason}. Try again shortly.")
+
+
 class ComputeUnavailable(VitrineError):
     """The compute process died twice over one request, or cannot be started now."""
 
@@ -111,10 +139,13 @@ class VersionUnavailable(VitrineError):
 
 
 class RegistryUnavailable(VitrineError):
-    """The registry cannot be read."""
+    """The database of the registry is away or locked."""
 
     def __init__(self) -> None:
-        super().__init__("The registry cannot be read now, so it is not known whether this exists. Try again soon.")
+        super().__init__(
+            "The registry's database cannot be reached, or another process holds it locked. "
+            "Loaded versions serve on; try again in a few seconds."
+        )
 
 
 class JobsUnavailable(VitrineError):

@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 import orjson
+import sqlalchemy.exc
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -18,9 +19,9 @@ from models.errors import Fault
 from models.rows import describe
 from models.validation import in_our_words
 from service import errors as service_errors
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, RegistryUnavailable
 
-logger = logging.getLogger("vitrine")
+logger = logging.getLogger("vitrine.api")
 
 CONTENT_TYPE = "application/problem+json"
 MAX_ERRORS = 100
@@ -30,18 +31,21 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.UnknownModel: (404, "unknown-model", "No such model"),
     model_errors.UnknownVersion: (404, "unknown-version", "No such version or alias"),
     service_errors.UnknownJob: (404, "unknown-job", "No such job"),
+    service_errors.UnknownExplanation: (404, "unknown-explanation", "No such explanation"),
     service_errors.NotAcceptable: (406, "not-acceptable", "No such representation"),
     service_errors.BodyTooSlow: (408, "request-too-slow", "The request took too long to arrive"),
     model_errors.GatesFailed: (409, "gates-failed", "The version failed its gates"),
     model_errors.NothingToRollBackTo: (409, "nothing-to-roll-back-to", "There is no earlier version"),
     service_errors.JobStateConflict: (409, "job-state", "The job's state does not allow it"),
     model_errors.Overtaken: (409, "overtaken", "A later attempt has taken over"),
+    service_errors.InputsNotKept: (409, "inputs-not-kept", "The inputs were not kept"),
     service_errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
     service_errors.WrongContentType: (415, "wrong-content-type", "The content type cannot be read"),
     service_errors.InvalidRequest: (422, "invalid-request", "The request cannot be used"),
     service_errors.IdempotencyKeyReused: (422, "idempotency-key-reused", "The key came with another body"),
     model_errors.InvalidRows: (422, "invalid-rows", "Inputs do not fit the signature"),
     model_errors.InvalidSpec: (422, "invalid-spec", "The training specification cannot be run"),
+    model_errors.LossNotFinite: (422, "loss-not-finite", "The loss is not a finite number"),
     explanation_errors.MethodDoesNotFit: (422, "method-does-not-fit", "The method does not fit"),
     explanation_errors.BudgetTooSmall: (422, "budget-too-small", "The budget is too small"),
     explanation_errors.ToleranceNotReached: (422, "tolerance-not-reached", "The tolerance was not reached"),
@@ -50,9 +54,11 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.ComputeBusy: (503, "compute-busy", "Too much is waiting"),
     service_errors.ComputeFailed: (500, "compute-failed", "The computation failed"),
     service_errors.VersionUnavailable: (503, "version-unavailable", "The version cannot be loaded now"),
-    service_errors.RegistryUnavailable: (503, "registry-unavailable", "The registry cannot be read"),
+    service_errors.RegistryUnavailable: (503, "registry-unavailable", "The registry cannot be reached"),
     service_errors.JobsUnavailable: (503, "jobs-unavailable", "The job database cannot be reached"),
+    service_errors.RecordsUnavailable: (503, "records-unavailable", "Recorded explanations cannot be read"),
     service_errors.OutOfTime: (504, "out-of-time", "The request's own time has passed"),
+    model_errors.DiskFull: (507, "disk-full", "The disk is full"),
 }
 _RETRY_AFTER_SECONDS = {
     service_errors.ComputeUnavailable: 10,
@@ -60,8 +66,11 @@ _RETRY_AFTER_SECONDS = {
     service_errors.VersionUnavailable: 5,
     service_errors.RegistryUnavailable: 5,
     service_errors.JobsUnavailable: 5,
+    service_errors.RecordsUnavailable: 5,
     model_errors.CorruptVersion: 60,
 }
+DATABASE_AWAY = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
+"""What SQLAlchemy raises when a database is locked, gone, or has no connection left."""
 
 
 def problem_document(error: Exception) -> dict[str, Any]:
@@ -90,13 +99,14 @@ def problem_document(error: Exception) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Answers every error with a problem document, and unexpected ones without a stack trace."""
+    """Answers every error that is known with a problem document; the others are `AnsweredRequests`'s."""
     for error_type in STATUSES:
         app.add_exception_handler(error_type, _answer_known)
+    for error_type in DATABASE_AWAY:
+        app.add_exception_handler(error_type, _answer_database_away)
     app.add_exception_handler(RequestValidationError, _answer_parameters)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
-    app.add_exception_handler(Exception, _answer_unexpected)
 
 
 def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
@@ -106,6 +116,12 @@ def problem_response(document: dict[str, Any], headers: dict[str, str] | None = 
 async def _answer_known(_request: Request, error: Exception) -> Response:
     seconds = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS.get(type(error))
     return problem_response(problem_document(error), {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None)
+
+
+async def _answer_database_away(request: Request, error: Exception) -> Response:
+    # The message of the driver names the statement and the path: that is for the log.
+    logger.warning("%s %s: the registry is unavailable: %s", request.method, request.url.path, error)
+    return await _answer_known(request, RegistryUnavailable())
 
 
 async def _answer_parameters(request: Request, error: Exception) -> Response:
@@ -138,12 +154,22 @@ async def _answer_nobody(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)
 
 
-async def _answer_unexpected(request: Request, error: Exception) -> Response:
-    logger.error("unexpected error at %s %s", request.method, request.url.path, exc_info=error)
-    document = {
+def unexpected_problem(request_id: str) -> dict[str, Any]:
+    """What a user is told of an error that is nobody's fault but ours."""
+    return {
         "type": "/problems/internal-error",
         "title": "Internal error",
         "status": 500,
-        "detail": "Something failed that should not. The server's log has the details.",
+        "detail": f"Something failed that should not. The server's log has the details under {request_id}.",
+        "request_id": request_id,
     }
-    return problem_response(document)
+
+
+def draining_problem() -> dict[str, Any]:
+    """What is answered to a request that was in flight for longer than this process could wait for it."""
+    return {
+        "type": "/problems/draining",
+        "title": "The server is stopping",
+        "status": 503,
+        "detail": "The server is stopping, and this request did not finish in time. Send it again.",
+    }

@@ -40,7 +40,7 @@ class ExplainRequest(PredictRequest):
         Literal["probability", "logit", "value"] | None,
         Field(description="null: the probability of a classification, the value of a regression"),
     ] = None
-    method: Annotated[str, Field(description="auto, exact or expected-gradients")] = "auto"
+    method: Annotated[str, Field(description="auto, exact, kernel or expected-gradients")] = "auto"
     options: Annotated[dict[str, Any], Field(description="options of the method; these methods have none")] = {}
     tolerance: Annotated[
         float, Field(gt=0, le=1, description="largest 95 % half-width, as a part of the explanation's scale")
@@ -72,6 +72,7 @@ class Problem(BaseModel):
     errors: list[dict[str, str]] | None = None
     error_count: int | None = None
     available: list[str] | None = None
+    request_id: str | None = None
 
 
 class ModelSummary(BaseModel):

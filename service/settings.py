@@ -5,18 +5,36 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from models.spec import ModelName
+from service.logs import LogFormat, LogLevel, hide_passwords
 
 PREFIX = "VITRINE_"
 
 
 class SettingsError(Exception):
     """One or more settings cannot be used; the message names each."""
+
+
+def _database_url(url: str) -> str:
+    if not url.startswith(("sqlite:///", "postgres://", "postgresql://", "postgresql+psycopg://")):
+        raise ValueError("expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+    return url
+
+
+def _server_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("expected http://HOST:PORT or https://HOST")
+    return url.rstrip("/")
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
 class Settings(BaseModel):
@@ -27,8 +45,12 @@ class Settings(BaseModel):
     home: Path = Path("var")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    database_url: Annotated[str | None, Field(description="registry; default: vitrine.sqlite in the home")] = None
-    jobs_database_url: Annotated[str | None, Field(description="jobs; default: jobs.sqlite in the home")] = None
+    database_url: Annotated[
+        DatabaseUrl | None, Field(repr=False, description="registry; default: vitrine.sqlite in the home")
+    ] = None
+    jobs_database_url: Annotated[
+        DatabaseUrl | None, Field(repr=False, description="jobs; default: jobs.sqlite in the home")
+    ] = None
     worker_id: Annotated[
         str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$", description="who a worker is, across its restarts")
     ] = None
@@ -48,6 +70,31 @@ class Settings(BaseModel):
     required_models: Annotated[
         tuple[ModelName, ...], Field(description="not ready before each of these has a champion loaded")
     ] = ()
+    mlflow_tracking_uri: Annotated[
+        str | None, Field(min_length=1, description="MLflow that versions are mirrored to; unset: none")
+    ] = None
+
+    record_explanations: Annotated[bool, Field(description="explanations can be found by id, and replayed")] = True
+    explanation_retention_days: Annotated[int, Field(ge=1, description="how long explanations are kept")] = 7
+    record_inputs: Annotated[bool, Field(description="records hold the values that were explained")] = True
+    log_format: Annotated[LogFormat, Field(description="text for people, json for machines")] = "text"
+    log_level: LogLevel = "INFO"
+    drain_seconds: Annotated[
+        float, Field(ge=0, le=600, description="after SIGTERM: how long requests are still taken, readiness being 503")
+    ] = 1.0
+    stop_seconds: Annotated[
+        float, Field(ge=0, le=3600, description="then: how long the requests in flight have to finish")
+    ] = 10.0
+    url: Annotated[
+        Annotated[str, AfterValidator(_server_url)] | None,
+        Field(repr=False, description="the server that the command line talks to; default: host and port"),
+    ] = None
+
+    @property
+    def server_url(self) -> str:
+        """Where the command line finds the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return self.url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def worker_name(self) -> str:
@@ -64,6 +111,10 @@ class Settings(BaseModel):
     @property
     def versions_directory(self) -> Path:
         return self.home.resolve() / "versions"
+
+    @property
+    def checkpoints_directory(self) -> Path:
+        return self.home.resolve() / "checkpoints"
 
     @property
     def logs_directory(self) -> Path:
@@ -104,11 +155,15 @@ def read_settings(environment: Mapping[str, str], **overrides: object) -> Settin
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        known = ", ".join(PREFIX + name.upper() for name in Settings.model_fields)
-        lines = [
-            f"{PREFIX}{str(fault['loc'][0]).upper()}: unknown setting; known: {known}"
-            if fault["type"] == "extra_forbidden"
-            else f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}. Received: {fault['input']!r}"
-            for fault in error.errors(include_url=False)
-        ]
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError("\n".join(_in_words(fault) for fault in error.errors(include_url=False))) from None
+
+
+def _in_words(fault: ErrorDetails) -> str:
+    name = PREFIX + str(fault["loc"][0]).upper()
+    if fault["type"] != "extra_forbidden":
+        message = fault["msg"].removeprefix("Value error, ")
+        return f"{name}: {message}. Received: {hide_passwords(repr(fault['input']))}"
+    known = [PREFIX + field.upper() for field in Settings.model_fields]
+    nearest = get_close_matches(name, known, n=1, cutoff=0.8)
+    advice = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known)}"
+    return f"{name}: unknown setting; {advice}"

@@ -18,12 +18,16 @@ import httpx
 from rich.console import Console
 
 from models.demos import DEMO_SPECS
+from models.errors import TrackingNotUsable
+from models.tracking import check_tracking
 from service.demo import DemoFailed, print_welcome, train_demo_models
+from service.draining import SPARE_SECONDS
 from service.processes import end_child, forget_child, start_child
 from service.settings import Settings
 
 RESTART_PAUSE_SECONDS = 1.0
-STOP_SECONDS = 15.0
+STOP_SPARE_SECONDS = 2 * SPARE_SECONDS
+"""A part that has not ended this long after the time it was given is killed."""
 
 
 class HomeInUse(Exception):
@@ -50,6 +54,8 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self.parts = [Part("api", ["serve"]), Part("worker", ["worker"])]
+        if self.settings.mlflow_tracking_uri:
+            self.parts.append(Part("mirror", ["mirror"]))
 
     def start(self) -> None:
         for part in self.parts:
@@ -62,8 +68,9 @@ class Supervisor:
         for process in running:
             if process.poll() is None:
                 process.terminate()
+        seconds = self.settings.drain_seconds + self.settings.stop_seconds + STOP_SPARE_SECONDS
         for process in running:
-            end_child(process, seconds=STOP_SECONDS)
+            end_child(process, seconds=seconds)
 
     def _keep(self, part: Part) -> None:
         while not self.stopping.is_set():
@@ -97,9 +104,11 @@ def run_up(settings: Settings, *, demo: bool) -> int:
     """Runs until Ctrl-C or SIGTERM. Returns the exit status."""
     console = Console(stderr=False, highlight=False)
     try:
+        if settings.mlflow_tracking_uri:
+            check_tracking(settings.mlflow_tracking_uri)
         with _lock(settings):
             return _run(settings, console, demo=demo)
-    except HomeInUse as error:
+    except (HomeInUse, TrackingNotUsable) as error:
         sys.stderr.write(f"vitrine: {error}\n")
         return 1
 

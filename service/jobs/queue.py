@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +48,17 @@ def prepare_jobs_database(url: str) -> None:
         with engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class JobTimes:
+    """State and times of a job, in Unix seconds; `finished_at` is None for one that waits or runs."""
+
+    job: str
+    state: str
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
 
 
 class JobQueue:
@@ -161,6 +173,25 @@ class JobQueue:
         return [
             _document(status, progress.get(status.workflow_id), attempts.get(status.workflow_id)) for status in found
         ]
+
+    def times(self, *, finished_after: float = 0.0) -> list[JobTimes]:
+        """State and times of each job that waits or runs, and of those that finished after a moment."""
+        waiting = ["ENQUEUED", "DELAYED", "PENDING"]
+        after = datetime.fromtimestamp(finished_after, UTC).isoformat()
+        with _translated_errors():
+            found = self._client.list_workflows(name=WORKFLOW, status=waiting, load_input=False, load_output=False)
+            found += self._client.list_workflows(
+                name=WORKFLOW, completed_after=after, load_input=False, load_output=False
+            )
+        return [_times(status) for status in found]
+
+
+def _times(status: WorkflowStatus) -> JobTimes:
+    created, started, finished = (
+        None if milliseconds is None else milliseconds / 1000
+        for milliseconds in (status.created_at, status.dequeued_at, status.completed_at)
+    )
+    return JobTimes(status.workflow_id, _STATES.get(status.status, "failed"), created or 0.0, started, finished)
 
 
 def _document(

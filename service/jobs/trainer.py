@@ -16,10 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.artifact import open_artifact
 from models.attempts import Attempts
+from models.checkpoint import discard_checkpoints
 from models.database import open_database
-from models.errors import CorruptVersion, InvalidDataset, InvalidSpec, Overtaken, VitrineError
+from models.errors import CorruptVersion, DiskFull, InvalidDataset, InvalidSpec, LossNotFinite, Overtaken, VitrineError
+from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
+from service.logs import add_to_context, configure_logging
 from service.processes import hold_lifeline
 from service.settings import Settings, read_settings
 
@@ -38,8 +41,10 @@ def version_directory(versions: Path, model: str, job: str) -> Path:
 def main() -> None:
     """`python -m service.jobs.trainer JOB ATTEMPT SPEC RESULT_FD`: builds the version, says to the pipe how it went."""
     hold_lifeline()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     job, attempt, document, descriptor = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
+    settings = read_settings(os.environ)
+    configure_logging("trainer", log_format=settings.log_format, log_level=settings.log_level)
+    add_to_context(job=job, model=document["model"])
     logger.info("job %s, attempt %d", job, attempt)
     try:
         result = train(job, attempt, document)
@@ -61,20 +66,24 @@ def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
     """
     settings = read_settings(os.environ)
     directory = version_directory(settings.versions_directory, document["model"], job)
+    checkpoints = settings.checkpoints_directory / job
     try:
         card = open_artifact(directory).card
         logger.info("an earlier attempt has finished this version")
     except CorruptVersion:
-        _build(job, attempt, document, directory, settings)
+        _build(job, attempt, document, directory, settings, checkpoints)
         # Read back: where another attempt was first, its version is the one.
         card = open_artifact(directory).card
+    discard_checkpoints(checkpoints)
     return {"task": card["task"], "gates": card["gates"]}
 
 
-def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings) -> None:
+def _build(
+    job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings, checkpoints: Path
+) -> None:
     attempts = Attempts(open_database(settings.registry_url))
-    progress = JobProgress(open_database(settings.registry_url, lock_wait_ms=1000))
-    reports = ProgressReports(progress, job, monotonic)
+    impatient = open_database(settings.registry_url, lock_wait_ms=1000)
+    reports = ProgressReports(JobProgress(impatient), job, monotonic)
     reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
     from models.building import Reporter, build_version
@@ -87,6 +96,7 @@ def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, se
             "epochs": report.epochs,
             "metrics": report.metrics,
             "seconds_left": report.seconds_left,
+            **({"warning": report.warning} if report.warning else {}),
         }
         reports.epoch(figures, last=report.epoch == report.epochs)
 
@@ -94,7 +104,8 @@ def _build(job: str, attempt: int, document: dict[str, Any], directory: Path, se
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
     fence()
-    build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch))
+    with TrainerMemory(impatient).noted(job, document["model"]):
+        build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch, fence), checkpoints)
 
 
 class ProgressReports:
@@ -126,6 +137,10 @@ def in_words(error: Exception) -> dict[str, str]:
     match error:
         case InvalidSpec() | InvalidDataset():
             return {"title": "The data and the specification do not fit", "detail": str(error)}
+        case LossNotFinite():
+            return {"title": "The loss is not a finite number", "detail": str(error)}
+        case DiskFull():
+            return {"title": "The disk is full", "detail": str(error)}
         case VitrineError():
             return {"title": "Training failed", "detail": str(error)}
         case MemoryError():

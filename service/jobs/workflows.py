@@ -14,6 +14,7 @@ from service.jobs.progress import JobProgress
 from service.jobs.queue import WORKFLOW
 from service.jobs.trainer import version_directory
 from service.jobs.trainers import Trainers
+from service.logs import log_context
 
 logger = logging.getLogger("vitrine.worker")
 
@@ -55,9 +56,10 @@ def define_workflows(trainers: Trainers) -> None:
 
     @DBOS.workflow(name=WORKFLOW)
     def train(job: str, spec: dict[str, Any]) -> dict[str, Any]:
-        logger.info("job %s: training %s", job, spec["model"])
-        built = build(job, spec)
-        version = register(job, spec, built)
-        promoted = promote(job, spec, version, built)
-        logger.info("job %s: version %d of %s%s", job, version, spec["model"], ", promoted" if promoted else "")
-        return {"version": version, "promoted": promoted, "gates": built["gates"]}
+        with log_context(job=job, model=spec["model"]):
+            logger.info("job %s: training %s", job, spec["model"])
+            built = build(job, spec)
+            version = register(job, spec, built)
+            promoted = promote(job, spec, version, built)
+            logger.info("job %s: version %d of %s%s", job, version, spec["model"], ", promoted" if promoted else "")
+            return {"version": version, "promoted": promoted, "gates": built["gates"]}

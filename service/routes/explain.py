@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 
+from explain.caption import PictureFormat
 from models.errors import Fault
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest, NotAcceptable
@@ -15,10 +15,12 @@ from service.receiving import unless_gone
 from service.routes.documentation import request_body, responses
 from service.routes.predict import EXAMPLE, check_row_count
 from service.schemas import ExplainRequest
-from service.serving.explainer import Explained, Explainer
+from service.serving.explainer import Explainer
 from service.settings import Settings
 
 PNG = "image/png"
+SVG = "image/svg+xml"
+PICTURES: dict[str, PictureFormat] = {PNG: "png", SVG: "svg"}
 ANSWER = {
     "id": "01KAJ5ZV3M9W8W4D9J7YQ2T6RB",
     "created_at": "2026-11-21T09:30:00.123Z",
@@ -42,7 +44,14 @@ ANSWER = {
             ],
         }
     ],
-    "receipt": {"method": "exact", "estimand": "shapley", "output": "value", "seed": 0, "engine": "onnxruntime"},
+    "receipt": {
+        "method": "exact",
+        "estimand": "shapley",
+        "output": "value",
+        "seed": 0,
+        "engine": "onnxruntime",
+        "recorded": True,
+    },
 }
 
 
@@ -52,11 +61,20 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
     @router.post(
         "/explain",
         summary="Explain rows",
-        description="Predictions with attributions, their standard errors and a receipt. With `Accept: image/png`, a "
-        "picture of one row and one target; its id is in `X-Explanation-Id`.",
+        description="Predictions with attributions, their standard errors and a receipt. With `Accept: image/png` or "
+        "`image/svg+xml`, a picture of one row and one target, with a description in words inside; its id is in "
+        "`X-Explanation-Id`.",
         openapi_extra=request_body(ExplainRequest, {"diabetes": {**EXAMPLE, "top_k": 1}}),
         responses=responses(
-            400, 404, 406, 413, 415, 422, 503, example=ANSWER, media={PNG: {"schema": {"type": "string"}}}
+            400,
+            404,
+            406,
+            413,
+            415,
+            422,
+            503,
+            example=ANSWER,
+            media={media: {"schema": {"type": "string"}} for media in PICTURES},
         ),
     )
     async def explain(
@@ -64,29 +82,29 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
         width: Annotated[int, Query(ge=200, le=4000, description="of a picture, in pixels")] = 800,
         theme: Annotated[Literal["light", "dark"], Query(description="of a picture")] = "light",
     ) -> Response:
-        request.state.served = ("unknown", "unknown")
-        as_picture = wants_picture(request.headers.get("accept", "*/*"))
+        meter = metrics.follow("explain", request)
+        media = wanted_media(request.headers.get("accept", "*/*"))
         body = parse_body(await read_json(request, settings.body_limit_bytes), ExplainRequest)
         check_row_count(body, settings.max_rows)
-        if as_picture:
+        if media in PICTURES:
             _check_picture(body)
-        explained = await unless_gone(request, explainer.explain(body))
-        _measure(metrics, request, explained)
-        if not as_picture:
-            answer = orjson.dumps(explained.document, option=orjson.OPT_SERIALIZE_NUMPY)
-            return Response(answer, media_type=JSON)
-        if any(len(targets) != 1 for targets in explained.targets):
-            raise InvalidRequest(
-                [Fault("#/target", "one target for a picture", f"{len(explained.targets[0])} targets")]
-            )
-        picture = await unless_gone(request, explainer.picture(explained, width=width, theme=theme))
-        return Response(picture, media_type=PNG, headers={"X-Explanation-Id": explained.document["id"]})
+        meter.end("read")
+        explained = await unless_gone(request, explainer.explain(body, meter))
+        metrics.note_explanations(explained.served.record.model, explained.estimates)
+        if media not in PICTURES:
+            return Response(explained.answer, media_type=JSON)
+        drawing = explainer.picture(
+            explained.picture_source(), width=width, theme=theme, picture_format=PICTURES[media]
+        )
+        picture = await unless_gone(request, drawing)
+        meter.end("draw")
+        return Response(picture, media_type=media, headers={"X-Explanation-Id": explained.document["id"]})
 
     return router
 
 
-def wants_picture(accept: str) -> bool:
-    """Whether an Accept header asks for a picture rather than JSON: what it names first and we have is taken.
+def wanted_media(accept: str) -> str:
+    """JSON or a kind of picture, by an Accept header: what it names first and we have is taken.
 
     Raises:
         NotAcceptable: when it names nothing that we have.
@@ -107,10 +125,12 @@ def wants_picture(accept: str) -> bool:
         if quality == 0:
             continue
         if kind in (JSON, "application/*", "*/*", ""):
-            return False
-        if kind in (PNG, "image/*"):
-            return True
-    raise NotAcceptable(accept, [JSON, PNG])
+            return JSON
+        if kind in PICTURES:
+            return kind
+        if kind == "image/*":
+            return PNG
+    raise NotAcceptable(accept, [JSON, *PICTURES])
 
 
 def _check_picture(body: ExplainRequest) -> None:
@@ -121,12 +141,3 @@ def _check_picture(body: ExplainRequest) -> None:
         faults.append(Fault("#/target", "one target for a picture", f"{len(body.target)} targets"))
     if faults:
         raise InvalidRequest(faults)
-
-
-def _measure(metrics: Metrics, request: Request, explained: Explained) -> None:
-    record = explained.served.record
-    request.state.served = (record.model, str(record.version))
-    metrics.rows.labels("/explain", *request.state.served).inc(len(explained.estimates))
-    for estimate in explained.estimates:
-        metrics.evaluations.labels(*request.state.served, estimate.method).inc(estimate.evaluations)
-        metrics.stop_reasons.labels(estimate.method, estimate.stop_reason).inc()

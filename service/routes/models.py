@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from models.artifact import open_artifact
 from models.errors import Fault
-from models.registry import AliasMove, ModelRecord, Registry
+from models.registry import AliasMove, ModelRecord, Registry, failed_gates
 from models.rows import describe
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest
@@ -19,6 +19,9 @@ from service.routes.documentation import request_body, responses
 from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, RollbackRequest
 from service.serving.pool import ModelPool
 from service.settings import Settings
+
+MAX_MOVES = 100
+"""Alias moves shown of a model; the registry keeps all of them."""
 
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
 
@@ -31,9 +34,10 @@ def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> API
         models = await asyncio.to_thread(registry.models)
         return {"models": [_summary(model, pool) for model in models.values()]}
 
-    @router.get("/{model}", summary="One model with its versions", responses=responses(404))
+    @router.get("/{model}", summary="One model: its versions and its latest alias moves", responses=responses(404, 503))
     async def get_model(model: str) -> dict[str, Any]:
         record = await asyncio.to_thread(registry.model, model)
+        moves = await asyncio.to_thread(registry.moves, model, limit=MAX_MOVES)
         held = [
             {
                 "version": version.version,
@@ -44,7 +48,7 @@ def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> API
             }
             for version in record.versions
         ]
-        return {**_summary(record, pool), "versions": held}
+        return {**_summary(record, pool), "versions": held, "moves": moves}
 
     @router.get(
         "/{model}/versions/{version}",
@@ -66,39 +70,46 @@ def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> API
 
     @router.put(
         "/{model}/aliases/{alias}",
-        summary="Point an alias at a version",
+        summary="Point an alias at a version, whose files are checked first",
         response_model=AliasAnswer,
         openapi_extra=request_body(MoveAliasRequest, {"promote": {"version": 3, "reason": "reviewed by the team"}}),
-        responses=responses(400, 404, 409, 415, 422),
+        responses=responses(400, 404, 409, 415, 422, 503),
     )
     async def move_alias(request: Request, model: str, alias: AliasName) -> AliasMove:
         body = parse_body(await read_json(request, settings.body_limit_bytes), MoveAliasRequest)
         if body.force and not body.reason.strip():
             raise InvalidRequest([Fault("#/reason", "a reason for the forced move", describe(body.reason))])
-        move = await asyncio.to_thread(
-            registry.move_alias,
-            model,
-            alias,
-            str(body.version),
-            by="api",
-            reason=body.reason,
-            force=body.force,
-        )
+
+        def move() -> AliasMove:
+            record = registry.model(model).resolve(str(body.version))
+            if body.force or not failed_gates(record.gates):
+                # Not to find out only when it is loaded. Failed gates are the registry's to refuse, and to record.
+                open_artifact(FilePath(record.directory))
+            return registry.move_alias(
+                model, alias, str(record.version), by="api", reason=body.reason, force=body.force
+            )
+
+        moved = await asyncio.to_thread(move)
         await pool.settle(model)
-        return move
+        return moved
 
     @router.post(
         "/{model}/rollback",
         summary="Point champion back at what it was before",
         response_model=AliasAnswer,
         openapi_extra=request_body(RollbackRequest, {"rollback": {"reason": "worse on live data"}}),
-        responses=responses(400, 404, 409, 415, 422),
+        responses=responses(400, 404, 409, 415, 422, 503),
     )
     async def rollback(request: Request, model: str) -> AliasMove:
         body = parse_body(await read_json(request, settings.body_limit_bytes), RollbackRequest)
-        move = await asyncio.to_thread(registry.rollback, model, by="api", reason=body.reason)
+
+        def move() -> AliasMove:
+            open_artifact(FilePath(registry.rollback_target(model).directory))
+            return registry.rollback(model, by="api", reason=body.reason)
+
+        moved = await asyncio.to_thread(move)
         await pool.settle(model)
-        return move
+        return moved
 
     return router
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from models.registry import CHAMPION
 from service.bodies import JSON
+from service.draining import Drain
 from service.metrics import Metrics
+from service.records.writer import RecordWriter
+from service.requests import RETRY_AFTER_SECONDS
 from service.routes.documentation import responses
-from service.serving.compute import ComputeClient
+from service.scrape import StoreFigures, exposition
 from service.serving.pool import ModelPool
-from service.settings import Settings
 
 
-def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, settings: Settings) -> APIRouter:
+def operation_routes(readiness_now: Callable[[], dict[str, Any]], metrics: Metrics, stores: StoreFigures) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/health/live", summary="This process runs")
@@ -30,21 +33,25 @@ def operation_routes(pool: ModelPool, compute: ComputeClient, metrics: Metrics, 
         responses=responses(503, example={"status": "ready", "models": {"digits": {"champion": 1}}, "problems": []}),
     )
     async def ready() -> Response:
-        document = readiness(pool, settings.required_models)
-        status = 503 if document["status"] == "starting" else 200
-        return Response(orjson.dumps(document), status, media_type=JSON)
+        document = readiness_now()
+        if document.pop("ready"):
+            return Response(orjson.dumps(document), media_type=JSON)
+        return Response(orjson.dumps(document), 503, {"Retry-After": str(RETRY_AFTER_SECONDS)}, JSON)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def read_metrics() -> Response:
-        metrics.loaded_versions.set(sum(len(pool.loaded(name)) for name in pool.models()))
-        metrics.compute_restarts.set(compute.restarts)
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        await stores.refresh()
+        return Response(await exposition(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
 
 
-def readiness(pool: ModelPool, required: tuple[str, ...]) -> dict[str, Any]:
-    """ "starting" until the registry was read and each champion that should be served is; "degraded" with problems."""
+def readiness(pool: ModelPool, writer: RecordWriter, drain: Drain, required: tuple[str, ...]) -> dict[str, Any]:
+    """ "ready"; "degraded" with problems; "starting" until the registry was read and each champion is being served.
+
+    A champion that cannot be served (its files are damaged, say) is a problem, not a start: "degraded", and not ready.
+    A process that is about to end is "draining".
+    """
     served: dict[str, Any] = {}
     unserved = [name for name in required if pool.champion(name) is None]
     for name, model in pool.models().items():
@@ -61,9 +68,18 @@ def readiness(pool: ModelPool, required: tuple[str, ...]) -> dict[str, Any]:
             unserved.append(name)
     problems = [f"{place}: {text}" for place, text in sorted(pool.problems.items())]
     problems += [f"{name} has no champion that can be served yet" for name in dict.fromkeys(unserved)]
-    starting = not pool.refreshed or bool(unserved)
+    if writer.problem is not None:
+        problems.append(f"explanations are answered but not recorded: {writer.problem}")
+    broken = [
+        name
+        for name in unserved
+        if (known := pool.models().get(name)) and f"{name}/{known.aliases.get(CHAMPION)}" in pool.problems
+    ]
+    starting = not pool.refreshed or len(broken) < len(unserved)
+    status = "starting" if starting else "degraded" if problems else "ready"
     return {
-        "status": "starting" if starting else "degraded" if problems else "ready",
+        "ready": pool.refreshed and not unserved and not drain.draining,
+        "status": "draining" if drain.draining else status,
         "models": served,
         "problems": problems,
     }

@@ -36,13 +36,13 @@ def predict_routes(predictor: Predictor, metrics: Metrics, settings: Settings) -
         responses=responses(400, 404, 413, 415, 422, 503, example=ANSWER),
     )
     async def predict(request: Request) -> Response:
-        request.state.served = ("unknown", "unknown")
+        meter = metrics.follow("predict", request)
         body = parse_body(await read_json(request, settings.body_limit_bytes), PredictRequest)
         check_row_count(body, settings.max_rows)
-        answer = await predictor.predict(body)
-        request.state.served = (answer["model"], str(answer["version"]))
-        metrics.rows.labels("/predict", *request.state.served).inc(len(body.inputs))
-        return Response(orjson.dumps(answer), media_type="application/json")
+        meter.end("read")
+        answer = orjson.dumps(await predictor.predict(body, meter))
+        meter.end("word")
+        return Response(answer, media_type="application/json")
 
     return router
 

@@ -77,7 +77,7 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         document = await read_json(request, settings.body_limit_bytes)
         spec = parse_spec(document)
         job = await asyncio.to_thread(jobs.submit, spec, document, idempotency_key=idempotency_key)
-        metrics.jobs_submitted.inc()
+        metrics.jobs_submitted.add(())
         return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
 
     @router.get("", summary="The latest jobs, newest first", responses=responses(422, 503, example={"jobs": [ANSWER]}))
@@ -134,7 +134,12 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         "/{job}/logs",
         summary="The log of a job's trainers",
         response_class=Response,
-        responses=responses(404, 422, 503, media={"text/plain": {"example": "2026-11-21 09:30:02,101 fitting\n"}}),
+        responses=responses(
+            404,
+            422,
+            503,
+            media={"text/plain": {"example": "2026-11-21T09:30:02.101Z INFO trainer vitrine.trainer: fitting\n"}},
+        ),
     )
     async def read_logs(
         job: str, tail: Annotated[int | None, Query(ge=1, description="only so many of the last lines")] = None

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from service.errors import ComputeBusy, ComputeUnavailable
+from service.logs import current_context
 from service.serving.compute_care import Care, reload_pause, restart_pause
 from service.serving.compute_life import Life
 from service.serving.compute_orders import Load, Order, fail, rebuilt, succeed, succeeded
@@ -78,6 +79,11 @@ class ComputeClient:
         for order in orders:
             fail(order.future, ComputeUnavailable("The server is stopping."))
 
+    def waiting(self) -> list[str]:
+        """The kinds of the orders that have no answer yet."""
+        with self._lock:
+            return [order.kind for order in self._orders.values()]
+
     @property
     def pid(self) -> int | None:
         """The process id, for those who watch it."""
@@ -133,7 +139,7 @@ class ComputeClient:
                 raise ComputeUnavailable(f"The compute process died loading {payload['key']}, {MAX_ATTEMPTS} times.")
             if len(self._orders) >= self._care.waiting_orders:
                 raise ComputeBusy(len(self._orders))
-            order = Order(next(self._numbers), kind, payload)
+            order = Order(next(self._numbers), kind, {**payload, "context": current_context()})
             self._hand_over(order)
         order.future.add_done_callback(lambda future: self._drop(order) if future.cancelled() else None)
         return order.future

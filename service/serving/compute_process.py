@@ -28,10 +28,12 @@ from models.artifact import Artifact, open_artifact
 from models.outputs import target_model
 from models.rows import ModelInput
 from service.errors import ComputeFailed
+from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
 from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, PoliteGradient
 from service.serving.engine import Engine, KerasEngine, OnnxEngine, warm_up
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport
+from service.settings import read_settings
 
 logger = logging.getLogger("vitrine.compute")
 
@@ -126,16 +128,17 @@ class ComputeProcess:
                 continue
             if not self._courtesy.is_dropped(number):
                 self._send(number, "begun", None)
-                try:
-                    with self._courtesy.working_on(number):
-                        answer = ("done", self._kinds[kind](**payload))
-                except OrderDropped:
-                    logger.info("order %d was dropped while at work", number)
-                    answer = None
-                except Exception as error:
-                    # Whatever a model raises belongs to the request that met it, not to this process.
-                    logger.info("%s failed", kind, exc_info=error)
-                    answer = ("failed", _portable(error))
+                with log_context(**payload.pop("context", {})):
+                    try:
+                        with self._courtesy.working_on(number):
+                            answer = ("done", self._kinds[kind](**payload))
+                    except OrderDropped:
+                        logger.info("order %d was dropped while at work", number)
+                        answer = None
+                    except Exception as error:
+                        # Whatever a model raises belongs to the request that met it, not to this process.
+                        logger.info("%s failed", kind, exc_info=error)
+                        answer = ("failed", _portable(error))
                 if answer is not None:
                     self._send(number, *answer)
             self._courtesy.left(number)
@@ -192,7 +195,8 @@ def _portable(error: Exception) -> tuple[type[Exception], str, dict[str, Any]]:
 def main() -> None:
     """Runs until the API process closes the socket or ends."""
     hold_lifeline()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    settings = read_settings(os.environ)
+    configure_logging("compute", log_format=settings.log_format, log_level=settings.log_level)
     process = ComputeProcess(Connection(int(sys.argv[1])))
     process.start("predict", ["predict"])
     # On Linux niceness belongs to a thread. This one and those it starts from here, TensorFlow's too, go behind live

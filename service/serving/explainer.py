@@ -1,31 +1,31 @@
-"""`POST /explain`: prices an explanation, sends it where it belongs, and words the result."""
+"""`POST /explain`: resolves a request, runs it where it belongs, words the result and has it kept."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
 import numpy as np
+import orjson
 
 from explain.attribution import Estimate
-from explain.caption import Caption, Theme
-from models.artifact import BACKGROUND, KERAS
+from explain.caption import PictureFormat, Theme
 from models.database import now
-from models.errors import Fault, pointer
-from models.rows import ModelInput, decode_rows, describe
-from models.signature import Signature
-from service.errors import InvalidRequest
+from models.rows import ModelInput, decode_rows
 from service.identifiers import new_id
+from service.metrics import RequestMeter
 from service.schemas import ExplainRequest
 from service.serving.compute import ComputeClient
-from service.serving.engine import SLICE_ROWS, instruction_set
 from service.serving.explaining import ExplanationOrder, LoadReport
+from service.serving.pictures import PictureSource
 from service.serving.pool import ModelPool
+from service.serving.receipt import rests_on_tensorflow, write_receipt
+from service.serving.resolving import ResolvedRequest, check_request, resolve_request
 from service.serving.served_model import ServedModel
+from service.serving.wording import row_document
 
 INLINE_MS = 2.0
 """Explanations priced below this run in the API process."""
@@ -33,22 +33,37 @@ INLINE_MS = 2.0
 
 @dataclass(frozen=True)
 class Explained:
-    """An explanation and what a picture of it needs."""
+    """An explanation, worded, and what it was worded from.
+
+    Attributes:
+        answer: `document` as JSON.
+    """
 
     served: ServedModel
-    rows: ModelInput
-    request: ExplainRequest
-    output: str
-    targets: tuple[tuple[int, ...], ...]
+    resolved: ResolvedRequest
     estimates: list[Estimate]
     document: dict[str, Any]
+    answer: bytes
+
+    def picture_source(self) -> PictureSource:
+        return PictureSource.of(self.document, self.resolved.rows, self.served.signature, self.estimates)
+
+
+Keep = Callable[[Explained], Awaitable[bool]]
+"""Keeps an explanation for later; False when it could not."""
 
 
 class Explainer:
-    def __init__(self, pool: ModelPool, compute: ComputeClient) -> None:
-        self._pool, self._compute = pool, compute
+    """Explains rows.
 
-    async def explain(self, request: ExplainRequest) -> Explained:
+    Args:
+        keep: is given each explanation before it is answered.
+    """
+
+    def __init__(self, pool: ModelPool, compute: ComputeClient, keep: Keep) -> None:
+        self._pool, self._compute, self._keep = pool, compute, keep
+
+    async def explain(self, request: ExplainRequest, meter: RequestMeter) -> Explained:
         """Explains every row of a request.
 
         Raises:
@@ -57,210 +72,99 @@ class Explainer:
         """
         started = monotonic()
         served = await self._pool.resolve(request.model, str(request.version))
-        signature = served.signature
-        _check_request(request, signature)
-        rows = decode_rows(request.inputs, signature)
-        predictions = await served.evaluate(rows, signature.outputs[0])
-        output = request.output or signature.outputs[0]
-        order = ExplanationOrder(
-            targets=_resolve_targets(request, signature, predictions),
-            output=output,
-            method=request.method,
-            tolerance=request.tolerance,
-            deadline_ms=request.deadline_ms,
-            budget=request.budget,
-            strict=request.strict,
-            seed=request.seed,
+        meter.resolved(served.record.model, served.record.version, len(request.inputs))
+        check_request(request, served.signature)
+        rows = decode_rows(request.inputs, served.signature)
+        meter.end("decode")
+        predictions = await served.evaluate(rows, served.signature.outputs[0])
+        meter.evaluated(served.engine_name, len(rows))
+        resolved = resolve_request(request, served.signature, rows, predictions)
+        explained = await self.run(
+            served, resolved, predictions, meter, order=resolved.order, identity=(new_id(), now()), started=started
         )
-        estimates = await self._run(served, rows, order)
+        kept = await self._keep(explained)
+        meter.end("record")
+        return explained if kept else _marked(explained, recorded=False)
+
+    async def run(
+        self,
+        served: ServedModel,
+        resolved: ResolvedRequest,
+        predictions: np.ndarray,
+        meter: RequestMeter,
+        *,
+        order: ExplanationOrder,
+        identity: tuple[str, str],
+        started: float,
+    ) -> Explained:
+        """Runs a resolved request and words it.
+
+        Args:
+            predictions: `(n_rows, n_targets)` for the rows.
+            order: what to run; the resolved one, or one that repeats an earlier run.
+            identity: the id of the explanation, and when it was made.
+            started: when work on it began, by the monotonic clock.
+        """
+        estimates = await self._run(served, resolved.rows, order, meter)
+        meter.end("estimate")
         report = await self._report(served, estimates[0].method)
         duration_ms = (monotonic() - started) * 1000
+        receipt = write_receipt(served, report, resolved, estimates[0], duration_ms)
+        explanation, created_at = identity
         document = {
-            "id": new_id(),
-            "created_at": now(),
+            "id": explanation,
+            "created_at": created_at,
             "model": served.record.model,
             "version": served.record.version,
-            "explanations": [
-                _row_document(request, signature, prediction, row, targets, estimate)
-                for prediction, row, targets, estimate in zip(
-                    served.predictions(predictions), rows, order.targets, estimates, strict=True
-                )
-            ],
-            "receipt": _receipt(served, report, request, output, estimates, duration_ms),
+            "explanations": _row_documents(served, resolved, predictions, estimates),
+            # What is kept says that it is kept; `explain` corrects it where it is not.
+            "receipt": receipt | {"recorded": True},
         }
-        return Explained(served, rows, request, output, order.targets, estimates, document)
+        explained = Explained(served, resolved, estimates, document, _to_json(document))
+        meter.end("word")
+        return explained
 
-    async def picture(self, explained: Explained, *, width: int, theme: Theme) -> bytes:
-        """A PNG of an explanation of one row and one target: a heatmap for an image, a waterfall for columns."""
-        (row,), (estimate,), ((target,),) = explained.rows, explained.estimates, explained.targets
-        signature, record = explained.served.signature, explained.served.record
-        prediction = explained.document["explanations"][0]["prediction"]
-        name = signature.targets[target]
-        caption = Caption(
-            title=f"{record.model} v{record.version}: {_in_words(prediction, signature.target)}",
-            output=f"{explained.output} of {name}" if signature.labels else name,
-            method=f"{estimate.method}, {estimate.evaluations:,} evaluations",
-            base_value=float(estimate.base_values[0]),
-            value=float(estimate.values[0]),
-        )
-        attributions = estimate.attributions[:, 0]
-        common = {"caption": caption, "width": width, "theme": theme}
-        if signature.image:
-            shape = signature.image.shape[:2]
-            values = {"value_range": signature.image.value_range, "attributions": attributions.reshape(shape)}
-            order = self._compute.submit("heatmap", image=row, **values, **common)
-        else:
-            values = {"names": list(signature.feature_names), "values": row.tolist(), "attributions": attributions}
-            order = self._compute.submit("waterfall", half_widths=estimate.half_widths[:, 0], **values, **common)
-        return await asyncio.wrap_future(order)
+    async def picture(self, source: PictureSource, *, width: int, theme: Theme, picture_format: PictureFormat) -> bytes:
+        """A picture of an explanation of one row and one target: a heatmap for an image, a waterfall for columns.
 
-    async def _run(self, served: ServedModel, rows: ModelInput, order: ExplanationOrder) -> list[Estimate]:
+        Raises:
+            InvalidRequest: when there is more than one row, or more than one target.
+        """
+        kind, drawing = source.drawing()
+        picture = {**drawing, "width": width, "theme": theme, "picture_format": picture_format}
+        return await asyncio.wrap_future(self._compute.submit(kind, **picture))
+
+    async def _run(
+        self, served: ServedModel, rows: ModelInput, order: ExplanationOrder, meter: RequestMeter
+    ) -> list[Estimate]:
         explained = served.explained
-        if explained is not None and explained.plan(rows, order)[1] < INLINE_MS:
+        is_cheap = explained is not None and explained.plan(rows, order)[1] < INLINE_MS
+        meter.end("plan")
+        if explained is not None and is_cheap:
             return explained.explain(rows, order, None)
         return await asyncio.wrap_future(self._compute.submit("explain", key=served.key, rows=rows, order=order))
 
     async def _report(self, served: ServedModel, method: str) -> LoadReport | None:
-        """What the compute process says of a version, where TensorFlow computed its explanation."""
-        if method == "exact" and served.engine_name == "onnxruntime":
+        if not rests_on_tensorflow(served, method):
             return None
         # Its load was answered by another thread there: it may arrive just after the explanation.
         return await asyncio.shield(asyncio.wrap_future(served.in_compute))
 
 
-def _check_request(request: ExplainRequest, signature: Signature) -> None:
-    faults = []
-    if request.output is not None and request.output not in signature.outputs:
-        expected = f"one of {', '.join(signature.outputs)}"
-        faults.append(Fault("#/output", expected, describe(request.output)))
-    if isinstance(request.target, list) or request.target not in ("predicted", "all"):
-        names = request.target if isinstance(request.target, list) else [request.target]
-        expected = 'one of "predicted", "all", ' + ", ".join(signature.targets)
-        for i, name in enumerate(names):
-            if name not in signature.targets:
-                place = f"#/target/{i}" if isinstance(request.target, list) else "#/target"
-                faults.append(Fault(place, expected, describe(name)))
-    if request.options:
-        expected = f"no options: method {request.method!r} has none"
-        faults.extend(Fault(pointer("options", name), expected, describe(v)) for name, v in request.options.items())
-    if request.top_k is not None and signature.image:
-        faults.append(Fault("#/top_k", "null: a heatmap always has all its pixels", describe(request.top_k)))
-    if faults:
-        raise InvalidRequest(faults)
+def _row_documents(
+    served: ServedModel, resolved: ResolvedRequest, predictions: np.ndarray, estimates: list[Estimate]
+) -> list[dict[str, Any]]:
+    worded = zip(served.predictions(predictions), resolved.rows, resolved.order.targets, estimates, strict=True)
+    return [
+        row_document(served.signature, prediction, row, targets, estimate, resolved.top_k)
+        for prediction, row, targets, estimate in worded
+    ]
 
 
-def _resolve_targets(
-    request: ExplainRequest, signature: Signature, predictions: np.ndarray
-) -> tuple[tuple[int, ...], ...]:
-    """Per row, the indices of the targets to explain."""
-    if request.target == "predicted":
-        return tuple((int(best),) for best in predictions.argmax(axis=1))
-    if request.target == "all":
-        chosen = tuple(range(len(signature.targets)))
-    else:
-        names = request.target if isinstance(request.target, list) else [request.target]
-        chosen = tuple(dict.fromkeys(signature.targets.index(name) for name in names))
-    return (chosen,) * len(predictions)
+def _marked(explained: Explained, *, recorded: bool) -> Explained:
+    document = explained.document | {"receipt": explained.document["receipt"] | {"recorded": recorded}}
+    return replace(explained, document=document, answer=_to_json(document))
 
 
-def _row_document(
-    request: ExplainRequest,
-    signature: Signature,
-    prediction: dict[str, Any],
-    row: ModelInput,
-    targets: tuple[int, ...],
-    estimate: Estimate,
-) -> dict[str, Any]:
-    residuals = estimate.efficiency_residuals
-    return {
-        "prediction": prediction,
-        "evaluations": estimate.evaluations,
-        "stop_reason": estimate.stop_reason,
-        "targets": [
-            {
-                "target": signature.targets[target],
-                "base_value": float(estimate.base_values[t]),
-                "value": float(estimate.values[t]),
-                **_attributions(
-                    signature, row, estimate.attributions[:, t], estimate.standard_errors[:, t], request.top_k
-                ),
-                "efficiency_residual": float(residuals[t]),
-                "max_standard_error": float(estimate.standard_errors[:, t].max()),
-            }
-            for t, target in enumerate(targets)
-        ],
-    }
-
-
-def _attributions(
-    signature: Signature, row: ModelInput, attributions: np.ndarray, errors: np.ndarray, top_k: int | None
-) -> dict[str, Any]:
-    if signature.image:
-        shape = signature.image.shape[:2]
-        heatmap = {
-            "feature": signature.image.name,
-            "shape": list(shape),
-            "attributions": attributions.reshape(shape).tolist(),
-            "standard_errors": errors.reshape(shape).tolist(),
-        }
-        return {"heatmap": heatmap, "omitted": 0.0}
-    kept = np.arange(len(attributions))
-    if top_k is not None:
-        kept = np.argsort(-np.abs(attributions), kind="stable")[:top_k]
-    return {
-        "attributions": [
-            {
-                "feature": signature.features[i].name,
-                "value": row[i],
-                "attribution": float(attributions[i]),
-                "standard_error": float(errors[i]),
-            }
-            for i in kept
-        ],
-        "omitted": float(np.delete(attributions, kept).sum()),
-    }
-
-
-def _receipt(
-    served: ServedModel,
-    report: LoadReport | None,
-    request: ExplainRequest,
-    output: str,
-    estimates: list[Estimate],
-    duration_ms: float,
-) -> dict[str, Any]:
-    """What the explanations took and rest on."""
-    first = estimates[0]
-    engine = "tensorflow" if report else "onnxruntime"
-    hashes = served.artifact.hashes
-    return {
-        "method": first.method,
-        "estimand": first.estimand,
-        "output": output,
-        "options": request.options,
-        "seed": request.seed,
-        "tolerance": request.tolerance,
-        "deadline_ms": request.deadline_ms,
-        "budget": request.budget,
-        "engine": engine,
-        "engine_version": _library_version(engine),
-        "device": report.device if report else "cpu",
-        "instruction_set": instruction_set(),
-        "slice_rows": report.gradient_slice_rows if report and first.method != "exact" else SLICE_ROWS,
-        "model_sha256": hashes[KERAS],
-        "background_sha256": hashes[BACKGROUND],
-        "background_rows": len(served.artifact.background[0]),
-        "duration_ms": round(duration_ms, 3),
-        "library_versions": {name: _library_version(name) for name in ("vitrine", "keras", "numpy")},
-    }
-
-
-@lru_cache
-def _library_version(name: str) -> str:
-    return importlib.metadata.version(name)
-
-
-def _in_words(prediction: dict[str, Any], target: str) -> str:
-    if "label" not in prediction:
-        return f"{target} {prediction['value']:.4g}"
-    return f"{prediction['label']} ({prediction['probabilities'][prediction['label']]:.2f})"
+def _to_json(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

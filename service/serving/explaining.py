@@ -13,9 +13,11 @@ import numpy as np
 from explain.attribution import Estimate
 from explain.auto import Situation, choose_method
 from explain.errors import ToleranceNotReached
-from explain.exact import exact, exact_cost
+from explain.exact import coalition_count, exact, exact_cost
 from explain.game import Background, Game, feature_players, pixel_players
-from explain.gradients import Gradient, Limits, expected_gradients
+from explain.gradients import Gradient, expected_gradients
+from explain.limits import Limits
+from explain.regression import expected_cost, kernel
 from models.artifact import Artifact
 from models.rows import ModelInput
 from service.serving.engine import SLICE_ROWS, Engine
@@ -29,6 +31,8 @@ class ExplanationOrder:
         targets: per row, the indices of the targets to explain.
         method: "auto", or a method by name.
         deadline_ms: what is left of it when the work is handed over, for all rows together.
+        evaluations: of a run to replay, per row: each row runs exactly as many, whatever the clock and the tolerance
+            say, with the seed, the budget and the method (never "auto") of that run.
     """
 
     targets: tuple[tuple[int, ...], ...]
@@ -39,6 +43,7 @@ class ExplanationOrder:
     budget: int | None
     strict: bool
     seed: int
+    evaluations: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +73,22 @@ class ExplainedVersion:
     def plan(self, rows: ModelInput, order: ExplanationOrder) -> tuple[str, float]:
         """The method for a request, and its price in milliseconds where it is known before (`exact`), else infinity.
 
-        `auto` goes by what a row costs at most, so that one row's method does not depend on the others.
+        `auto` goes by what a row of this version costs at most and by its share of the deadline, so that one row's
+        method does not depend on what the others are.
         """
         games = [self.game(row, order.output) for row in rows]
-        at_most = 2.0 ** games[0].n_players * len(games[0].background.rows)
         costs = [exact_cost(game) for game in games]
+        n_differing, cost = max(int(game.differing.sum(axis=1).max()) for game in games), max(costs)
+        n_background = len(games[0].background.rows)
+        if order.method == "auto":
+            n_differing = games[0].n_players
+            cost = coalition_count(n_differing) * n_background
+        elif order.method == "kernel":
+            n_differing = max(len(game.playing) for game in games)
         situation = Situation(
-            n_differing=max(int(game.differing.sum(axis=1).max()) for game in games),
-            exact_evaluations=at_most if order.method == "auto" else max(costs),
+            n_differing=n_differing,
+            exact_evaluations=cost,
+            kernel_evaluations=expected_cost(n_differing, n_background, order.tolerance),
             row_ms=self.row_ms,
             deadline_ms=order.deadline_ms / len(rows),
             budget=order.budget,
@@ -89,7 +102,7 @@ class ExplainedVersion:
         """Explains each row on its own; what is left of the deadline is shared evenly by the rows still to do.
 
         Args:
-            gradient: gives the compiled gradient of the asked output; None where only `exact` runs.
+            gradient: gives the compiled gradient of the asked output; None where no method runs that takes one.
 
         Raises:
             MethodDoesNotFit, BudgetTooSmall, ToleranceNotReached: as the order says.
@@ -99,13 +112,16 @@ class ExplainedVersion:
         estimates = []
         for i, (row, targets) in enumerate(zip(rows, order.targets, strict=True)):
             game = self.game(row, order.output)
+            left_ms = order.deadline_ms - (monotonic() - started) * 1000
+            clock = Clock(left_ms / (len(rows) - i))
+            replayed = None if order.evaluations is None else order.evaluations[i]
+            limits = Limits(order.tolerance, order.budget, clock.may_go_on, replayed)
             if method == "exact":
                 estimate = _choose_targets(exact(game, slice_rows=SLICE_ROWS), targets)
+            elif method == "kernel":
+                estimate = kernel(game, targets, seed=order.seed, limits=limits, slice_rows=SLICE_ROWS)
             else:
                 assert gradient is not None
-                left_ms = order.deadline_ms - (monotonic() - started) * 1000
-                clock = Clock(left_ms / (len(rows) - i))
-                limits = Limits(order.tolerance, order.budget, clock.may_go_on)
                 estimate = expected_gradients(game, gradient(), targets, seed=order.seed, limits=limits)
             if order.strict:
                 _check_tolerance(estimate, order.tolerance)

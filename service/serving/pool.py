@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -95,7 +95,10 @@ class ModelPool:
         self._refreshing: asyncio.Task[None] | None = None
         self._next_refresh: asyncio.Task[None] | None = None
         self._registry_problem: str | None = None
-        self.swaps = 0
+        self.swaps: Counter[tuple[str, str]] = Counter()
+        """How often the version of a model's alias gave way to another one, which was loaded."""
+        self.refusals: Counter[str] = Counter()
+        """How many versions of a model could not be loaded; those that are tried again are not counted again."""
         self.refreshed = False
 
     @property
@@ -239,9 +242,9 @@ class ModelPool:
             await self._warm_in_compute(served)
         if self._wanted().get(place) != version:
             return  # the alias has moved on meanwhile, or is gone
+        self.swaps[place] += place in self._aliased
         self._aliased[place] = served
         self._failures.pop((name, version), None)
-        self.swaps += 1
         logger.info("%s of %s is now version %d", alias, name, version)
         self._make_room()
 
@@ -300,6 +303,7 @@ class ModelPool:
     def _note_failure(self, key: Key, error: Exception) -> _Failure:
         error.__traceback__ = error.__context__ = None  # they would hold the half-made version
         count = self._failures[key].count + 1 if key in self._failures else 1
+        self.refusals[key[0]] += count == 1
         pause = self._patience.retry_pause(count)
         self._failures[key] = failure = _Failure(error, count, self._clock() + pause)
         logger.error(

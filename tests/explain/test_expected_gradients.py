@@ -1,6 +1,7 @@
 """Expected gradients: agreement with shap, calibrated errors, reproducibility, and when it stops."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from explain.attribution import Estimate
 from explain.errors import BudgetTooSmall
 from explain.game import Background, Game, Rows, feature_players, pixel_players
-from explain.gradients import KerasGradient, Limits, expected_gradients, refine, student_t_quantile
+from explain.gradients import KerasGradient, expected_gradients, refine, student_t_quantile
+from explain.limits import Limits
 from models.artifact import Artifact
 
 N_FEATURES, N_BACKGROUND, REPLICATES = 4, 6, 8
@@ -195,13 +197,42 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not(game: Game, net
     assert (first.attributions != other.attributions).all()
 
 
-def test_replay_with_the_evaluations_of_a_deadline_gives_the_same_bits(game: Game, network: ReluNetwork) -> None:
-    cut = expected_gradients(game, network, [0], seed=5, limits=Limits(0, None, may_go_on=lambda rows: rows < 300))
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param(Limits(0, None, may_go_on=lambda rows: rows < 300), id="deadline"),
+        pytest.param(Limits(0, 700), id="budget"),
+        pytest.param(Limits(0, ONE_ROUND - 1), id="budget that samples the background"),
+        pytest.param(Limits(0.05, None), id="tolerance"),
+    ],
+)
+def test_replay_of_the_evaluations_gives_the_same_bits_and_the_same_reason(
+    game: Game, network: ReluNetwork, limits: Limits
+) -> None:
+    recorded = expected_gradients(game, network, [0], seed=5, limits=limits)
 
-    replayed = estimate_of(game, network, budget=cut.evaluations, seed=5)
+    replayed = expected_gradients(
+        game,
+        network,
+        [0],
+        seed=5,
+        limits=replace(limits, may_go_on=lambda _: False, evaluations=recorded.evaluations),
+    )
 
-    assert "deadline" == cut.stop_reason
-    np.testing.assert_array_equal(cut.attributions, replayed.attributions)
+    assert (recorded.evaluations, recorded.stop_reason) == (replayed.evaluations, replayed.stop_reason)
+    np.testing.assert_array_equal(recorded.attributions, replayed.attributions)
+    np.testing.assert_array_equal(recorded.standard_errors, replayed.standard_errors)
+
+
+def test_replay_goes_on_where_its_tolerance_is_reached_before(game: Game, network: ReluNetwork) -> None:
+    recorded = estimate_of(game, network, budget=4 * ONE_ROUND, seed=5)
+
+    replayed = expected_gradients(
+        game, network, [0], seed=5, limits=Limits(1.0, None, lambda _: False, recorded.evaluations)
+    )
+
+    assert 4 * ONE_ROUND == replayed.evaluations
+    np.testing.assert_array_equal(recorded.attributions, replayed.attributions)
 
 
 def test_explanation_of_a_row_does_not_depend_on_other_targets_being_asked() -> None:

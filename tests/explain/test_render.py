@@ -1,17 +1,20 @@
 """Pictures: their size, their themes, and colours where the attributions are."""
 
+import base64
 import io
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from explain.caption import Caption, Theme
+from explain.caption import Caption, PictureFormat, Theme
 from explain.render import heatmap, waterfall
 
 CAPTION = Caption("digits v1: 8 (0.99)", "probability of 8", "exact, 64 evaluations", 0.1, 0.99)
 WIDTH = 800
+SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 BLUE = np.array([0x2B, 0x6C, 0xB0])
 ORANGE = np.array([0xD9, 0x5F, 0x02])
 
@@ -108,17 +111,113 @@ def test_waterfall_draws_error_bars_only_where_there_is_an_error() -> None:
     assert is_colour(pixels(sampled), ink).sum() > is_colour(pixels(exact), ink).sum()
 
 
-def heatmap_of(attributions: Any, *, width: int = WIDTH, theme: Theme = "light") -> bytes:
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_svg_says_in_words_what_it_shows_and_keeps_text_as_text(theme: Theme) -> None:
+    attributions = np.zeros((8, 8))
+    attributions[2, 5], attributions[6, 1] = 0.5, -0.25
+
+    picture, bars = (
+        ElementTree.fromstring(svg)
+        for svg in (
+            heatmap_of(attributions, theme=theme, picture_format="svg"),
+            waterfall_of(3, theme=theme, picture_format="svg"),
+        )
+    )
+
+    assert "img" == picture.get("role")
+    assert "digits v1: 8 (0.99)" == picture.findtext(f"{SVG}title")
+    assert (
+        "Heatmap of attributions to the probability of 8 over an image of 8 x 8 pixels. "
+        "Most for it: +0.5 at line 3, column 6. Most against it: -0.25 at line 7, column 2. "
+        "0.1 on average, 0.99 here; exact, 64 evaluations." == picture.findtext(f"{SVG}desc")
+    )
+    assert "feature 1 = 0" in {text.text for text in bars.iter(f"{SVG}text")}
+
+
+def test_words_in_a_picture_are_escaped() -> None:
+    names = ["<b>&", '"plain"']
+
+    svg = waterfall(
+        names, ["</desc>", 1], np.array([1.0, -2.0]), np.array([np.nan, 0.5]), CAPTION, picture_format="svg"
+    )
+
+    described = ElementTree.fromstring(svg).findtext(f"{SVG}desc", "")
+    assert '"plain" = 1: -2 (± 0.5); <b>& = </desc>: +1. ' in described
+
+
+@pytest.mark.parametrize("picture_format", ["png", "svg"])
+def test_the_same_picture_has_the_same_bytes(picture_format: PictureFormat) -> None:
+    first, again = (
+        (
+            heatmap_of(np.eye(8), picture_format=picture_format),
+            waterfall_of(10, theme="dark", picture_format=picture_format),
+        )
+        for _ in range(2)
+    )
+
+    assert first == again
+
+
+@pytest.mark.parametrize("width", [333, 800, 1601])
+def test_svg_has_the_shape_of_the_png(width: int) -> None:
+    svg = ElementTree.fromstring(waterfall_of(10, width=width, picture_format="svg"))
+
+    shown = pixels(waterfall_of(10, width=width))
+    assert str(width) == svg.get("width")
+    assert pytest.approx(shown.shape[0], abs=1) == int(svg.get("height", 0))
+
+
+@pytest.mark.parametrize(("theme", "page"), [("light", "#ffffff"), ("dark", "#14181f")])
+def test_svg_stands_on_the_page_of_its_theme(theme: Theme, page: str) -> None:
+    svg = ElementTree.fromstring(heatmap_of(np.eye(8), theme=theme, picture_format="svg"))
+
+    first = next(svg.iter(f"{SVG}path"))
+    assert f"fill: {page}" == first.get("style")
+
+
+def test_svg_heatmap_lays_the_colours_over_the_image() -> None:
+    """Two images on the right: the faint input below, the attributions above, both fine enough to have sharp cells."""
+    first_column = np.zeros((8, 8))
+    first_column[:, 0] = 1.0
+    svg = ElementTree.fromstring(heatmap_of(first_column, picture_format="svg"))
+
+    images = [
+        Image.open(io.BytesIO(base64.b64decode(image.get(f"{XLINK}href", "").partition(",")[2])))
+        for image in svg.iter(f"{SVG}image")
+    ]
+
+    _, backdrop, overlay, *_ = images
+    side = overlay.width
+    assert backdrop.width == side > 500
+    assert BLUE.tolist() == list(overlay.convert("RGBA").getpixel((side // 16, side // 2)))[:3]
+    assert 0 == overlay.convert("RGBA").getpixel((side // 2, side // 2))[3]
+
+
+def test_png_says_in_words_what_it_shows() -> None:
+    picture, bars = (Image.open(io.BytesIO(png)) for png in (heatmap_of(np.eye(8)), waterfall_of(3)))
+
+    assert "digits v1: 8 (0.99)" == picture.info["Title"]
+    assert picture.info["Description"].startswith("Heatmap of attributions to the probability of 8")
+    assert bars.info["Description"].startswith("Waterfall of attributions to the probability of 8. feature")
+
+
+def heatmap_of(
+    attributions: Any, *, width: int = WIDTH, theme: Theme = "light", picture_format: PictureFormat = "png"
+) -> bytes:
     image = np.random.default_rng(1).uniform(0, 16, size=(8, 8, 1))
-    return heatmap(image, (0.0, 16.0), attributions, CAPTION, width=width, theme=theme)
+    return heatmap(image, (0.0, 16.0), attributions, CAPTION, width=width, theme=theme, picture_format=picture_format)
 
 
-def waterfall_of(n_features: int, *, width: int = WIDTH, theme: Theme = "light") -> bytes:
+def waterfall_of(
+    n_features: int, *, width: int = WIDTH, theme: Theme = "light", picture_format: PictureFormat = "png"
+) -> bytes:
     rng = np.random.default_rng(n_features)
     names = [f"feature {i}" for i in range(n_features)]
     values: list[Any] = [1.5, *range(n_features - 1)]
     attributions, half_widths = rng.normal(size=n_features), rng.uniform(0, 0.1, size=n_features)
-    return waterfall(names, values, attributions, half_widths, CAPTION, width=width, theme=theme)
+    return waterfall(
+        names, values, attributions, half_widths, CAPTION, width=width, theme=theme, picture_format=picture_format
+    )
 
 
 def pixels(picture: bytes) -> Any:

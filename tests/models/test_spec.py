@@ -35,6 +35,7 @@ def test_every_default_is_filled_in() -> None:
         "training": {
             "optimizer": "adam",
             "learning_rate": 1e-3,
+            "schedule": None,
             "epochs": 50,
             "batch_size": 32,
             "early_stopping": {"patience": 5},
@@ -127,6 +128,41 @@ def test_feature_named_like_a_type_keeps_its_place() -> None:
 )
 def test_value_of_the_wrong_type_or_size_is_refused(keys: dict[str, Any], expected: Fault) -> None:
     assert expected in faults_of(document("iris", **keys))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"type": "plateau"}, {"type": "plateau", "factor": 0.5, "patience": 3}),
+        ({"type": "plateau", "factor": 0.1}, {"type": "plateau", "factor": 0.1, "patience": 3}),
+        ({"type": "cosine"}, {"type": "cosine"}),
+    ],
+)
+def test_defaults_of_a_schedule_are_filled_in_and_parse_to_themselves(given: Any, expected: Any) -> None:
+    spec = parse_spec(document("iris", training={"schedule": given}))
+
+    filled = spec.model_dump(mode="json")
+    assert expected == filled["training"]["schedule"]
+    assert spec == parse_spec(filled)
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "expected", "received"),
+    [
+        ({"type": "step"}, "/type", "'cosine' or 'plateau'", "the string 'step'"),
+        ({"type": 3}, "/type", "'cosine' or 'plateau'", "the number 3"),
+        ({"factor": 0.5}, "/type", "a value", "nothing"),
+        ("cosine", "", "an object", "the string 'cosine'"),
+        ({"type": "cosine", "factor": 0.5}, "/factor", "one of type", "the number 0.5"),
+        ({"type": "plateau", "factr": 0.5}, "/factr", "one of type, factor, patience", "the number 0.5"),
+        ({"type": "plateau", "factor": 1}, "/factor", "less than 1", "the number 1"),
+        ({"type": "plateau", "patience": 0}, "/patience", "greater than or equal to 1", "the number 0"),
+    ],
+)
+def test_fault_of_a_schedule_is_named_in_its_place(given: Any, place: str, expected: str, received: str) -> None:
+    (fault,) = faults_of(document("iris", training={"schedule": given}))
+
+    assert (f"#/training/schedule{place}", expected, received) == (fault.pointer, fault.expected, fault.received)
 
 
 def test_wrong_layer_is_the_only_fault_of_a_list_of_layers() -> None:

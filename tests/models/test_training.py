@@ -1,15 +1,19 @@
 """Fitting and evaluating: reproducible, the best epoch kept, metrics right, the target's own units."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn import metrics
+from sklearn.utils.class_weight import compute_sample_weight
 
 from models.artifact import Artifact
-from models.building import check_gates, choose_background
+from models.batches import shuffled_batches
+from models.building import Reporter, build_version, check_gates, choose_background
 from models.datasets import Dataset, Split, load_builtin, split_dataset
-from models.errors import InvalidDataset
+from models.errors import InvalidDataset, LossNotFinite
 from models.evaluation import evaluate
 from models.outputs import target_columns
 from models.signature import Feature, Signature
@@ -85,6 +89,61 @@ def test_regression_predicts_and_reports_in_the_units_of_the_target() -> None:
     assert pytest.approx(metrics.mean_absolute_error(truth, outputs), rel=1e-4) == reported
 
 
+def test_learning_rate_of_every_epoch_is_in_the_history() -> None:
+    schedule = {"type": "cosine"}
+    fitted, *_ = fit_builtin("iris", epochs=3, learning_rate=0.04, schedule=schedule, early_stopping=None)
+
+    assert pytest.approx([0.04, 0.03, 0.01]) == fitted.history["learning_rate"]
+
+
+def test_schedule_changes_what_is_learned() -> None:
+    constant, cosine = (
+        fit_builtin("iris", epochs=3, schedule=schedule)[0].history["loss"] for schedule in (None, {"type": "cosine"})
+    )
+
+    assert constant[0] == cosine[0]
+    assert constant[1:] != cosine[1:]
+
+
+def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
+    """One batch of all rows and a rate of nearly 0: the loss is that of the first weights, each row by its weight."""
+    keys = {"regularization": {"dropout": 0.0, "l2": 0.0}}
+    fitted, _, dataset, split = fit_builtin(
+        "breast_cancer", epochs=1, batch_size=1000, learning_rate=1e-30, class_weight="balanced", **keys
+    )
+    truth = dataset.targets[split.train]
+    benign = predict_raw(fitted.model, dataset.inputs[split.train])[:, 0].astype(np.float64)
+
+    losses = -np.log(np.where(truth == 1, benign, 1 - benign))
+
+    expected = np.mean(losses * compute_sample_weight("balanced", truth))
+    assert pytest.approx(expected, rel=1e-5) == fitted.history["loss"][0]
+    assert abs(expected - losses.mean()) > 1e-3
+
+
+def test_order_of_an_epoch_follows_from_seed_and_epoch_alone() -> None:
+    rows = np.arange(10)
+
+    def orders(seed: int, first_epoch: int) -> list[list[int]]:
+        stream = shuffled_batches((rows,), batch_size=4, seed=seed, first_epoch=first_epoch, epochs=4)
+        flat = np.concatenate([batch[0] for batch in stream.as_numpy_iterator()])
+        return flat.reshape(-1, 10).tolist()
+
+    assert orders(7, 0)[2:] == orders(7, 2)
+    assert [sorted(order) for order in orders(7, 0)] == [rows.tolist()] * 4
+    assert 8 == len({tuple(order) for order in orders(7, 0) + orders(8, 0)})
+
+
+def test_batches_keep_rows_and_their_targets_together() -> None:
+    rows = np.arange(10, dtype=np.float32)
+
+    stream = shuffled_batches((rows, rows * 2), batch_size=4, seed=0, first_epoch=0, epochs=1)
+
+    batches = list(stream.as_numpy_iterator())
+    assert [4, 4, 2] == [len(batch[0]) for batch in batches]
+    assert all((batch[0] * 2 == batch[1]).all() for batch in batches)
+
+
 def test_part_without_rows_is_refused() -> None:
     spec, dataset, split = prepared("iris", epochs=1)
     empty = Split(split.train, split.validation, split.test[:0])
@@ -93,9 +152,44 @@ def test_part_without_rows_is_refused() -> None:
         fit(spec, dataset, empty)
 
 
-def test_fit_that_diverges_is_refused_with_the_cure() -> None:
-    with pytest.raises(InvalidDataset, match=r"lower training\.learning_rate"):
-        fit_builtin("diabetes", epochs=3, learning_rate=1e30, optimizer="sgd")
+def test_specification_whose_split_leaves_an_empty_part_builds_nothing(tmp_path: Path) -> None:
+    spec = parse_spec({"model": "m", "dataset": {"builtin": "iris"}, "split": {"test": 1e-9}})
+
+    with pytest.raises(InvalidDataset, match=r"The test part has no rows: 150 rows are too few for the split\."):
+        build_version(spec, tmp_path / "job", Reporter(), tmp_path / "checkpoints")
+
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_train_part_with_one_label_is_refused() -> None:
+    spec, dataset, split = prepared("iris", epochs=1)
+    setosa = split.train[dataset.targets[split.train] == 0]
+
+    with pytest.raises(InvalidDataset) as raised:
+        fit(spec, dataset, Split(setosa, split.validation, split.test))
+
+    assert (
+        f"All {len(setosa)} rows of the train part have the label 'setosa': expected at least two labels of "
+        "'setosa', 'versicolor', 'virginica'. Give rows of the others, or another split."
+    ) == str(raised.value)
+
+
+def test_loss_that_diverges_stops_the_fit_at_its_batch_with_the_cure() -> None:
+    reports: list[EpochReport] = []
+
+    with pytest.raises(LossNotFinite) as raised:
+        fit_builtin("diabetes", epochs=3, learning_rate=1e30, optimizer="sgd", reports=reports)
+
+    message = str(raised.value)
+    assert re.match(r"The loss is (nan|inf) at batch 2 of \d+ in epoch 1: expected a finite number\. Lower", message)
+    assert "training.learning_rate (it is 1e+30), or look for extreme values in the data." in message
+    assert [] == reports
+
+
+def test_validation_loss_that_diverges_names_its_epoch() -> None:
+    """One batch an epoch: its loss is computed before the step that ruins the weights."""
+    with pytest.raises(LossNotFinite, match=r"^The loss is (nan|inf) at the validation part in epoch 1:"):
+        fit_builtin("diabetes", epochs=3, learning_rate=1e30, optimizer="sgd", batch_size=1000)
 
 
 def test_classification_metrics_by_hand() -> None:

@@ -38,12 +38,45 @@ def test_the_readme_s_examples_are_answered(server: Server, path: str, body: str
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+    "document",
+    ["README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))],
 )
 def test_every_link_to_a_file_leads_somewhere(document: str) -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / document).read_text())
 
     assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs").glob("*.md")), ids=lambda file: file.name)
+def test_every_link_to_a_section_leads_somewhere(file: Path) -> None:
+    links = re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", file.read_text())
+
+    assert [(to, name) for to, name in links if name not in anchors(file.parent / to if to else file)] == []
+
+
+def test_every_section_of_the_runbook_that_a_cure_names_is_there() -> None:
+    sources = [*(ROOT / "service").rglob("*.py"), *(ROOT / "deploy").rglob("*.yml")]
+    named = {name for file in sources for name in re.findall(r"runbook\.md#([a-z0-9-]+)", file.read_text())}
+
+    assert named
+    assert set() == named - anchors(ROOT / "docs" / "runbook.md")
+
+
+def test_every_command_that_is_documented_exists() -> None:
+    from typer.main import get_command
+
+    from service.__main__ import cli
+
+    documents = [ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]
+    named = {name for file in documents for name in re.findall(r"`vitrine ([a-z]+)", file.read_text())}
+
+    assert set(getattr(get_command(cli), "commands")) == named  # noqa: B009
 
 
 def test_every_setting_is_documented_and_nothing_else() -> None:

@@ -12,7 +12,12 @@ from models import errors as model_errors
 from service import errors as service_errors
 from service.problems import STATUSES
 
-NOT_SENT_OVER_HTTP = {model_errors.VitrineError, explanation_errors.ExplanationError, model_errors.InvalidDataset}
+NOT_SENT_OVER_HTTP = {
+    model_errors.VitrineError,
+    explanation_errors.ExplanationError,
+    model_errors.InvalidDataset,
+    model_errors.TrackingNotUsable,
+}
 
 
 @pytest.mark.parametrize("module", [explanation_errors, model_errors, service_errors])

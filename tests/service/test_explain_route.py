@@ -7,6 +7,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -101,6 +102,90 @@ def test_all_targets_of_two_labels_mirror_each_other(server: Server, breast_canc
     np.testing.assert_allclose(malignant, [-value for value in benign], atol=1e-5)
 
 
+def test_kernel_agrees_with_exact_within_its_own_errors(server: Server) -> None:
+    body = {"model": "diabetes", "inputs": [PATIENT], "deadline_ms": 60_000}
+
+    (exact,) = explain(server, method="exact", **body)["explanations"][0]["targets"]
+    sampled = explain(server, method="kernel", budget=60 * 200, tolerance=1e-9, **body)
+
+    (row,) = sampled["explanations"]
+    (target,) = row["targets"]
+    true, shares, errors = (
+        np.array([share[name] for share in shown["attributions"]])
+        for shown, name in ((exact, "attribution"), (target, "attribution"), (target, "standard_error"))
+    )
+    assert ("budget", 60 * 200) == (row["stop_reason"], row["evaluations"])
+    assert (errors > 0).all()
+    assert target["max_standard_error"] == errors.max()
+    # 60 pairs less 9 unknowns leave errors that go by Student's t; 4 of them is p < 0.001 for all ten together.
+    assert (np.abs(shares - true) <= 4 * errors).all()
+    assert abs(target["efficiency_residual"]) <= 1e-5 * abs(target["value"] - target["base_value"])
+
+
+def test_kernel_over_every_coalition_is_exact(server: Server) -> None:
+    body = {"model": "diabetes", "inputs": [PATIENT], "deadline_ms": 60_000}
+
+    exact, whole = (
+        explain(server, method=method, tolerance=1e-9, **body)["explanations"][0] for method in ("exact", "kernel")
+    )
+
+    shares = [[share["attribution"] for share in row["targets"][0]["attributions"]] for row in (exact, whole)]
+    assert "exact" == whole["stop_reason"]
+    assert 0.0 == whole["targets"][0]["max_standard_error"]
+    np.testing.assert_allclose(shares[0], shares[1], rtol=1e-6)
+
+
+def test_the_receipt_of_kernel_names_the_engine_that_evaluated_it(server: Server) -> None:
+    onnx, keras = (
+        explain(server, model=model, inputs=[PATIENT], method="kernel", deadline_ms=60_000)["receipt"]
+        for model in ("diabetes", "keras-only")
+    )
+
+    asked = ("method", "estimand", "engine", "slice_rows")
+    assert ("kernel", "shapley", "onnxruntime", 4096) == tuple(onnx[name] for name in asked)
+    assert ("kernel", "shapley", "tensorflow", 4096) == tuple(keras[name] for name in asked)
+
+
+def test_auto_takes_kernel_where_coalitions_are_too_many_and_rows_are_cheap(
+    server: Server, breast_cancer_artifact: Artifact
+) -> None:
+    row = breast_cancer_artifact.background[0][0].astype(float).tolist()
+
+    document = explain(server, model="breast-cancer", inputs=[row], deadline_ms=60_000, tolerance=0.02)
+
+    assert "kernel" == document["receipt"]["method"]
+    assert "tolerance" == document["explanations"][0]["stop_reason"]
+
+
+def test_errors_are_null_where_too_little_was_sampled_to_state_them(
+    server: Server, breast_cancer_artifact: Artifact
+) -> None:
+    rows, _ = breast_cancer_artifact.background
+    body = {"model": "breast-cancer", "inputs": [rows[0].astype(float).tolist()], "method": "kernel"}
+    body |= {"budget": 2 * 30 * 2 * len(rows)}
+
+    (row,) = explain(server, **body)["explanations"]
+    strict = server.client.post("/explain", json={**body, "strict": True})
+    (image,) = explain(server, model="digits", inputs=[EIGHT], method="kernel", budget=140 * 200)["explanations"]
+
+    (target,) = row["targets"]
+    assert "budget" == row["stop_reason"]
+    assert [None] * 30 == [share["standard_error"] for share in target["attributions"]]
+    assert target["max_standard_error"] is None
+    assert image["targets"][0]["heatmap"]["standard_errors"] is None
+    assert (422, "/problems/tolerance-not-reached") == (strict.status_code, strict.json()["type"])
+    assert "too few evaluations to state an error" in strict.json()["detail"]
+
+
+def test_kernel_refuses_a_budget_that_poses_no_regression(server: Server) -> None:
+    body = {"model": "diabetes", "inputs": [PATIENT], "method": "kernel", "budget": 3999}
+
+    response = server.client.post("/explain", json=body)
+
+    assert (422, "/problems/budget-too-small") == (response.status_code, response.json()["type"])
+    assert "at least 4000 evaluations" in response.json()["detail"]
+
+
 def test_top_k_keeps_the_largest_and_sums_the_rest(server: Server) -> None:
     everything = explain(server, model="diabetes", inputs=[PATIENT])["explanations"][0]["targets"][0]
 
@@ -137,6 +222,25 @@ def test_a_picture_is_a_png_of_the_asked_width_with_its_id(server: Server, model
     assert (response.status_code, response.headers["content-type"]) == (200, "image/png")
     assert Image.open(io.BytesIO(response.content)).width == 640
     assert len(response.headers["x-explanation-id"]) == 26
+
+
+@pytest.mark.parametrize(("model", "row"), [("digits", EIGHT), ("diabetes", PATIENT)])
+def test_a_picture_is_an_svg_where_that_is_asked(server: Server, model: str, row: Any) -> None:
+    body = {"model": model, "inputs": [row], "budget": 102_400, "tolerance": 0.5, "deadline_ms": 60_000}
+
+    light, dark, again = (
+        server.client.post(
+            f"/explain?width=640&theme={theme}", json=body, headers={"Accept": "image/svg+xml,image/*;q=0.8"}
+        )
+        for theme in ("light", "dark", "light")
+    )
+
+    root = ElementTree.fromstring(light.content)
+    assert (200, "image/svg+xml") == (light.status_code, light.headers["content-type"])
+    assert "640" == root.get("width")
+    assert f"{model} v1" in root.findtext("{http://www.w3.org/2000/svg}title", "")
+    assert 26 == len(light.headers["x-explanation-id"])
+    assert light.content == again.content != dark.content
 
 
 def test_a_picture_needs_one_row_and_one_target_and_a_kind_that_is_offered(server: Server) -> None:

@@ -66,38 +66,6 @@ def test_an_alias_moved_elsewhere_is_seen_within_two_seconds(server: Server, dia
     wait_for(lambda: server.client.post("/predict", json=body).status_code == 200, seconds=2)
 
 
-def test_a_version_whose_gates_failed_takes_an_alias_only_by_force(server: Server, diabetes_artifact: Artifact) -> None:
-    gates = [{"gate": "r2", "passed": False, "value": 0.1, "limit": 0.9}]
-    install(server.settings, diabetes_artifact, "gated", "JOB-gated", gates=gates)
-    alias = "/models/gated/aliases/champion"
-
-    refused = server.client.put(alias, json={"version": 1})
-    unreasoned = server.client.put(alias, json={"version": 1, "force": True})
-    forced = server.client.put(alias, json={"version": 1, "force": True, "reason": "reviewed by hand"})
-
-    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/gates-failed")
-    assert unreasoned.status_code == 422
-    assert forced.status_code == 200
-
-
-def test_a_corrupt_version_does_not_replace_the_one_that_serves(server: Server, diabetes_artifact: Artifact) -> None:
-    for i in range(2):
-        install(server.settings, diabetes_artifact, "fragile", f"JOB-fragile-{i}")
-    server.client.put("/models/fragile/aliases/champion", json={"version": 1})
-    with (server.settings.versions_directory / "fragile" / "JOB-fragile-1" / "model.onnx").open("r+b") as file:
-        file.truncate(1000)
-
-    server.client.put("/models/fragile/aliases/champion", json={"version": 2})
-    answer = server.client.post("/predict", json={"model": "fragile", "inputs": [PATIENT]}).json()
-    readiness = server.client.get("/health/ready")
-    server.client.post("/models/fragile/rollback", json={})
-
-    assert answer["version"] == 1
-    assert (readiness.status_code, readiness.json()["status"]) == (200, "degraded")
-    assert any("model.onnx" in text for text in readiness.json()["problems"])
-    assert server.client.get("/health/ready").json()["status"] == "ready"
-
-
 def test_the_card_of_a_version_says_how_it_was_made(server: Server) -> None:
     card = server.client.get("/models/digits/versions/champion").json()
 
@@ -140,7 +108,16 @@ def test_the_openapi_examples_are_answered_as_documented(server: Server) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/predict", "/explain", "/train", "/models", "/models/{model}/aliases/{alias}", "/metrics"]
+    "path",
+    [
+        "/predict",
+        "/explain",
+        "/train",
+        "/models",
+        "/models/{model}/aliases/{alias}",
+        "/metrics",
+        "/explanations/{explanation}",
+    ],
 )
 def test_every_route_is_in_the_openapi_document(server: Server, path: str) -> None:
     assert path in server.client.get("/openapi.json").json()["paths"]

@@ -26,3 +26,32 @@ def test_a_child_process_gets_the_same_settings(tmp_path) -> None:
     settings = Settings(home=tmp_path, port=8123, required_models=("a", "b"))
 
     assert settings == read_settings(settings.to_environment())
+
+
+def test_an_unknown_setting_names_the_nearest_one() -> None:
+    with pytest.raises(SettingsError, match="VITRINE_TRAINER: unknown setting; did you mean VITRINE_TRAINERS"):
+        read_settings({"VITRINE_TRAINER": "2"})
+
+
+def test_a_password_in_a_database_url_is_shown_nowhere() -> None:
+    good = "postgresql+psycopg://vitrine:hunter2@db/vitrine"
+
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"VITRINE_DATABASE_URL": "mysql://vitrine:hunter2@db/vitrine"})
+
+    assert "mysql://vitrine:***@db/vitrine" in str(caught.value)
+    assert "expected sqlite:///FILE or postgresql://" in str(caught.value)
+    assert "hunter2" not in repr(read_settings({"VITRINE_DATABASE_URL": good}))
+
+
+@pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"VITRINE_HOST": "0.0.0.0", "VITRINE_PORT": "81"}, "http://127.0.0.1:81"),
+        ({"VITRINE_HOST": "::"}, "http://[::1]:8000"),
+        ({"VITRINE_URL": "https://vitrine.example/"}, "https://vitrine.example"),
+    ],
+)
+def test_the_command_line_finds_the_server(variables: dict[str, str], url: str) -> None:
+    assert url == read_settings(variables).server_url

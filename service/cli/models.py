@@ -1,0 +1,108 @@
+"""`vitrine models`: list, show, promote, roll back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from service.cli.connection import MISUSED, JsonOption, UrlOption, connected, fail, output, print_json
+
+ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
+app = typer.Typer(help="List and show models, move their aliases.", no_args_is_help=False)
+
+
+@app.callback(invoke_without_command=True)
+def list_models(context: typer.Context, as_json: JsonOption = False, url: UrlOption = None) -> None:
+    """List the models."""
+    if context.invoked_subcommand is not None:
+        return
+    with connected(url) as client:
+        found = client.models()
+    if as_json:
+        print_json(found)
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("model", "task", "aliases", "versions", "loaded"):
+        table.add_column(name)
+    for model in found:
+        aliases = ", ".join(f"{alias} {version}" for alias, version in model["aliases"].items())
+        held = ", ".join(map(str, model["versions"]))
+        table.add_row(model["name"], model["task"], aliases, held, ", ".join(map(str, model["loaded"])))
+    output().print(table if found else "There are no models yet. Train one: vitrine train SPEC")
+
+
+@app.command()
+def show(
+    model: ModelArgument,
+    version: Annotated[str, typer.Argument(help="A number or an alias.")] = "champion",
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Show the card of a version."""
+    with connected(url) as client:
+        card = client.card(model, version)
+    if as_json:
+        print_json(card)
+        return
+    console = output()
+    console.print(f"{card['model']} version {card['version']}, {card['task']}", style="bold", markup=False)
+    signature = card["signature"]
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_row("job", card["job"])
+    table.add_row("features", ", ".join(feature["name"] for feature in signature["features"]))
+    for name, value in card.get("evaluation", {}).get("metrics", {}).items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, int | float) else str(value))
+    for gate in card.get("gates", ()):
+        table.add_row(f"gate {gate['gate']}", _gate(gate))
+    for name, digest in card["files"].items():
+        table.add_row(name, f"SHA-256 {digest[:16]}…")
+    console.print(table)
+
+
+def _gate(gate: dict[str, Any]) -> str:
+    words = "passed" if gate["passed"] else "failed"
+    return f"{words}: {gate.get('value')}, limit {gate.get('limit')}"
+
+
+@app.command()
+def promote(
+    model: ModelArgument,
+    version: Annotated[str, typer.Argument(help="A number or an alias.")],
+    alias: Annotated[str, typer.Option(help="The alias that is to point at it.")] = "champion",
+    force: Annotated[bool, typer.Option("--force", help="Even when its gates failed; needs a reason.")] = False,
+    reason: ReasonOption = "",
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Point an alias at a version."""
+    if force and not reason.strip():
+        fail("--force needs a --reason.", code=MISUSED)
+    with connected(url) as client:
+        move = client.promote(model, version, alias=alias, force=force, reason=reason)
+    _print_move(model, move, as_json=as_json)
+
+
+@app.command()
+def rollback(
+    model: ModelArgument,
+    reason: ReasonOption = "",
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Point champion back at what it was before."""
+    with connected(url) as client:
+        move = client.rollback(model, reason=reason)
+    _print_move(model, move, as_json=as_json)
+
+
+def _print_move(model: str, move: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(move)
+    elif move["previous"] == move["version"]:
+        output().print(f"{move['alias']} of {model} is version {move['version']} already.")
+    else:
+        was = "nothing" if move["previous"] is None else f"version {move['previous']}"
+        output().print(f"{move['alias']} of {model} is now version {move['version']}; it was {was}.")

@@ -1,0 +1,113 @@
+"""Computes a recorded explanation again, and says whether it comes out the same and what is different."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.signature import Signature
+from service.metrics import RequestMeter
+from service.records.record import ExplanationRecord
+from service.records.store import ExplanationStore
+from service.serving.explainer import Explained, Explainer
+from service.serving.pool import ModelPool
+
+_OF_THE_OCCASION = frozenset({"duration_ms", "recorded"})
+"""Parts of a receipt that say when and not how."""
+
+
+class Replayer:
+    def __init__(self, store: ExplanationStore, pool: ModelPool, explainer: Explainer) -> None:
+        self._store, self._pool, self._explainer = store, pool, explainer
+
+    async def replay(self, explanation: str, meter: RequestMeter) -> dict[str, Any]:
+        """Makes an explanation again with the version, method, seed and evaluations of its record, not its clock.
+
+        Raises:
+            UnknownExplanation, InputsNotKept, RecordsUnavailable: as their messages say.
+            UnknownModel, UnknownVersion, CorruptVersion: when the version that made it is no more, or not as it was.
+            ComputeUnavailable: when the compute process died twice.
+        """
+        started = monotonic()
+        record = await asyncio.to_thread(self._store.get, explanation)
+        resolved = record.resolved()
+        meter.end("read")
+        served = await self._pool.resolve(record.model, str(record.version))
+        meter.resolved(record.model, record.version, len(resolved.rows))
+        predictions = await served.evaluate(resolved.rows, served.signature.outputs[0])
+        meter.evaluated(served.engine_name, len(resolved.rows))
+        again = await self._explainer.run(
+            served,
+            resolved,
+            predictions,
+            meter,
+            order=record.replay_order(resolved.order),
+            identity=(record.id, record.created_at),
+            started=started,
+        )
+        return compare(record, again)
+
+
+def compare(record: ExplanationRecord, again: Explained) -> dict[str, Any]:
+    """The answer of a replay.
+
+    Returns:
+        `identical`: whether every recorded number came out again, bit for bit; `max_difference`: the largest between
+        two attributions, in units of the output; `differs_in`: the fields of the receipt that are different now.
+    """
+    recorded = orjson.loads(record.document)
+    computed = orjson.loads(again.answer)
+    computed["receipt"]["recorded"] = True
+    return {
+        "identical": _found_again(recorded["explanations"], computed["explanations"]),
+        "max_difference": max(
+            _difference(target, again.served.signature, attributions)
+            for row, estimate in zip(recorded["explanations"], again.estimates, strict=True)
+            for target, attributions in zip(row["targets"], estimate.attributions.T, strict=True)
+        ),
+        "differs_in": differing_fields(recorded["receipt"], computed["receipt"]),
+        "explanation": computed,
+    }
+
+
+def differing_fields(recorded: dict[str, Any], computed: dict[str, Any], within: str = "") -> list[str]:
+    """Names of the fields of two receipts that differ, those of inner objects with a dot."""
+    names = []
+    for name in sorted(recorded.keys() | computed.keys()):
+        was, now = recorded.get(name), computed.get(name)
+        if within + name in _OF_THE_OCCASION or was == now:
+            continue
+        if isinstance(was, dict) and isinstance(now, dict):
+            names += differing_fields(was, now, f"{within}{name}.")
+        else:
+            names.append(within + name)
+    return names
+
+
+def _found_again(recorded: Any, computed: Any) -> bool:
+    """Whether all that was recorded is there again. What a later release says beside it does not count."""
+    if isinstance(recorded, dict):
+        return isinstance(computed, dict) and all(
+            name in computed and _found_again(value, computed[name]) for name, value in recorded.items()
+        )
+    if isinstance(recorded, list):
+        return (
+            isinstance(computed, list) and len(recorded) == len(computed) and all(map(_found_again, recorded, computed))
+        )
+    return recorded == computed
+
+
+def _difference(recorded: dict[str, Any], signature: Signature, attributions: np.ndarray) -> float:
+    """The largest difference between the recorded attributions of a target and new ones, `(n_players,)`."""
+    if "heatmap" in recorded:
+        was, now = np.array(recorded["heatmap"]["attributions"]).reshape(-1), attributions
+    else:
+        shares = recorded["attributions"]
+        places = [signature.feature_names.index(share["feature"]) for share in shares]
+        was = np.array([*(share["attribution"] for share in shares), recorded["omitted"]])
+        now = np.array([*attributions[places], np.delete(attributions, places).sum()])
+    return float(np.abs(was - now).max())

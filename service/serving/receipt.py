@@ -1,0 +1,61 @@
+"""The receipt: what an explanation took and rests on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from functools import lru_cache
+from typing import Any
+
+from explain.attribution import Estimate
+from explain.auto import GRADIENT_METHODS
+from models.artifact import BACKGROUND, KERAS
+from service.serving.engine import SLICE_ROWS, instruction_set
+from service.serving.explaining import LoadReport
+from service.serving.resolving import ResolvedRequest
+from service.serving.served_model import ServedModel
+
+
+def rests_on_tensorflow(served: ServedModel, method: str) -> bool:
+    """Whether TensorFlow computed an explanation, which the compute process then has to report on.
+
+    Methods that take gradients run on it, whatever engine predicts; every other one runs on the version's own engine.
+    """
+    return method in GRADIENT_METHODS or served.engine_name == "tensorflow"
+
+
+def write_receipt(
+    served: ServedModel, report: LoadReport | None, resolved: ResolvedRequest, estimate: Estimate, duration_ms: float
+) -> dict[str, Any]:
+    """The receipt of a request's explanations.
+
+    Args:
+        report: what the compute process says of the version; there if and only if `rests_on_tensorflow`.
+        estimate: of the first row; method and estimand are the same for all.
+    """
+    engine = "tensorflow" if report else "onnxruntime"
+    order, hashes = resolved.order, served.artifact.hashes
+    return {
+        "method": estimate.method,
+        "estimand": estimate.estimand,
+        "output": order.output,
+        "options": resolved.options,
+        "seed": order.seed,
+        "tolerance": order.tolerance,
+        "deadline_ms": order.deadline_ms,
+        "budget": order.budget,
+        "engine": engine,
+        "engine_version": _library_version(engine),
+        "device": report.device if report else "cpu",
+        "instruction_set": instruction_set(),
+        "slice_rows": report.gradient_slice_rows if report and estimate.method in GRADIENT_METHODS else SLICE_ROWS,
+        "model_sha256": hashes[KERAS],
+        "background_sha256": hashes[BACKGROUND],
+        "background_rows": len(served.artifact.background[0]),
+        "duration_ms": round(duration_ms, 3),
+        "library_versions": {name: _library_version(name) for name in ("vitrine", "keras", "numpy")},
+    }
+
+
+@lru_cache
+def _library_version(name: str) -> str:
+    return importlib.metadata.version(name)

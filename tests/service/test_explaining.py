@@ -1,0 +1,118 @@
+"""Explaining rows of one version, where no HTTP is needed: replays, and which method a request gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from explain.attribution import Estimate
+from explain.gradients import Gradient, KerasGradient
+from models.artifact import Artifact
+from service.serving.engine import OnnxEngine
+from service.serving.explaining import ExplainedVersion, ExplanationOrder
+
+ORDER = ExplanationOrder(
+    targets=((0,), (0,)),
+    output="value",
+    method="kernel",
+    tolerance=1e-9,
+    deadline_ms=60_000,
+    budget=None,
+    strict=False,
+    seed=3,
+)
+
+
+@pytest.fixture(scope="module")
+def version(diabetes_artifact: Artifact) -> ExplainedVersion:
+    """Diabetes, its rows priced at a thousandth of a millisecond."""
+    path = diabetes_artifact.onnx_path
+    assert path is not None
+    engine = OnnxEngine(path, diabetes_artifact.signature, threads=1, keep_memory=True)
+    return ExplainedVersion(diabetes_artifact, engine, row_ms=0.001)
+
+
+@pytest.fixture(scope="module")
+def gradient(diabetes_artifact: Artifact) -> Callable[[], Gradient]:
+    from models.outputs import target_model
+
+    @lru_cache
+    def compiled() -> Gradient:
+        return KerasGradient(target_model(diabetes_artifact.load_keras(), diabetes_artifact.signature, "value"), 256)
+
+    return compiled
+
+
+@pytest.mark.parametrize(
+    ("order", "stop_reason"),
+    [
+        pytest.param(replace(ORDER, method="exact"), "exact", id="exact"),
+        pytest.param(replace(ORDER, deadline_ms=1), "deadline", id="kernel, cut by its deadline"),
+        pytest.param(replace(ORDER, budget=12_345), "budget", id="kernel, cut by its budget"),
+        pytest.param(replace(ORDER, tolerance=0.01), "tolerance", id="kernel, within its tolerance"),
+        pytest.param(ORDER, "exact", id="kernel, over every coalition"),
+        pytest.param(
+            replace(ORDER, method="expected-gradients", deadline_ms=20),
+            "deadline",
+            id="gradients, cut by their deadline",
+        ),
+        pytest.param(
+            replace(ORDER, method="expected-gradients", budget=300),
+            "budget",
+            id="gradients, on a budget that samples the background",
+        ),
+    ],
+)
+def test_replay_with_the_recorded_evaluations_gives_the_same_bits(
+    version: ExplainedVersion,
+    gradient: Callable[[], Gradient],
+    diabetes_artifact: Artifact,
+    order: ExplanationOrder,
+    stop_reason: str,
+) -> None:
+    rows = diabetes_artifact.background[0][:2] + np.float32(0.5)
+    recorded = version.explain(rows, order, gradient)
+
+    # Whatever its clock says: half an hour, or nothing.
+    replays = [
+        version.explain(
+            rows,
+            replace(order, deadline_ms=deadline_ms, evaluations=tuple(estimate.evaluations for estimate in recorded)),
+            gradient,
+        )
+        for deadline_ms in (1_800_000, 1e-6)
+    ]
+
+    assert [stop_reason, stop_reason] == [estimate.stop_reason for estimate in recorded]
+    for replayed in replays:
+        assert [facts(estimate) for estimate in recorded] == [facts(estimate) for estimate in replayed]
+
+
+def test_a_row_s_method_depends_on_how_many_share_the_deadline_but_not_on_which(
+    version: ExplainedVersion, diabetes_artifact: Artifact
+) -> None:
+    """A row that equals the background in most columns would be cheap; with any company it is planned as any other."""
+    rows = diabetes_artifact.background[0]
+    order = replace(ORDER, method="auto", tolerance=0.05, deadline_ms=400)
+
+    alone, again, together = (
+        version.plan(chosen, order)[0] for chosen in (rows[:1], rows[1:2], np.concatenate([rows[:1], rows[:1]]))
+    )
+
+    # 102,400 rows at 0.001 ms fit half of 400 ms but not half of 200 ms, where 40 pairs do.
+    assert ("exact", "exact", "kernel") == (alone, again, together)
+
+
+def facts(estimate: Estimate) -> tuple[object, ...]:
+    return (
+        estimate.method,
+        estimate.attributions.tobytes(),
+        estimate.standard_errors.tobytes(),
+        estimate.half_widths.tobytes(),
+        estimate.evaluations,
+        estimate.stop_reason,
+    )

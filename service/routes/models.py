@@ -58,10 +58,12 @@ def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> API
     async def get_version(model: str, version: str) -> Response:
         record = (await asyncio.to_thread(registry.model, model)).resolve(version)
         artifact = await asyncio.to_thread(open_artifact, FilePath(record.directory))
+        decisions = await asyncio.to_thread(registry.decisions, model, record.version)
         card = {
             "model": model,
             "version": record.version,
             "job": record.job,
+            "decisions": decisions,
             **{name: value for name, value in artifact.card.items() if name != "model"},
             "signature": artifact.signature.to_json(),
             "files": artifact.hashes,

@@ -138,10 +138,10 @@ def test_too_many_rows_are_refused(server: Server) -> None:
 @pytest.mark.parametrize(
     ("model", "row", "method", "fitting"),
     [
-        ("diabetes", PATIENT, "shapp", ["auto", "exact", "expected-gradients"]),
-        ("diabetes", PATIENT, "grad-cam", ["auto", "exact", "expected-gradients"]),
-        ("breast-cancer", BREAST_CANCER, "exact", ["auto", "expected-gradients"]),
-        ("digits", EIGHT, "kernel", ["auto", "expected-gradients"]),
+        ("diabetes", PATIENT, "shapp", ["auto", "exact", "kernel", "expected-gradients"]),
+        ("diabetes", PATIENT, "grad-cam", ["auto", "exact", "kernel", "expected-gradients"]),
+        ("breast-cancer", BREAST_CANCER, "exact", ["auto", "kernel", "expected-gradients"]),
+        ("digits", EIGHT, "exact", ["auto", "kernel", "expected-gradients"]),
     ],
 )
 def test_an_unknown_or_misfitting_method_is_422_with_those_that_fit(

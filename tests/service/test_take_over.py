@@ -152,6 +152,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_job_over_at_once(both: Workers)
 @databases("sqlite")
 def test_a_second_worker_under_one_name_is_refused_in_one_home(both: Workers) -> None:
     first = both.running.pop("anna")
+    wait_for(lambda: both.beating_process("anna") == first.pid)
     both.start("anna")
     second = both.running["anna"]
 

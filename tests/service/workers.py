@@ -20,6 +20,7 @@ from support import child_processes, wait_for
 from models.database import _WRITERS_LOCK, open_database
 from models.registry import Registry, moves_table, versions_table
 from models.spec import parse_spec
+from service.jobs.membership import workers_table
 from service.jobs.progress import JobProgress
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.settings import Settings
@@ -107,6 +108,12 @@ class Workers:
         chosen = sa.select(sa.func.count()).select_from(moves_table).where(moves_table.c.model == model)
         with self.engine.connect() as connection:
             return connection.execute(chosen).scalar_one()
+
+    def beating_process(self, name: str) -> int | None:
+        """The process that holds the name of a worker."""
+        chosen = sa.select(workers_table.c.pid).where(workers_table.c.worker == name)
+        with self.engine.connect() as connection:
+            return connection.execute(chosen).scalar()
 
     def log(self, name: str) -> str:
         return (self.settings.home / f"{name}.log").read_text()

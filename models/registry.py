@@ -245,7 +245,7 @@ class Registry:
         with self._reader.begin() as connection:
             found = sa.select(decisions_table).where(*where).order_by(decisions_table.c.id)
             return [
-                {name: row[name] for name in row if name not in ("id", "model", "version")}
+                {str(name): row[name] for name in row if name not in ("id", "model", "version")}
                 for row in connection.execute(found).mappings()
             ]
 

@@ -17,7 +17,9 @@ from models.database import open_database
 from models.errors import CorruptVersion, UnknownModel, UnknownVersion
 from models.registry import CHAMPION, Registry
 from models.rows import decode_rows
+from service.draining import Drain
 from service.errors import RegistryUnavailable, VersionUnavailable
+from service.records.writer import RecordWriter
 from service.routes.operations import readiness
 from service.serving.compute import ComputeClient
 from service.serving.pool import ModelPool, Patience
@@ -181,7 +183,8 @@ def test_a_version_that_only_the_compute_process_can_serve_is_no_champion_before
         await scene.pool.settle(NAME)
         scene.clock.seconds += 3600
         await scene.pool.settle(NAME)
-        document = readiness(scene.pool, ())
+        drain = Drain(grace_seconds=0, stop_seconds=0)
+        document = readiness(scene.pool, RecordWriter(lambda _: None), drain, ())
         assert "starting" == document["status"]
         assert [f"{NAME} has no champion that can be served yet"] == document["problems"]
 

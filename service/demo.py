@@ -12,9 +12,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from models.demos import DEMO_SPECS
 from service.job_words import figures_in_words
+from vitrine import FINISHED
 
 POLL_SECONDS = 0.25
-_FINISHED = ("succeeded", "failed", "cancelled")
 EIGHT = [
     [0, 0, 9, 14, 8, 1, 0, 0],
     [0, 0, 12, 14, 14, 12, 0, 0],
@@ -74,7 +74,7 @@ def _watch(client: httpx.Client, console: Console, jobs: dict[str, str]) -> None
                 if not console.is_terminal and (line := _line(document)) != said.get(name):
                     said[name] = line
                     console.print(f"  {name}: {line}")
-                if document["status"] in _FINISHED:
+                if document["status"] in FINISHED:
                     del unfinished[name]
                     _check(name, document)
             Event().wait(POLL_SECONDS)
@@ -105,7 +105,7 @@ def _show(bars: Progress, task: TaskID, document: dict[str, Any]) -> None:
 
 def _line(document: dict[str, Any]) -> str:
     """What is said where no bar can be drawn: each step, and every tenth epoch."""
-    if document["status"] in _FINISHED:
+    if document["status"] in FINISHED:
         return document["status"] if document["version"] is None else f"version {document['version']}"
     progress = document["progress"]
     if progress and document["step"] == "fitting":

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from postgres import Postgres, find_postgres
+from tools import missing
 
 from models.artifact import Artifact, open_artifact
 
@@ -38,10 +39,7 @@ def postgres() -> Iterator[Postgres]:
     """A running PostgreSQL server."""
     programs = find_postgres()
     if programs is None:
-        message = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
-        if os.environ.get("TESTS_REQUIRE_TOOLS"):
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("PostgreSQL", package="postgresql")
     server = Postgres(programs)
     try:
         server.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -13,9 +14,11 @@ REQUIRE = "TESTS_REQUIRE_TOOLS"
 
 def need(program: str, *, package: str) -> str:
     """The path of a program. Skips the test that asks where it is missing, or fails it when tools are required."""
-    found = shutil.which(program)
-    if found:
-        return found
+    return shutil.which(program) or missing(program, package=package)
+
+
+def missing(program: str, *, package: str) -> NoReturn:
+    """Skips the test that asks for a program, or fails it when tools are required."""
     reason = f"{program} is missing: apt-get install --no-install-recommends {package}"
     if os.environ.get(REQUIRE):
         pytest.fail(f"{reason} ({REQUIRE} is set)")

@@ -1,25 +1,24 @@
-"""Disks that are small enough to be filled."""
+"""A disk that a test makes small, and larger again."""
 
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from disks import resize
+from disks import small_disk as mounted
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a file system of so many bytes in memory, and gives its folder; called again, it changes its size."""
+    """Gives the folder of a disk of so many bytes; called again, it changes its size."""
     folder = tmp_path / "small-disk"
+    with ExitStack() as stack:
 
-    def mount(n_bytes: int) -> Path:
-        options = [f"size={n_bytes}", *(["remount"] if folder.exists() else [])]
-        folder.mkdir(exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"mounting a small disk is not permitted here: {done.stderr.strip()}")
-        return folder
+        def of_size(n_bytes: int) -> Path:
+            if folder.exists():
+                resize(folder, n_bytes)
+                return folder
+            return stack.enter_context(mounted(folder, n_bytes))
 
-    yield mount
-    subprocess.run(["umount", str(folder)], capture_output=True, check=False)
+        yield of_size

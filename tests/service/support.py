@@ -17,7 +17,6 @@ from time import monotonic
 from typing import Any
 
 import httpx
-import pytest
 
 from models.artifact import BACKGROUND, CARD, KERAS, SIGNATURE, Artifact, open_artifact, writing
 from models.database import open_database
@@ -126,22 +125,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""  # the process has just ended
-
-
-@contextmanager
-def small_disk(folder: Path, *, kib: int) -> Iterator[Path]:
-    """A file system of its own that is soon full. Skips the test where mounting one is not permitted."""
-    folder.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        # Lazily: a process that is just ending may still hold a file.
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager

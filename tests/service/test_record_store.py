@@ -14,8 +14,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from disks import small_disk
 from postgres import Postgres
-from support import locked_by_another_process, small_disk, wait_for
+from support import locked_by_another_process, wait_for
 
 from models.database import create_tables, in_rfc_3339, open_database
 from service.errors import RecordsUnavailable, UnknownExplanation
@@ -199,7 +200,7 @@ def test_a_database_server_that_is_gone_for_a_while_is_written_to_when_it_is_bac
 
 
 def test_a_full_disk_is_said_and_recording_goes_on_when_there_is_room(open_store: Opener, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", kib=1024) as disk:
+    with small_disk(tmp_path / "disk", 2**20) as disk:
         store = open_store(sqlite_url(disk))
         filler = disk / "filler"
         with running(RecordWriter(store.insert)) as writer:

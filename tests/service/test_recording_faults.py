@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from disks import small_disk
 from support import (
     EIGHT,
     PATIENT,
@@ -18,7 +19,6 @@ from support import (
     install,
     locked_by_another_process,
     running,
-    small_disk,
     succeeds,
     wait_for,
 )
@@ -36,7 +36,7 @@ def server(
     tmp_path_factory: pytest.TempPathFactory, digits_artifact: Artifact, diabetes_artifact: Artifact
 ) -> Iterator[Server]:
     """A server whose home is a small disk, and whose records hold no inputs."""
-    with small_disk(tmp_path_factory.mktemp("disk") / "home", kib=32 * 1024) as home:
+    with small_disk(tmp_path_factory.mktemp("disk") / "home", 32 * 2**20) as home:
         settings = Settings(home=home, port=free_port(), refresh_ms=100, record_inputs=False)
         settings.prepare_home()
         registry = Registry(open_database(settings.registry_url))

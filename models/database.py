@@ -15,7 +15,7 @@ from models.sqlite_file import keep_to_file
 metadata = sa.MetaData()
 """Every table of this database; each is declared where its subject is."""
 
-_WRITERS_LOCK = 0x56495452
+WRITERS_LOCK = 0x56495452
 """The key of PostgreSQL's advisory lock by which our writers take turns."""
 
 
@@ -61,7 +61,7 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One transaction at a time over all processes, so that what it has read still holds when it writes."""
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS_LOCK)))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS_LOCK)))
         yield connection
 
 

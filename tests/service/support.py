@@ -17,10 +17,11 @@ from time import monotonic
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
 
 from models.artifact import BACKGROUND, CARD, KERAS, SIGNATURE, Artifact, open_artifact, writing
 from models.database import open_database
-from models.registry import Registry
+from models.registry import CHAMPION, Registry
 from service.demo import EIGHT as EIGHT
 from service.settings import Settings
 
@@ -62,9 +63,32 @@ def install(
     """Puts a copy of a trained version where a job would, and registers it."""
     directory = settings.versions_directory / model / job
     shutil.copytree(artifact.directory, directory)
-    return Registry(open_database(settings.registry_url)).register(
-        model=model, job=job, directory=str(directory), task=artifact.signature.task, gates=gates or []
-    )
+    with registry_of(settings) as registry:
+        return registry.register(
+            model=model, job=job, directory=str(directory), task=artifact.signature.task, gates=gates or []
+        )
+
+
+@contextmanager
+def database_of(settings: Settings) -> Iterator[sa.Engine]:
+    """The registry's database, whose connections are closed in the end."""
+    engine = open_database(settings.registry_url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def registry_of(settings: Settings) -> Iterator[Registry]:
+    with database_of(settings) as engine:
+        yield Registry(engine)
+
+
+def point(settings: Settings, model: str, version: int, *, alias: str = CHAMPION) -> None:
+    """Moves an alias as another process would."""
+    with registry_of(settings) as registry:
+        registry.move_alias(model, alias, str(version), by="test", reason="test")
 
 
 @contextmanager

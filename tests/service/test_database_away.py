@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,10 @@ from threading import Event
 
 import pytest
 from postgres import Postgres
-from support import PATIENT, Server, free_port, install, running, succeeds, wait_for
+from support import PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 from workers import Workers
 
 from models.artifact import Artifact
-from models.registry import CHAMPION
 from service.settings import Settings
 
 PREDICTION = {"model": "served", "inputs": [PATIENT]}
@@ -42,7 +42,6 @@ def test_postgres_gone_for_a_while_costs_neither_predictions_nor_the_job(
         wait_for(lambda: workers.step(job) == step)
 
         own_postgres.stop()
-        refused = wait_for(lambda: (r := server.client.post("/train", json={})).status_code != 202 and r)
         submitted = server.client.post("/train", json={"model": "lost", "dataset": {"builtin": "iris"}}, timeout=30)
         predicted = server.client.post("/predict", json=PREDICTION)
         degraded = wait_for(lambda: (r := server.client.get("/health/ready").json())["status"] == "degraded" and r)
@@ -52,7 +51,6 @@ def test_postgres_gone_for_a_while_costs_neither_predictions_nor_the_job(
         document = workers.finished(job)
         wait_for(lambda: server.client.get("/health/ready").json()["status"] == "ready")
         again = server.client.post("/train", json={"model": "lost", "dataset": {"builtin": "iris"}})
-    assert 422 == refused.status_code
     assert (503, "/problems/jobs-unavailable") == (submitted.status_code, submitted.json()["type"])
     assert 200 == predicted.status_code
     assert ["registry: The registry cannot be read; loaded versions serve on."] == degraded["problems"]
@@ -87,8 +85,7 @@ def test_sqlite_locked_for_longer_than_any_writer_waits_costs_neither_prediction
 def system(settings: Settings, artifact: Artifact) -> Iterator[tuple[Workers, Server]]:
     """Two workers and an API process over one database, with a model that is served."""
     workers = Workers(settings)
-    install(settings, artifact, "served", "JOB-served")
-    workers.registry.move_alias("served", CHAMPION, "1", by="test", reason="test")
+    point(settings, "served", install(settings, artifact, "served", "JOB-served"))
     try:
         with running(settings, "serve") as server:
             workers.start("anna")
@@ -97,3 +94,4 @@ def system(settings: Settings, artifact: Artifact) -> Iterator[tuple[Workers, Se
             yield workers, server
     finally:
         workers.close()
+        gc.collect()  # of connections that were cut: their warning belongs to this test

@@ -17,7 +17,6 @@ from test_cli import vitrine
 
 from models.artifact import Artifact
 from models.database import open_database
-from models.registry import Registry
 from service.cli.doctor import Check, check_database, check_home, check_libraries, check_server, examine
 from service.settings import Settings
 
@@ -42,7 +41,6 @@ def test_a_healthy_server_passes_every_check(server: Server) -> None:
 def test_a_changed_version_is_found_by_its_hash(tmp_path: Path, diabetes_artifact: Artifact) -> None:
     settings = Settings(home=tmp_path, port=free_port())
     settings.prepare_home()
-    Registry(open_database(settings.registry_url))
     for i in range(2):
         install(settings, diabetes_artifact, "m", f"JOB-{i}")
     with (settings.versions_directory / "m" / "JOB-1" / "card.json").open("ab") as file:

@@ -16,11 +16,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
-from support import EIGHT, PATIENT, Server, free_port, install, running, succeeds, wait_for
+from support import EIGHT, PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
-from models.database import open_database
-from models.registry import CHAMPION, Registry
 from service.draining import SPARE_SECONDS, Drain
 from service.requests import AnsweredRequests
 from service.settings import Settings
@@ -31,10 +29,9 @@ def test_sigterm_under_load_breaks_nothing_that_was_accepted(
 ) -> None:
     settings = Settings(home=tmp_path, port=free_port(), refresh_ms=100, drain_seconds=2, stop_seconds=5)
     settings.prepare_home()
-    registry = Registry(open_database(settings.registry_url))
     for model, artifact in (("digits", digits_artifact), ("diabetes", diabetes_artifact)):
         install(settings, artifact, model, f"JOB-{model}")
-        registry.move_alias(model, CHAMPION, "1", by="test", reason="test")
+        point(settings, model, 1)
     slow = {"model": "digits", "inputs": [EIGHT], "method": "expected-gradients", "tolerance": 1e-9}
     draining = threading.Event()
 

@@ -15,11 +15,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from PIL import Image
-from support import EIGHT, PATIENT, Server, free_port, install, running, succeeds, wait_for
+from support import EIGHT, PATIENT, Server, database_of, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
-from models.database import in_rfc_3339, open_database
-from models.registry import CHAMPION, Registry
+from models.database import in_rfc_3339
 from service.records.store import explanations_table
 from service.settings import Settings
 
@@ -105,7 +104,7 @@ def test_a_replay_gives_the_same_bits_under_load(server: Server) -> None:
 
 def test_a_replay_says_by_how_much_and_in_what_it_differs(server: Server) -> None:
     answered = explain(server.client, **DIABETES)
-    with open_database(server.settings.registry_url).begin() as connection:
+    with database_of(server.settings) as engine, engine.begin() as connection:
         where = explanations_table.c.id == answered["id"]
         document = connection.execute(sa.select(explanations_table.c.document).where(where)).scalar_one()
         share = answered["explanations"][0]["targets"][0]["attributions"][2]["attribution"]
@@ -160,10 +159,9 @@ def test_a_record_outlives_a_kill_and_is_replayed_after_restart_rollback_and_los
 ) -> None:
     settings = Settings(home=tmp_path, port=free_port(), refresh_ms=100, loaded_versions=1)
     settings.prepare_home()
-    registry = Registry(open_database(settings.registry_url))
     for i in range(3):
         install(settings, digits_artifact, "digits", f"JOB-{i}")
-    registry.move_alias("digits", CHAMPION, "1", by="test", reason="test")
+    point(settings, "digits", 1)
     old = insert_old_record(settings)
 
     with serving(settings) as server:
@@ -193,12 +191,12 @@ def test_a_record_outlives_a_kill_and_is_replayed_after_restart_rollback_and_los
 def insert_old_record(settings: Settings) -> str:
     created_at = in_rfc_3339(datetime.now(UTC) - timedelta(days=7, seconds=1))
     values = {"id": "OLD", "created_at": created_at, "model": "digits", "version": 1, "request": "{}", "run": "{}"}
-    with open_database(settings.registry_url).begin() as connection:
+    with database_of(settings) as engine, engine.begin() as connection:
         connection.execute(explanations_table.insert().values(**values, document="{}"))
     return "OLD"
 
 
 def count_records(settings: Settings, explanation: str) -> int:
-    with open_database(settings.registry_url).begin() as connection:
+    with database_of(settings) as engine, engine.begin() as connection:
         count = sa.select(sa.func.count()).where(explanations_table.c.id == explanation)
         return connection.execute(count).scalar_one()

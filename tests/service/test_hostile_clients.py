@@ -15,11 +15,9 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from support import PATIENT, Server, child_processes, cpu_ticks, free_port, install, running, succeeds, wait_for
+from support import PATIENT, Server, child_processes, cpu_ticks, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
-from models.database import open_database
-from models.registry import CHAMPION, Registry
 from service.settings import Settings
 
 ROW = {"model": "diabetes", "inputs": [PATIENT]}
@@ -40,11 +38,8 @@ def impatient(
         max_rows=20_000,
     )
     settings.prepare_home()
-    registry = Registry(open_database(settings.registry_url))
     for model, artifact in (("diabetes", diabetes_artifact), ("breast-cancer", breast_cancer_artifact)):
-        registry.move_alias(
-            model, CHAMPION, str(install(settings, artifact, model, f"JOB-{model}")), by="t", reason="t"
-        )
+        point(settings, model, install(settings, artifact, model, f"JOB-{model}"))
     with running(settings, "serve") as server:
         wait_for(lambda: succeeds(server.client, "/health/ready"))
         yield server

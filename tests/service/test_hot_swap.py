@@ -11,11 +11,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from support import PATIENT, Server, child_processes, free_port, install, running, succeeds, wait_for
+from support import PATIENT, Server, child_processes, free_port, install, registry_of, running, succeeds, wait_for
 
 from models.artifact import Artifact
-from models.database import open_database
-from models.registry import CHAMPION, Registry
+from models.registry import CHAMPION
 from models.rows import decode_rows
 from service.serving.engine import OnnxEngine
 from service.settings import Settings
@@ -68,10 +67,11 @@ class Report:
 
 def swap_under_load(server: Server, artifacts: list[Artifact], *, swaps: int) -> Report:
     """Moves champion through new versions, which are the artifacts by turns, while clients ask without pause."""
-    registry = Registry(open_database(server.settings.registry_url))
     expected = [value_of(artifact) for artifact in artifacts]
     assert abs(expected[0] - expected[1]) > 1
-    held = len(registry.models()[MODEL].versions) if MODEL in registry.models() else 0
+    with registry_of(server.settings) as registry:
+        models = registry.models()
+    held = len(models[MODEL].versions) if MODEL in models else 0
     report, stop = Report(), Event()
 
     def value_for(version: int) -> float:

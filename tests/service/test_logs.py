@@ -15,11 +15,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
-from support import EIGHT, PATIENT, Server, free_port, install, running, succeeds, wait_for
+from support import EIGHT, PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
-from models.database import open_database
-from models.registry import CHAMPION, Registry
 from service.draining import Drain
 from service.logs import JsonFormatter, TextFormatter, add_context, log_context
 from service.requests import AnsweredRequests
@@ -125,7 +123,7 @@ def test_every_process_logs_json_with_the_id_of_the_request(tmp_path: Path, diab
     settings = Settings(home=tmp_path, port=free_port(), refresh_ms=100, log_format="json", log_level="DEBUG")
     settings.prepare_home()
     install(settings, diabetes_artifact, "m", "JOB")
-    Registry(open_database(settings.registry_url)).move_alias("m", CHAMPION, "1", by="test", reason="test")
+    point(settings, "m", 1)
 
     with running(settings, "serve") as server:
         wait_for(lambda: succeeds(server.client, "/health/ready"))

@@ -16,11 +16,9 @@ from typing import Any
 import httpx
 import pytest
 from rich.console import Console
-from support import free_port, install, running, wait_for
+from support import free_port, install, point, running, wait_for
 
 from models.artifact import Artifact
-from models.database import open_database
-from models.registry import CHAMPION, Registry
 from models.tracking import open_tracking
 from service.mirror import LONGEST_PAUSE_SECONDS, POLL_SECONDS, pause_after
 from service.settings import Settings
@@ -87,16 +85,15 @@ def settings(tmp_path: Path, mlflow_server: MlflowServer) -> Settings:
 def test_a_server_that_is_away_at_first_is_caught_up_when_it_comes(
     settings: Settings, mlflow_server: MlflowServer, diabetes_artifact: Artifact
 ) -> None:
-    registry = Registry(open_database(settings.registry_url))
     for job in ("job-1", "job-2"):
         install(settings, diabetes_artifact, "diabetes", job)
-    registry.move_alias("diabetes", CHAMPION, "2", by="test", reason="test")
+    point(settings, "diabetes", 2)
 
     with running(settings, "mirror") as mirror:
         wait_for(lambda: "is away" in mirror.log)
         with mlflow_server.serving() as client:
             wait_for(lambda: aliases(client) == {"champion": 2, "vitrine_1": 1, "vitrine_2": 2}, seconds=90)
-            registry.move_alias("diabetes", CHAMPION, "1", by="test", reason="test")
+            point(settings, "diabetes", 1)
             wait_for(lambda: aliases(client)["champion"] == 1)
             version = client.get_model_version_by_alias("diabetes", "champion")
             files = {file.path for file in client.list_artifacts(version.run_id, "version")}
@@ -118,7 +115,7 @@ def test_a_server_and_a_mirror_that_are_killed_in_between_leave_nothing_twice(
     n_versions = 12
     for i in range(n_versions):
         install(settings, diabetes_artifact, "diabetes", f"job-{i:02}")
-    Registry(open_database(settings.registry_url)).move_alias("diabetes", CHAMPION, "12", by="test", reason="test")
+    point(settings, "diabetes", n_versions)
 
     for killed_at in (2, 5, 8):
         with mlflow_server.serving() as client, running(settings, "mirror") as mirror:

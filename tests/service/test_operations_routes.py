@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support import EIGHT, PATIENT, Server, install, wait_for
+from support import EIGHT, PATIENT, Server, install, point, wait_for
 
 from models.artifact import Artifact
 
@@ -54,13 +54,9 @@ def test_a_moved_alias_is_served_without_a_restart_and_rolls_back(server: Server
 
 
 def test_an_alias_moved_elsewhere_is_seen_within_two_seconds(server: Server, diabetes_artifact: Artifact) -> None:
-    from models.database import open_database
-    from models.registry import Registry
-
     version = install(server.settings, diabetes_artifact, "elsewhere", "JOB-elsewhere")
-    registry = Registry(open_database(server.settings.registry_url))
 
-    registry.move_alias("elsewhere", "champion", str(version), by="another process", reason="test")
+    point(server.settings, "elsewhere", version)
 
     body = {"model": "elsewhere", "inputs": [PATIENT]}
     wait_for(lambda: server.client.post("/predict", json=body).status_code == 200, seconds=2)

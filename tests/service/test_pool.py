@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PATIENT, install, without_onnx
+from support import PATIENT, database_of, install, without_onnx
 
 from models.artifact import Artifact
 from models.database import open_database
@@ -152,7 +152,7 @@ def test_an_alias_that_is_removed_is_no_longer_known(run: Any) -> None:
         scene.point("shadow", 1)
         await scene.pool.settle(NAME)
         assert 1 == (await scene.pool.resolve(NAME, "shadow")).record.version
-        with open_database(scene.settings.registry_url).begin() as connection:
+        with database_of(scene.settings) as engine, engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM aliases")
         await scene.pool.refresh()
         with pytest.raises(UnknownVersion):

@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 from monitoring import DASHBOARD, DEPLOY, PANELS, Prometheus, as_grafana_sends, running_prometheus
 from prometheus_client.parser import text_string_to_metric_families
-from support import PATIENT, Server, free_port, install, running, succeeds, wait_for
+from support import PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 from tools import need
 
 from models.artifact import Artifact
-from models.database import open_database
-from models.registry import CHAMPION, Registry
 from service.settings import Settings
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -45,10 +43,9 @@ def observed(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifa
     need("prometheus", package="prometheus")
     settings = Settings(home=tmp_path_factory.mktemp("home"), port=free_port(), refresh_ms=100)
     settings.prepare_home()
-    registry = Registry(open_database(settings.registry_url))
     for i in range(3):
         install(settings, diabetes_artifact, "diabetes", f"JOB-{i}")
-    registry.move_alias("diabetes", CHAMPION, "1", by="test", reason="test")
+    point(settings, "diabetes", 1)
     folder = tmp_path_factory.mktemp("prometheus")
     with (
         running(settings, "up") as server,
@@ -60,7 +57,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifa
         server.client.put("/models/diabetes/aliases/champion", json={"version": 2}).raise_for_status()
         (settings.versions_directory / "diabetes" / "JOB-2" / "model.keras").write_bytes(b"")
         # Past the API, which would look at the files first.
-        registry.move_alias("diabetes", "challenger", "3", by="test", reason="test")
+        point(settings, "diabetes", 3, alias="challenger")
         before = prometheus.scrapes()
         wait_for(lambda: load(server) and prometheus.scrapes() >= before + 5)
         yield Observed(server, prometheus, server.client.get("/metrics").text)

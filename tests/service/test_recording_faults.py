@@ -18,14 +18,13 @@ from support import (
     free_port,
     install,
     locked_by_another_process,
+    point,
     running,
     succeeds,
     wait_for,
 )
 
 from models.artifact import Artifact, open_artifact
-from models.database import open_database
-from models.registry import CHAMPION, Registry
 from service.settings import Settings
 
 BUDGETED = {"model": "digits", "inputs": [EIGHT], "target": "all", "budget": 800}
@@ -39,10 +38,8 @@ def server(
     with small_disk(tmp_path_factory.mktemp("disk") / "home", 32 * 2**20) as home:
         settings = Settings(home=home, port=free_port(), refresh_ms=100, record_inputs=False)
         settings.prepare_home()
-        registry = Registry(open_database(settings.registry_url))
         for model, artifact in (("digits", digits_artifact), ("diabetes", diabetes_artifact)):
-            version = install(settings, artifact, model, f"JOB-{model}")
-            registry.move_alias(model, CHAMPION, str(version), by="test", reason="test")
+            point(settings, model, install(settings, artifact, model, f"JOB-{model}"))
         with running(settings, "serve") as server:
             wait_for(lambda: succeeds(server.client, "/health/ready"))
             explain(server)

@@ -10,11 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from support import PATIENT, Server, free_port, install, running, succeeds, wait_for
+from support import PATIENT, Server, free_port, install, point, registry_of, running, succeeds, wait_for
 
 from models.artifact import Artifact
-from models.database import open_database
-from models.registry import CHAMPION, Registry
+from models.registry import CHAMPION
 from service.identifiers import new_id
 from service.settings import Settings
 
@@ -49,7 +48,7 @@ def shaky(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifact)
     settings.prepare_home()
     for model in ("broken", "whole"):
         install(settings, diabetes_artifact, model, f"JOB-{model}")
-        registry_of(settings).move_alias(model, CHAMPION, "1", by="test", reason="test")
+        point(settings, model, 1)
     truncate(settings.versions_directory / "broken" / "JOB-broken" / "model.onnx")
     with running(settings, "serve") as server:
         wait_for(lambda: predict(server, "whole").status_code == 200 if succeeds(server.client, "/health/live") else 0)
@@ -104,10 +103,11 @@ def test_moved_by_another_process_to_a_damaged_version_the_old_one_serves_on_unt
     put(server, model, {"version": 1}).raise_for_status()
     damage(server.settings.versions_directory / model / f"JOB-{model}-2" / name, "truncated")
 
-    registry_of(server.settings).move_alias(model, CHAMPION, "2", by="another", reason="test")
+    point(server.settings, model, 2)
     degraded = wait_for(lambda: (r := readiness(server)).json()["status"] == "degraded" and r)
     meanwhile = predict(server, model).json()["version"]
-    registry_of(server.settings).rollback(model, by="another", reason="test")
+    with registry_of(server.settings) as registry:
+        registry.rollback(model, by="another", reason="test")
     wait_for(lambda: readiness(server).json()["status"] == "ready")
 
     assert (degraded.status_code, meanwhile) == (200, 1)
@@ -125,7 +125,7 @@ def test_a_damaged_version_that_is_made_whole_is_taken_up_without_a_restart(
     file = server.settings.versions_directory / "mended" / "JOB-mended-2" / "signature.json"
     whole = file.read_bytes()
     file.unlink()
-    registry_of(server.settings).move_alias("mended", CHAMPION, "2", by="another", reason="test")
+    point(server.settings, "mended", 2)
     wait_for(lambda: readiness(server).json()["status"] == "degraded")
 
     file.write_bytes(whole)
@@ -274,10 +274,6 @@ def predict(server: Server, model: str, **body: Any) -> httpx.Response:
 
 def readiness(server: Server) -> httpx.Response:
     return server.client.get("/health/ready")
-
-
-def registry_of(settings: Settings) -> Registry:
-    return Registry(open_database(settings.registry_url))
 
 
 def database_file(server: Server, suffix: str) -> Path:

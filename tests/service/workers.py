@@ -17,7 +17,7 @@ import psycopg
 import sqlalchemy as sa
 from support import child_processes, wait_for
 
-from models.database import _WRITERS_LOCK, open_database
+from models.database import WRITERS_LOCK, open_database
 from models.registry import Registry, moves_table, versions_table
 from models.spec import parse_spec
 from service.jobs.membership import workers_table
@@ -121,7 +121,7 @@ class Workers:
     @contextmanager
     def registry_locked(self) -> Iterator[None]:
         """Nobody else can write to the registry."""
-        with locked(self.settings.registry_url, f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"):
+        with locked(self.settings.registry_url, f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})"):
             yield
 
     @contextmanager

@@ -18,6 +18,21 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
+class Interactions:
+    """How much more or less two players give together than each alone: the Shapley interaction index of order 2.
+
+    Attributes:
+        pairs: `(n_pairs, 2)`, players a < b in lexicographic order: every pair of players.
+        values: `(n_pairs, n_targets)`, in the units of the explained output.
+        standard_errors: `(n_pairs, n_targets)`; 0 where every coalition was evaluated, NaN with too few to say.
+    """
+
+    pairs: NDArray[np.intp]
+    values: NDArray[np.float64]
+    standard_errors: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Estimate:
     """Attributions of one row.
 
@@ -28,6 +43,7 @@ class Estimate:
         values, base_values: `(n_targets,)`, the output for the row and its weighted mean over the background.
         scales: `(n_targets,)`, S = max(|value - base value|, spread): the scale of the explanation.
         evaluations: rows put through the network.
+        interactions: of each two players, where they were asked for.
     """
 
     method: str
@@ -40,6 +56,7 @@ class Estimate:
     scales: NDArray[np.float64]
     evaluations: int
     stop_reason: StopReason
+    interactions: Interactions | None = None
 
     @property
     def efficiency_residuals(self) -> NDArray[np.float64]:

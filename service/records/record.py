@@ -51,11 +51,9 @@ class ExplanationRecord:
     def resolved(self) -> ResolvedRequest:
         """The request as it was. Raises `InputsNotKept`."""
         request = orjson.loads(self.request)
-        options, top_k = request.pop("options"), request.pop("top_k")
+        top_k = request.pop("top_k")
         targets = tuple(tuple(row) for row in request.pop("targets"))
-        return ResolvedRequest(
-            self.rows("computed again"), ExplanationOrder(targets=targets, **request), options, top_k
-        )
+        return ResolvedRequest(self.rows("computed again"), ExplanationOrder(targets=targets, **request), top_k)
 
     def replay_order(self, order: ExplanationOrder) -> ExplanationOrder:
         """The order that makes the recorded run again: its method and evaluations, not its clock."""
@@ -72,7 +70,7 @@ class ExplanationRecord:
 def record_of(explained: Explained, *, keep_inputs: bool) -> ExplanationRecord:
     """The record of an explanation that has just been made."""
     document, resolved = explained.document, explained.resolved
-    request = asdict(resolved.order) | {"options": resolved.options, "top_k": resolved.top_k}
+    request = asdict(resolved.order) | {"top_k": resolved.top_k}
     del request["evaluations"]
     source = explained.picture_source()
     run = {

@@ -21,18 +21,21 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explain.attribution import Estimate
 from explain.gradients import KerasGradient
 from models.artifact import Artifact, open_artifact
 from models.outputs import target_model
 from models.rows import ModelInput
+from models.signature import Signature
 from service.errors import ComputeFailed
 from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
 from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, PoliteGradient
-from service.serving.engine import Engine, KerasEngine, OnnxEngine, warm_up
-from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport
+from service.serving.engine import SLICE_ROWS, Engine, KerasEngine, OnnxEngine, measured_ms, warm_up
+from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport, Networks
+from service.serving.prices import LearnedPrice, MeteredEngine, MeteredGradient
 from service.settings import read_settings
 
 logger = logging.getLogger("vitrine.compute")
@@ -42,7 +45,7 @@ GRADIENT_SLICE_ELEMENTS = 256 * 1024
 
 
 class LoadedVersion:
-    """A version in this process: its engine, and a compiled gradient for each output."""
+    """A version in this process: its engine, its Keras model and a compiled gradient for each output."""
 
     def __init__(self, artifact: Artifact, courtesy: Courtesy) -> None:
         signature = artifact.signature
@@ -52,14 +55,29 @@ class LoadedVersion:
             self.engine = OnnxEngine(artifact.onnx_path, signature, threads=os.cpu_count() or 1, keep_memory=True)
         else:
             self.engine = KerasEngine(model, signature)
-        row_ms = warm_up(self.engine, signature)
-        self.explained = ExplainedVersion(artifact, PoliteEngine(self.engine, courtesy), row_ms)
+        price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)
+        models = {output: target_model(model, signature, output) for output in signature.outputs}
         slice_rows = int(np.clip(GRADIENT_SLICE_ELEMENTS // np.prod(signature.input_shape), 1, 256))
-        gradients = {
-            output: KerasGradient(target_model(model, signature, output), slice_rows) for output in signature.outputs
+        gradients = {output: KerasGradient(models[output], slice_rows) for output in signature.outputs}
+        first = gradients[signature.outputs[0]]
+        gradient_ms = measured_ms(lambda: first(*empty_slice(signature, slice_rows)))
+        gradient_price = LearnedPrice(gradient_ms / slice_rows, gradient_ms, slice_rows)
+        polite = {
+            output: PoliteGradient(MeteredGradient(gradient, gradient_price), courtesy)
+            for output, gradient in gradients.items()
         }
-        self.gradients = {output: PoliteGradient(gradient, courtesy) for output, gradient in gradients.items()}
-        self.report = LoadReport(gradients[signature.outputs[0]].device, slice_rows)
+        self.explained = ExplainedVersion(
+            artifact,
+            PoliteEngine(MeteredEngine(self.engine, price), courtesy),
+            price,
+            Networks(polite.__getitem__, models.__getitem__, gradient_price),
+        )
+        self.report = LoadReport(first.device, slice_rows)
+
+
+def empty_slice(signature: Signature, slice_rows: int) -> tuple[ModelInput, NDArray[np.int32]]:
+    """Rows of zeros and the first target of each, to measure a gradient with."""
+    return np.zeros((slice_rows, *signature.input_shape), np.float32), np.zeros(slice_rows, np.int32)
 
 
 Order = tuple[int, str, dict[str, Any]]
@@ -170,8 +188,7 @@ class ComputeProcess:
         return self._versions[key].result().engine.evaluate(rows, output)
 
     def _explain(self, key: str, rows: ModelInput, order: ExplanationOrder) -> list[Estimate]:
-        version = self._versions[key].result()
-        return version.explained.explain(rows, order, lambda: version.gradients[order.output])
+        return self._versions[key].result().explained.explain(rows, order)
 
     def _heatmap(self, **picture: Any) -> bytes:
         from explain.render import heatmap

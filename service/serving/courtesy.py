@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.game import Rows
-from explain.gradients import KerasGradient
+from explain.gradients import Gradient
 from models.rows import ModelInput
 from service.serving.engine import Engine
 
@@ -95,7 +95,7 @@ class PoliteEngine:
 class PoliteGradient:
     """A compiled gradient that gives way before each call."""
 
-    def __init__(self, gradient: KerasGradient, courtesy: Courtesy) -> None:
+    def __init__(self, gradient: Gradient, courtesy: Courtesy) -> None:
         self._gradient, self._courtesy = gradient, courtesy
         self.slice_rows = gradient.slice_rows
 

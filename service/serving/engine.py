@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
@@ -69,15 +70,23 @@ class KerasEngine:
         return self._calls[output](rows)
 
 
-def warm_up(engine: Engine, signature: Signature) -> float:
-    """Runs the sizes in use, and returns the price of a row in a large slice, in milliseconds."""
+def warm_up(engine: Engine, signature: Signature) -> tuple[float, float]:
+    """Runs the sizes in use, and returns what a call of one row and one of `SLICE_ROWS` took, in milliseconds."""
     rows = np.zeros((SLICE_ROWS, *signature.input_shape), np.float32)
     for output in signature.outputs:
         engine.evaluate(rows[:1], output)
     engine.evaluate(rows, signature.outputs[0])
+    single, whole = (
+        measured_ms(lambda part=part: engine.evaluate(part, signature.outputs[0])) for part in (rows[:1], rows)
+    )
+    return single, whole
+
+
+def measured_ms(call: Callable[[], object]) -> float:
+    """Milliseconds that a call took, never 0."""
     started = perf_counter()
-    engine.evaluate(rows, signature.outputs[0])
-    return (perf_counter() - started) * 1000 / SLICE_ROWS
+    call()
+    return max((perf_counter() - started) * 1000, 1e-6)
 
 
 @lru_cache(maxsize=1)

@@ -141,7 +141,7 @@ class Explainer:
         is_cheap = explained is not None and explained.plan(rows, order)[1] < INLINE_MS
         meter.end("plan")
         if explained is not None and is_cheap:
-            return explained.explain(rows, order, None)
+            return explained.explain(rows, order)
         return await asyncio.wrap_future(self._compute.submit("explain", key=served.key, rows=rows, order=order))
 
     async def _report(self, served: ServedModel, method: str) -> LoadReport | None:

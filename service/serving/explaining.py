@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import numpy as np
 
 from explain.attribution import Estimate
-from explain.auto import Situation, choose_method
-from explain.errors import ToleranceNotReached
-from explain.exact import coalition_count, exact, exact_cost
+from explain.auto import Situation, choose_plan
+from explain.errors import BudgetTooSmall, ToleranceNotReached
+from explain.exact import exact_cost
 from explain.game import Background, Game
-from explain.gradients import Gradient, expected_gradients
+from explain.gradients import Gradient
 from explain.limits import Limits
+from explain.methods import AUTO, METHODS, Kind, check_method
 from explain.players import feature_players, pixel_players
-from explain.regression import expected_cost, kernel
+from explain.running import Work
 from models.artifact import Artifact
 from models.rows import ModelInput
+from models.signature import Signature
 from service.serving.engine import SLICE_ROWS, Engine
+from service.serving.prices import LearnedPrice
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class ExplanationOrder:
         targets: per row, the indices of the targets to explain.
         method: "auto", or a method by name.
         deadline_ms: what is left of it when the work is handed over, for all rows together.
+        options: of the method, complete.
         evaluations: of a run to replay, per row: each row runs exactly as many, whatever the clock and the tolerance
             say, with the seed, the budget and the method (never "auto") of that run.
     """
@@ -44,6 +49,7 @@ class ExplanationOrder:
     budget: int | None
     strict: bool
     seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
     evaluations: tuple[int, ...] | None = None
 
 
@@ -55,12 +61,33 @@ class LoadReport:
     gradient_slice_rows: int
 
 
-class ExplainedVersion:
-    """A version with what its explanations need: its engine, background and players."""
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What methods that do more than evaluate are given, by the output that they explain."""
 
-    def __init__(self, artifact: Artifact, engine: Engine, row_ms: float) -> None:
-        self.engine, self.row_ms = engine, row_ms
+    gradient: Callable[[str], Gradient]
+    model: Callable[[str], Any]
+    gradient_price: LearnedPrice
+
+
+def kind_of(signature: Signature) -> Kind:
+    return "image" if signature.image else "columns"
+
+
+class ExplainedVersion:
+    """A version with what its explanations need: its engine, background and players.
+
+    Args:
+        price: of the engine.
+        networks: None where no method runs that does more than evaluate.
+    """
+
+    def __init__(
+        self, artifact: Artifact, engine: Engine, price: LearnedPrice, networks: Networks | None = None
+    ) -> None:
+        self.engine, self.price, self._networks = engine, price, networks
         signature = artifact.signature
+        self.kind: Kind = kind_of(signature)
         rows, weights = artifact.background
         self.players = pixel_players(rows.shape[1:]) if signature.image else feature_players(rows.shape[1])
         self._backgrounds = {
@@ -76,58 +103,74 @@ class ExplainedVersion:
 
         `auto` goes by what a row of this version costs at most and by its share of the deadline, so that one row's
         method does not depend on what the others are.
+
+        Raises:
+            MethodDoesNotFit: when the method cannot explain these rows.
+            BudgetTooSmall: when `exact` was named and the budget does not cover every coalition.
         """
         games = [self.game(row, order.output) for row in rows]
         costs = [exact_cost(game) for game in games]
-        n_differing, cost = max(int(game.differing.sum(axis=1).max()) for game in games), max(costs)
-        n_background = len(games[0].background.rows)
-        if order.method == "auto":
-            n_differing = games[0].n_players
-            cost = coalition_count(n_differing) * n_background
-        elif order.method == "kernel":
-            n_differing = max(len(game.playing) for game in games)
-        situation = Situation(
-            n_differing=n_differing,
-            exact_evaluations=cost,
-            kernel_evaluations=expected_cost(n_differing, n_background, order.tolerance),
-            row_ms=self.row_ms,
-            deadline_ms=order.deadline_ms / len(rows),
-            budget=order.budget,
-        )
-        method = choose_method(order.method, situation)
-        return method, sum(costs) * self.row_ms if method == "exact" else math.inf
+        if order.method == AUTO:
+            method = choose_plan(self._situation(games[0], order, len(rows))).method
+        else:
+            method = order.method
+            check_method(method, self.kind, max(_n_playing(method, game) for game in games))
+            if method == "exact" and order.budget is not None and max(costs) > order.budget:
+                raise BudgetTooSmall(method, int(max(costs)), order.budget)
+        return method, self.price.now.of(sum(costs)) if method == "exact" else math.inf
 
-    def explain(
-        self, rows: ModelInput, order: ExplanationOrder, gradient: Callable[[], Gradient] | None
-    ) -> list[Estimate]:
+    def explain(self, rows: ModelInput, order: ExplanationOrder) -> list[Estimate]:
         """Explains each row on its own; what is left of the deadline is shared evenly by the rows still to do.
-
-        Args:
-            gradient: gives the compiled gradient of the asked output; None where no method runs that takes one.
 
         Raises:
             MethodDoesNotFit, BudgetTooSmall, ToleranceNotReached: as the order says.
         """
-        method, _ = self.plan(rows, order)
+        name, _ = self.plan(rows, order)
         started = monotonic()
         estimates = []
         for i, (row, targets) in enumerate(zip(rows, order.targets, strict=True)):
-            game = self.game(row, order.output)
             left_ms = order.deadline_ms - (monotonic() - started) * 1000
             clock = Clock(left_ms / (len(rows) - i))
             replayed = None if order.evaluations is None else order.evaluations[i]
             limits = Limits(order.tolerance, order.budget, clock.may_go_on, replayed)
-            if method == "exact":
-                estimate = _choose_targets(exact(game, slice_rows=SLICE_ROWS), targets)
-            elif method == "kernel":
-                estimate = kernel(game, targets, seed=order.seed, limits=limits, slice_rows=SLICE_ROWS)
-            else:
-                assert gradient is not None
-                estimate = expected_gradients(game, gradient(), targets, seed=order.seed, limits=limits)
+            work = Work(
+                self.game(row, order.output),
+                targets,
+                order.seed,
+                limits,
+                SLICE_ROWS,
+                order.options,
+                **self._networks_of(order.output),
+            )
+            estimate = METHODS[name].run(work)
             if order.strict:
                 _check_tolerance(estimate, order.tolerance)
             estimates.append(estimate)
         return estimates
+
+    def _situation(self, game: Game, order: ExplanationOrder, n_rows: int) -> Situation:
+        return Situation(
+            kind=self.kind,
+            n_players=game.n_players,
+            n_background=len(game.background.rows),
+            n_targets=max(map(len, order.targets)),
+            price=self.price.now,
+            gradient_price=self._networks.gradient_price.now if self._networks else self.price.now.times(3),
+            deadline_ms=order.deadline_ms / n_rows,
+            tolerance=order.tolerance,
+            budget=order.budget,
+        )
+
+    def _networks_of(self, output: str) -> dict[str, Callable[[], Any]]:
+        if self._networks is None:
+            return {}
+        return {"gradient": partial(self._networks.gradient, output), "model": partial(self._networks.model, output)}
+
+
+def _n_playing(method: str, game: Game) -> int:
+    """The players that count towards the most that a method takes."""
+    # `exact` plays a game for each background row; the others one for all of them.
+    return int(game.differing.sum(axis=1).max()) if method == "exact" else len(game.playing)
 
 
 class Clock:
@@ -144,23 +187,6 @@ class Clock:
         self._next = evaluations
         elapsed_ms = (monotonic() - self._started) * 1000
         return elapsed_ms * (1 + evaluations / self._evaluations) <= self._deadline_ms
-
-
-def _choose_targets(estimate: Estimate, targets: tuple[int, ...]) -> Estimate:
-    """The columns of an estimate over all outputs that were asked for."""
-    chosen = list(targets)
-    return Estimate(
-        method=estimate.method,
-        estimand=estimate.estimand,
-        attributions=estimate.attributions[:, chosen],
-        standard_errors=estimate.standard_errors[:, chosen],
-        half_widths=estimate.half_widths[:, chosen],
-        values=estimate.values[chosen],
-        base_values=estimate.base_values[chosen],
-        scales=estimate.scales[chosen],
-        evaluations=estimate.evaluations,
-        stop_reason=estimate.stop_reason,
-    )
 
 
 def _check_tolerance(estimate: Estimate, tolerance: float) -> None:

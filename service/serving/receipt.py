@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from explain.attribution import Estimate
-from explain.auto import GRADIENT_METHODS
+from explain.methods import needs_gradient, rests_on_keras
 from models.artifact import BACKGROUND, KERAS
 from service.serving.engine import SLICE_ROWS, instruction_set
 from service.serving.explaining import LoadReport
@@ -18,9 +18,10 @@ from service.serving.served_model import ServedModel
 def rests_on_tensorflow(served: ServedModel, method: str) -> bool:
     """Whether TensorFlow computed an explanation, which the compute process then has to report on.
 
-    Methods that take gradients run on it, whatever engine predicts; every other one runs on the version's own engine.
+    Methods that take gradients or look at layers run on it, whatever engine predicts; every other one runs on the
+    version's own engine.
     """
-    return method in GRADIENT_METHODS or served.engine_name == "tensorflow"
+    return rests_on_keras(method) or served.engine_name == "tensorflow"
 
 
 def write_receipt(
@@ -38,7 +39,7 @@ def write_receipt(
         "method": estimate.method,
         "estimand": estimate.estimand,
         "output": order.output,
-        "options": resolved.options,
+        "options": dict(order.options),
         "seed": order.seed,
         "tolerance": order.tolerance,
         "deadline_ms": order.deadline_ms,
@@ -47,7 +48,7 @@ def write_receipt(
         "engine_version": _library_version(engine),
         "device": report.device if report else "cpu",
         "instruction_set": instruction_set(),
-        "slice_rows": report.gradient_slice_rows if report and estimate.method in GRADIENT_METHODS else SLICE_ROWS,
+        "slice_rows": report.gradient_slice_rows if report and needs_gradient(estimate.method) else SLICE_ROWS,
         "model_sha256": hashes[KERAS],
         "background_sha256": hashes[BACKGROUND],
         "background_rows": len(served.artifact.background[0]),

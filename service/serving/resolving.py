@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from explain.methods import check_method, method_option_faults, resolve_options
 from models.errors import Fault, pointer
 from models.rows import ModelInput, describe
 from models.signature import Signature
 from service.errors import InvalidRequest
 from service.schemas import ExplainRequest
-from service.serving.explaining import ExplanationOrder
+from service.serving.explaining import ExplanationOrder, kind_of
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,23 @@ class ResolvedRequest:
     Attributes:
         rows: `(n_rows, *input_shape)`.
         order: as it was asked; "auto" is still "auto".
-        options: of the method.
         top_k: how many attributions are worded; None for all.
     """
 
     rows: ModelInput
     order: ExplanationOrder
-    options: dict[str, Any]
     top_k: int | None
 
 
 def check_request(request: ExplainRequest, signature: Signature) -> None:
-    """Raises `InvalidRequest` with every value (other than those of rows) that does not fit the version."""
+    """Checks every value of a request, other than those of rows, against the version.
+
+    Raises:
+        MethodDoesNotFit: naming the methods that do.
+        InvalidRequest: with every other value that does not fit.
+    """
+    kind = kind_of(signature)
+    check_method(request.method, kind)
     faults = []
     if request.output is not None and request.output not in signature.outputs:
         expected = f"one of {', '.join(signature.outputs)}"
@@ -45,9 +50,10 @@ def check_request(request: ExplainRequest, signature: Signature) -> None:
             if name not in signature.targets:
                 place = f"#/target/{i}" if isinstance(request.target, list) else "#/target"
                 faults.append(Fault(place, expected, describe(name)))
-    if request.options:
-        expected = f"no options: method {request.method!r} has none"
-        faults.extend(Fault(pointer("options", name), expected, describe(v)) for name, v in request.options.items())
+    faults += [
+        Fault(pointer("options", name), expected, describe(request.options[name]))
+        for name, expected in method_option_faults(request.method, kind, request.options)
+    ]
     if request.top_k is not None and signature.image:
         faults.append(Fault("#/top_k", "null: a heatmap always has all its pixels", describe(request.top_k)))
     if faults:
@@ -67,8 +73,9 @@ def resolve_request(
         budget=request.budget,
         strict=request.strict,
         seed=request.seed,
+        options=resolve_options(request.method, kind_of(signature), request.options),
     )
-    return ResolvedRequest(rows, order, request.options, request.top_k)
+    return ResolvedRequest(rows, order, request.top_k)
 
 
 def _targets(request: ExplainRequest, signature: Signature, predictions: np.ndarray) -> tuple[tuple[int, ...], ...]:

@@ -17,8 +17,9 @@ from models.registry import VersionRecord
 from models.rows import ModelInput
 from models.signature import Signature
 from service.serving.compute import ComputeClient
-from service.serving.engine import OnnxEngine, warm_up
+from service.serving.engine import SLICE_ROWS, OnnxEngine, warm_up
 from service.serving.explaining import ExplainedVersion, LoadReport
+from service.serving.prices import LearnedPrice, MeteredEngine
 
 INLINE_MS = 1.0
 """Predictions priced below this run on the event loop: a thread's hand-over costs more than they do."""
@@ -46,7 +47,9 @@ class ServedModel:
         self._engine = OnnxEngine(path, self.signature, threads=1, keep_memory=False) if path else None
         compute.load(self.key, self.artifact.directory)
         weakref.finalize(self, compute.unload, self.key)
-        self._row_ms = warm_up(self._engine, self.signature) if self._engine else None
+        self._price = LearnedPrice(*warm_up(self._engine, self.signature), SLICE_ROWS) if self._engine else None
+        # Where predictions run is decided by what was measured before there was any load.
+        self._row_ms = self._price.now.row_ms if self._price else None
         # Evaluated on the background now, not by the first explanation.
         _ = self.explained
 
@@ -73,9 +76,9 @@ class ServedModel:
     @cached_property
     def explained(self) -> ExplainedVersion | None:
         """For explanations cheap enough to run here; None where the compute process has the only engine."""
-        if self._engine is None or self._row_ms is None:
+        if self._engine is None or self._price is None:
             return None
-        return ExplainedVersion(self.artifact, self._engine, self._row_ms)
+        return ExplainedVersion(self.artifact, MeteredEngine(self._engine, self._price), self._price)
 
     async def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
         """Outputs `(n_rows, n_targets)`. A row's output does not depend on its neighbours."""

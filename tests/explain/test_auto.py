@@ -1,167 +1,126 @@
-"""Which method explains a row."""
+"""Which method `auto` takes."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
-from explain import regression
-from explain.auto import KERNEL_PLAYERS, METHODS, Situation, choose_method
-from explain.errors import BudgetTooSmall, MethodDoesNotFit
+from explain.auto import CHOICES, KERNEL_PLAYERS, Plan, Price, Situation, choose_plan
 from explain.exact import MAX_PLAYERS
-from explain.regression import PAIRS_FOR_ERRORS, expected_cost
+from explain.methods import METHODS
+from explain.regression import LEAST_PAIRS, PAIRS_FOR_ERRORS, expected_cost
 
-TOO_MANY = MAX_PLAYERS + 1
-
-
-def situation(
-    *,
-    n_differing: int = 10,
-    exact_evaluations: float = 1000,
-    kernel_evaluations: float = 1e9,
-    row_ms: float = 0.01,
-    deadline_ms: float = 1000,
-    budget: int | None = None,
-) -> Situation:
-    return Situation(n_differing, exact_evaluations, kernel_evaluations, row_ms, deadline_ms, budget)
+ROW = Price(row_ms=0.01)
+DEAR = Price(row_ms=100.0)
+FREE = Price(row_ms=0.0)
+# 10 players over 100 background rows: 102,400 coalition rows for `exact`. At a tolerance of 0.05, `kernel` is expected
+# to need 4 pairs of each player, 8,000 rows, and gradients 800.
+EXACT, KERNEL, GRADIENTS = 102_400, 8_000, 800
 
 
-@pytest.mark.parametrize(
-    ("method", "given", "expected"),
-    [
-        pytest.param("auto", situation(), "exact", id="auto takes exact where it is affordable"),
-        pytest.param(
-            "auto",
-            situation(exact_evaluations=50_000, row_ms=0.01, deadline_ms=1000),
-            "exact",
-            id="auto takes exact when it fills half the deadline",
-        ),
-        pytest.param(
-            "auto",
-            situation(exact_evaluations=50_001, row_ms=0.01, deadline_ms=1000),
-            "expected-gradients",
-            id="auto leaves exact when it takes more than half the deadline",
-        ),
-        pytest.param("auto", situation(budget=1000), "exact", id="auto takes exact when it fills the budget"),
-        pytest.param("auto", situation(budget=999), "expected-gradients", id="auto leaves exact over the budget"),
-        pytest.param(
-            "auto",
-            situation(n_differing=MAX_PLAYERS, exact_evaluations=2.0**MAX_PLAYERS, row_ms=1e-6),
-            "exact",
-            id="auto takes exact at the most players",
-        ),
-        pytest.param(
-            "auto",
-            situation(n_differing=TOO_MANY, exact_evaluations=1, kernel_evaluations=1),
-            "kernel",
-            id="auto leaves exact beyond the most players",
-        ),
-        pytest.param(
-            "auto",
-            situation(exact_evaluations=50_001, kernel_evaluations=50_000, row_ms=0.01, deadline_ms=1000),
-            "kernel",
-            id="auto takes kernel when it fills half the deadline",
-        ),
-        pytest.param(
-            "auto",
-            situation(exact_evaluations=50_001, kernel_evaluations=50_001, row_ms=0.01, deadline_ms=1000),
-            "expected-gradients",
-            id="auto leaves kernel when it takes more than half the deadline",
-        ),
-        pytest.param(
-            "auto",
-            situation(exact_evaluations=1000, kernel_evaluations=999, budget=999),
-            "kernel",
-            id="auto takes kernel when it fills the budget",
-        ),
-        pytest.param(
-            "auto",
-            situation(exact_evaluations=1000, kernel_evaluations=999, budget=998),
-            "expected-gradients",
-            id="auto leaves kernel over the budget",
-        ),
-        pytest.param(
-            "auto",
-            situation(exact_evaluations=1000, kernel_evaluations=10),
-            "exact",
-            id="auto takes exact where it is affordable, however cheap kernel is",
-        ),
-        pytest.param(
-            "auto",
-            situation(n_differing=KERNEL_PLAYERS, exact_evaluations=2.0**KERNEL_PLAYERS, kernel_evaluations=10),
-            "kernel",
-            id="auto takes kernel at the most players for which it is preferred",
-        ),
-        pytest.param(
-            "auto",
-            situation(n_differing=KERNEL_PLAYERS + 1, exact_evaluations=2.0**KERNEL_PLAYERS, kernel_evaluations=10),
-            "expected-gradients",
-            id="auto prefers gradients beyond",
-        ),
-        pytest.param(
-            "kernel",
-            situation(n_differing=regression.MAX_PLAYERS, kernel_evaluations=1e12, deadline_ms=1),
-            "kernel",
-            id="kernel by name is taken whatever the deadline",
-        ),
-        pytest.param(
-            "exact",
-            situation(exact_evaluations=1e6, row_ms=1, deadline_ms=1),
-            "exact",
-            id="exact by name is taken whatever the deadline",
-        ),
-        pytest.param("exact", situation(budget=1000), "exact", id="exact by name is taken when it fills the budget"),
-        pytest.param("expected-gradients", situation(), "expected-gradients", id="a name is taken as it is"),
-        pytest.param(
-            "expected-gradients",
-            situation(n_differing=TOO_MANY, exact_evaluations=2.0**TOO_MANY),
-            "expected-gradients",
-            id="expected gradients take any number of players",
-        ),
-    ],
-)
-def test_method_follows_from_the_situation(method: str, given: Situation, expected: str) -> None:
-    chosen = choose_method(method, given)
-
-    assert expected == chosen
+def situation(**changes: Any) -> Situation:
+    given: dict[str, Any] = {
+        "kind": "columns",
+        "n_players": 10,
+        "n_background": 100,
+        "n_targets": 1,
+        "price": ROW,
+        "gradient_price": ROW.times(3),
+        "deadline_ms": 10_000,
+        "tolerance": 0.05,
+        "budget": None,
+    }
+    return Situation(**(given | changes))
 
 
 @pytest.mark.parametrize(
-    ("method", "given", "fitting"),
+    ("given", "expected"),
     [
-        pytest.param("lime", situation(), METHODS, id="unknown method"),
-        pytest.param("Exact", situation(), METHODS, id="wrong spelling"),
+        pytest.param(situation(), "exact", id="exact where it is affordable"),
+        pytest.param(situation(deadline_ms=2 * 1024), "exact", id="exact when it fills half the deadline"),
+        pytest.param(situation(deadline_ms=2 * 1023), "kernel", id="not exact when it takes more"),
+        pytest.param(situation(budget=EXACT), "exact", id="exact when it fills the budget"),
+        pytest.param(situation(budget=EXACT - 1), "kernel", id="not exact over the budget"),
+        pytest.param(situation(n_players=MAX_PLAYERS, price=FREE), "exact", id="exact at the most players"),
+        pytest.param(situation(n_players=MAX_PLAYERS + 1, price=FREE), "kernel", id="not exact beyond"),
+        pytest.param(situation(deadline_ms=2 * 80), "kernel", id="kernel when it fills half the deadline"),
         pytest.param(
+            situation(deadline_ms=2 * 79), "expected-gradients", id="gradients where kernel takes more, and they do not"
+        ),
+        pytest.param(situation(budget=KERNEL), "kernel", id="kernel when it fills the budget"),
+        pytest.param(situation(budget=KERNEL - 1), "expected-gradients", id="not kernel over the budget"),
+        pytest.param(
+            situation(n_players=KERNEL_PLAYERS), "kernel", id="kernel at the most players for which it is preferred"
+        ),
+        pytest.param(situation(n_players=KERNEL_PLAYERS + 1), "expected-gradients", id="gradients beyond"),
+        pytest.param(
+            situation(tolerance=0.001, price=Price(0.001)),
             "exact",
-            situation(n_differing=TOO_MANY),
-            ("auto", "kernel", "expected-gradients"),
-            id="exact with too many players",
+            id="exact where kernel would need every coalition",
         ),
+        pytest.param(situation(kind="image", n_players=64), "expected-gradients", id="gradients for the pixels"),
+        pytest.param(situation(kind="series", n_players=300), "expected-gradients", id="gradients for a series"),
         pytest.param(
-            "lime",
-            situation(n_differing=TOO_MANY),
-            ("auto", "kernel", "expected-gradients"),
-            id="unknown, too many players",
-        ),
-        pytest.param(
+            situation(kind="text", n_players=300, deadline_ms=10),
             "kernel",
-            situation(n_differing=regression.MAX_PLAYERS + 1),
-            ("auto", "expected-gradients"),
-            id="kernel with too many players",
+            id="kernel for text, which has no gradient, though the deadline will cut it",
+        ),
+        pytest.param(
+            situation(n_players=60, gradient_price=None),
+            "kernel",
+            id="kernel for many players where no gradient is at hand",
+        ),
+        pytest.param(
+            situation(deadline_ms=1),
+            "expected-gradients",
+            id="where nothing fits, the cheaper of the two that can be cut short",
+        ),
+        pytest.param(
+            situation(deadline_ms=1, gradient_price=DEAR), "kernel", id="which may be kernel, if gradients are dear"
+        ),
+        pytest.param(
+            situation(deadline_ms=1, gradient_price=DEAR, budget=2 * 100 * LEAST_PAIRS * 10 - 1),
+            "expected-gradients",
+            id="but not on a budget on which kernel gives nothing",
+        ),
+        pytest.param(situation(budget=1), "expected-gradients", id="a budget for nothing is refused by gradients"),
+        pytest.param(
+            situation(n_players=2000, price=FREE, gradient_price=DEAR),
+            "expected-gradients",
+            id="gradients for more players than a regression takes",
+        ),
+        pytest.param(
+            situation(n_players=12, price=Price(row_ms=1e-5, call_ms=100)),
+            "kernel",
+            id="the price of a call counts, not only that of its rows",
+        ),
+        pytest.param(
+            situation(n_players=15, n_targets=10, budget=8_000),
+            "expected-gradients",
+            id="gradients are paid for each target",
         ),
     ],
 )
-def test_refusal_names_the_methods_that_fit(method: str, given: Situation, fitting: tuple[str, ...]) -> None:
-    with pytest.raises(MethodDoesNotFit) as refusal:
-        choose_method(method, given)
+def test_the_plan_follows_from_the_situation(given: Situation, expected: str) -> None:
+    plan = choose_plan(given)
 
-    assert fitting == refusal.value.fitting
-    assert f"Methods that fit: {', '.join(fitting)}." in str(refusal.value)
-    assert repr(method) in str(refusal.value)
+    assert expected == plan.method
 
 
-def test_exact_by_name_is_refused_over_the_budget_naming_what_it_needs() -> None:
-    with pytest.raises(BudgetTooSmall, match="at least 1000 evaluations here; received 999") as refusal:
-        choose_method("exact", situation(exact_evaluations=1000, budget=999))
+def test_a_plan_says_what_it_is_expected_to_take() -> None:
+    exact = choose_plan(situation(price=Price(row_ms=0.01, call_ms=2.0)))
+    kernel = choose_plan(situation(budget=KERNEL))
+    gradients = choose_plan(situation(budget=KERNEL - 1, n_targets=2))
 
-    assert refusal.value.needed == 1000
+    # 25 slices of 4,096 rows at 2 ms each, and the rows.
+    assert Plan("exact", EXACT, 1024 + 25 * 2, EXACT) == exact
+    assert Plan("kernel", KERNEL, pytest.approx(80), 2 * 100 * LEAST_PAIRS * 10) == kernel
+    assert Plan("expected-gradients", 2 * GRADIENTS, pytest.approx(48), 16) == gradients
+
+
+def test_auto_chooses_only_among_methods_that_promise_to_add_up() -> None:
+    assert {"shapley", "aumann-shapley"} == {METHODS[choice].estimand for choice in CHOICES}
 
 
 def test_kernel_is_expected_to_cost_pairs_in_proportion_to_the_players_and_to_the_inverse_square_of_the_tolerance() -> (

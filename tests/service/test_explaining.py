@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +12,9 @@ import pytest
 from explain.attribution import Estimate
 from explain.gradients import Gradient, KerasGradient
 from models.artifact import Artifact
-from service.serving.engine import OnnxEngine
-from service.serving.explaining import ExplainedVersion, ExplanationOrder
+from service.serving.engine import SLICE_ROWS, OnnxEngine
+from service.serving.explaining import ExplainedVersion, ExplanationOrder, Networks
+from service.serving.prices import LearnedPrice
 
 ORDER = ExplanationOrder(
     targets=((0,), (0,)),
@@ -29,22 +30,23 @@ ORDER = ExplanationOrder(
 
 @pytest.fixture(scope="module")
 def version(diabetes_artifact: Artifact) -> ExplainedVersion:
-    """Diabetes, its rows priced at a thousandth of a millisecond."""
+    """Diabetes with its gradient, its rows priced at a thousandth of a millisecond."""
     path = diabetes_artifact.onnx_path
     assert path is not None
     engine = OnnxEngine(path, diabetes_artifact.signature, threads=1, keep_memory=True)
-    return ExplainedVersion(diabetes_artifact, engine, row_ms=0.001)
-
-
-@pytest.fixture(scope="module")
-def gradient(diabetes_artifact: Artifact) -> Callable[[], Gradient]:
-    from models.outputs import target_model
+    price = LearnedPrice(0.001, 0.001 * SLICE_ROWS, SLICE_ROWS)
 
     @lru_cache
-    def compiled() -> Gradient:
-        return KerasGradient(target_model(diabetes_artifact.load_keras(), diabetes_artifact.signature, "value"), 256)
+    def model(output: str) -> Any:
+        from models.outputs import target_model
 
-    return compiled
+        return target_model(diabetes_artifact.load_keras(), diabetes_artifact.signature, output)
+
+    @lru_cache
+    def gradient(output: str) -> Gradient:
+        return KerasGradient(model(output), 256)
+
+    return ExplainedVersion(diabetes_artifact, engine, price, Networks(gradient, model, price))
 
 
 @pytest.mark.parametrize(
@@ -69,20 +71,18 @@ def gradient(diabetes_artifact: Artifact) -> Callable[[], Gradient]:
 )
 def test_replay_with_the_recorded_evaluations_gives_the_same_bits(
     version: ExplainedVersion,
-    gradient: Callable[[], Gradient],
     diabetes_artifact: Artifact,
     order: ExplanationOrder,
     stop_reason: str,
 ) -> None:
     rows = diabetes_artifact.background[0][:2] + np.float32(0.5)
-    recorded = version.explain(rows, order, gradient)
+    recorded = version.explain(rows, order)
 
     # Whatever its clock says: half an hour, or nothing.
     replays = [
         version.explain(
             rows,
             replace(order, deadline_ms=deadline_ms, evaluations=tuple(estimate.evaluations for estimate in recorded)),
-            gradient,
         )
         for deadline_ms in (1_800_000, 1e-6)
     ]

@@ -4,6 +4,7 @@ VitrineError
 |- InvalidRows          rows that do not fit the signature
 |- InvalidSpec          a training specification that cannot be run
 |- InvalidDataset       a data set and a specification that do not fit each other
+|- DatasetChanged       a data set that is no longer what a version was built from
 |- LossNotFinite        a fit whose loss has become infinite or not a number
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
@@ -59,6 +60,16 @@ class InvalidSpec(_Faulty):
 
 class InvalidDataset(VitrineError):
     pass
+
+
+class DatasetChanged(VitrineError):
+    """The data set that a version was built from has other rows now."""
+
+    def __init__(self, expected_sha256: str, found_sha256: str) -> None:
+        super().__init__(
+            f"The data set is no longer what this version was built from: expected SHA-256 {expected_sha256[:12]}..., "
+            f"found {found_sha256[:12]}... Send rows as inputs, or take the background, which the version holds."
+        )
 
 
 class LossNotFinite(VitrineError):

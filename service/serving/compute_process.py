@@ -1,8 +1,8 @@
 """The compute process: everything that needs TensorFlow, every dear explanation, every picture.
 
-Started by `compute.ComputeClient`, it reads orders from a socket and answers each under its number. Three threads share
-the work, so that a prediction does not wait for an explanation, nor either of them for a version being loaded.
-Explanations and loading are niced, and explanations pause between slices while a prediction waits.
+Started by `compute.ComputeClient`, it reads orders from a socket and answers each under its number. Four threads share
+the work, so that a prediction does not wait for an explanation, nor an explanation for a job, nor any of them for a
+version being loaded. All but predictions are niced, and pause between slices while someone of a lower rank waits.
 """
 
 from __future__ import annotations
@@ -26,19 +26,23 @@ from numpy.typing import NDArray
 from explain.attribution import Estimate
 from explain.gradients import KerasGradient
 from models.artifact import Artifact, open_artifact
+from models.datasets import Part
 from models.outputs import target_model
 from models.rows import ModelInput
 from models.signature import Signature
 from service.errors import ComputeFailed
 from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
-from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, PoliteGradient
+from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, PoliteGradient, Rank
 from service.serving.engine import SLICE_ROWS, Engine, KerasEngine, OnnxEngine, measured_ms, warm_up
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport, Networks
 from service.serving.prices import LearnedPrice, MeteredEngine, MeteredGradient
 from service.settings import read_settings
 
 logger = logging.getLogger("vitrine.compute")
+
+RANKS = {"predict": Rank.PREDICTION, "job": Rank.JOB, "dataset": Rank.JOB}
+"""Of the kinds of orders; what is not here is someone's who waits, an explanation or a picture."""
 
 GRADIENT_SLICE_ELEMENTS = 256 * 1024
 """Elements in one gradient call: 256 rows where a row is small, fewer where it is large."""
@@ -99,6 +103,8 @@ class ComputeProcess:
             "load": self._load,
             "predict": self._predict,
             "explain": self._explain,
+            "job": self._explain_for_job,
+            "dataset": self._dataset,
             "heatmap": self._heatmap,
             "waterfall": self._waterfall,
         }
@@ -125,7 +131,7 @@ class ComputeProcess:
             elif kind == "ping":
                 self._send(0, "pong", None)
             else:
-                self._courtesy.arrived(number, is_prediction=kind == "predict")
+                self._courtesy.arrived(number, RANKS.get(kind, Rank.EXPLANATION))
                 if "key" in payload:
                     # An order may come before the one that loads its version; it waits.
                     self._versions.setdefault(payload["key"], Future())
@@ -148,7 +154,7 @@ class ComputeProcess:
                 self._send(number, "begun", None)
                 with log_context(**payload.pop("context", {})):
                     try:
-                        with self._courtesy.working_on(number):
+                        with self._courtesy.working_on(number, RANKS.get(kind, Rank.EXPLANATION)):
                             answer = ("done", self._kinds[kind](**payload))
                     except OrderDropped:
                         logger.info("order %d was dropped while at work", number)
@@ -190,6 +196,15 @@ class ComputeProcess:
     def _explain(self, key: str, rows: ModelInput, order: ExplanationOrder) -> list[Estimate]:
         return self._versions[key].result().explained.explain(rows, order)
 
+    def _explain_for_job(self, key: str, rows: ModelInput, order: ExplanationOrder) -> list[Estimate]:
+        """Of a job, nobody waits for the answer: its deadline is on the work alone."""
+        return self._versions[key].result().explained.explain(rows, order, paused_ms=self._courtesy.waited_ms)
+
+    def _dataset(self, directory: str, part: Part, max_rows: int, seed: int) -> ModelInput:
+        from models.parts import rows_of_part
+
+        return rows_of_part(open_artifact(Path(directory)), part, max_rows=max_rows, seed=seed)
+
     def _heatmap(self, **picture: Any) -> bytes:
         from explain.render import heatmap
 
@@ -229,6 +244,7 @@ def main() -> None:
     gc.freeze()
     process.start("load", ["load"])
     process.start("explain", ["explain", "heatmap", "waterfall"])
+    process.start("job", ["job", "dataset"])
     logger.info("ready, TensorFlow %s", tf.__version__)
     process.run()
     os._exit(0)  # TensorFlow's threads need not be waited for

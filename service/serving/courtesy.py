@@ -1,10 +1,13 @@
-"""Who goes first in the compute process: predictions before explanations, and dropped orders not at all."""
+"""Who goes first in the compute process: predictions, then explanations, then jobs; dropped orders not at all."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,20 @@ from explain.gradients import Gradient
 from models.rows import ModelInput
 from service.serving.engine import Engine
 
-LONGEST_PAUSE_SECONDS = 0.1
-"""An explanation goes on with its next slice after this long, so that it ends under unbroken predictions too."""
+
+
+class Rank(IntEnum):
+    """Who gives way to whom: each to those of a lower rank."""
+
+    PREDICTION = 0
+    EXPLANATION = 1
+    JOB = 2
+    WAITING = 3
+
+
+LONGEST_PAUSE_SECONDS = {Rank.EXPLANATION: 0.1, Rank.JOB: 2.0}
+"""The next slice goes on after this long, so that explanations end under unbroken predictions too, and jobs under
+unbroken explanations."""
 
 
 class OrderDropped(Exception):
@@ -24,30 +39,33 @@ class OrderDropped(Exception):
 
 
 class Courtesy:
-    """Knows which orders are in the house, which of them are predictions, and which nobody wants any more."""
+    """Knows which orders are in the house, their ranks, and which of them nobody wants any more."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._present: dict[int, bool] = {}
-        self._predictions = 0
+        self._present: dict[int, Rank] = {}
+        self._of_rank: Counter[Rank] = Counter()
         self._dropped: set[int] = set()
         self._thread = threading.local()
 
-    def arrived(self, number: int, *, is_prediction: bool) -> None:
+    def arrived(self, number: int, rank: Rank) -> None:
         with self._changed:
-            self._present[number] = is_prediction
-            self._predictions += is_prediction
+            self._present[number] = rank
+            self._of_rank[rank] += 1
 
     def deferred(self, number: int) -> None:
         """It waits for its version to be loaded: nothing need give way to it meanwhile."""
         with self._changed:
-            self._predictions -= self._present.get(number, False)
-            self._present[number] = False
+            if number in self._present:
+                self._of_rank[self._present[number]] -= 1
+                self._present[number] = Rank.WAITING
+                self._of_rank[Rank.WAITING] += 1
             self._changed.notify_all()
 
     def left(self, number: int) -> None:
         with self._changed:
-            self._predictions -= self._present.pop(number, False)
+            if number in self._present:
+                self._of_rank[self._present.pop(number)] -= 1
             self._dropped.discard(number)
             self._changed.notify_all()
 
@@ -55,28 +73,40 @@ class Courtesy:
         with self._changed:
             if number in self._present:
                 self._dropped.add(number)
+                self._changed.notify_all()
 
     def is_dropped(self, number: int) -> bool:
         return number in self._dropped
 
     @contextmanager
-    def working_on(self, number: int) -> Iterator[None]:
+    def working_on(self, number: int, rank: Rank) -> Iterator[None]:
         """What this thread does until the end of the block is for this order."""
-        self._thread.number = number
+        self._thread.number, self._thread.rank, self._thread.waited = number, rank, 0.0
         try:
             yield
         finally:
             self._thread.number = None
 
+    def waited_ms(self) -> float:
+        """How long this thread has given way, over the order that it works on."""
+        return getattr(self._thread, "waited", 0.0) * 1000
+
     def give_way(self) -> None:
-        """Called before each slice of an explanation: waits while predictions wait.
+        """Called before each slice of an explanation: waits while orders of lower ranks are there.
 
         Raises:
             OrderDropped: when nobody wants the explanation any more.
         """
+        rank = getattr(self._thread, "rank", Rank.EXPLANATION)
         with self._changed:
-            self._changed.wait_for(lambda: self._predictions == 0, LONGEST_PAUSE_SECONDS)
-            if getattr(self._thread, "number", None) in self._dropped:
+            started = perf_counter()
+            number = getattr(self._thread, "number", None)
+            self._changed.wait_for(
+                lambda: number in self._dropped or not any(self._of_rank[Rank(first)] for first in range(rank)),
+                LONGEST_PAUSE_SECONDS.get(rank, 0.0),
+            )
+            self._thread.waited = getattr(self._thread, "waited", 0.0) + perf_counter() - started
+            if number in self._dropped:
                 raise OrderDropped
 
 

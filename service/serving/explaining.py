@@ -119,20 +119,24 @@ class ExplainedVersion:
                 raise BudgetTooSmall(method, int(max(costs)), order.budget)
         return method, self.price.now.of(sum(costs)) if method == "exact" else math.inf
 
-    def explain(self, rows: ModelInput, order: ExplanationOrder) -> list[Estimate]:
+    def explain(
+        self, rows: ModelInput, order: ExplanationOrder, *, paused_ms: Callable[[], float] = lambda: 0.0
+    ) -> list[Estimate]:
         """Explains each row on its own; what is left of the deadline is shared evenly by the rows still to do.
+
+        Args:
+            paused_ms: time so far that does not count towards the deadline.
 
         Raises:
             MethodDoesNotFit, BudgetTooSmall, ToleranceNotReached: as the order says.
         """
         name, _ = self.plan(rows, order)
-        started = monotonic()
+        clock = Clock(order.deadline_ms, paused_ms)
         estimates = []
         for i, (row, targets) in enumerate(zip(rows, order.targets, strict=True)):
-            left_ms = order.deadline_ms - (monotonic() - started) * 1000
-            clock = Clock(left_ms / (len(rows) - i))
+            pace = Pace(Clock(clock.left_ms / (len(rows) - i), paused_ms))
             replayed = None if order.evaluations is None else order.evaluations[i]
-            limits = Limits(order.tolerance, order.budget, clock.may_go_on, replayed)
+            limits = Limits(order.tolerance, order.budget, pace.may_go_on, replayed)
             work = Work(
                 self.game(row, order.output),
                 targets,
@@ -174,10 +178,27 @@ def _n_playing(method: str, game: Game) -> int:
 
 
 class Clock:
+    """What is left of a deadline, which time in pauses does not count towards."""
+
+    def __init__(self, deadline_ms: float, paused_ms: Callable[[], float]) -> None:
+        self._paused_ms = paused_ms
+        self._started_ms = monotonic() * 1000 - paused_ms()
+        self.deadline_ms = deadline_ms
+
+    @property
+    def elapsed_ms(self) -> float:
+        return monotonic() * 1000 - self._paused_ms() - self._started_ms
+
+    @property
+    def left_ms(self) -> float:
+        return self.deadline_ms - self.elapsed_ms
+
+
+class Pace:
     """Says whether a round of evaluations fits before the deadline, from the pace of the rounds before it."""
 
-    def __init__(self, deadline_ms: float) -> None:
-        self._started, self._deadline_ms = monotonic(), deadline_ms
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._evaluations = 0
         self._next = 0
 
@@ -185,8 +206,7 @@ class Clock:
         # The round just ended is what this was asked for before; the first is as large as the second.
         self._evaluations += self._next or evaluations
         self._next = evaluations
-        elapsed_ms = (monotonic() - self._started) * 1000
-        return elapsed_ms * (1 + evaluations / self._evaluations) <= self._deadline_ms
+        return self._clock.elapsed_ms * (1 + evaluations / self._evaluations) <= self._clock.deadline_ms
 
 
 def _check_tolerance(estimate: Estimate, tolerance: float) -> None:

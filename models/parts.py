@@ -1,0 +1,29 @@
+"""The rows of a part of the data that a version was built from, loaded again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.artifact import Artifact
+from models.building import load_dataset
+from models.datasets import Part, split_dataset
+from models.errors import DatasetChanged
+from models.rows import ModelInput
+from models.spec import TrainingSpec
+
+
+def rows_of_part(artifact: Artifact, part: Part, *, max_rows: int, seed: int) -> ModelInput:
+    """Rows `(n_rows, *input_shape)` of a part, in the order of the data set: all of them, or a random sample.
+
+    Raises:
+        DatasetChanged: when the data is not what the version was built from: what was a test row may be none now.
+    """
+    spec = TrainingSpec.model_validate(artifact.card["spec"])
+    dataset = load_dataset(spec)
+    if dataset.sha256 != artifact.card["data"]["sha256"]:
+        raise DatasetChanged(artifact.card["data"]["sha256"], dataset.sha256)
+    split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
+    rows = {"train": split.train, "validation": split.validation, "test": split.test}[part]
+    if len(rows) > max_rows:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, size=max_rows, replace=False))
+    return dataset.inputs[rows]

@@ -16,10 +16,15 @@ from models.database import open_database
 from models.registry import Registry
 from service import problems
 from service.draining import Drain
+from service.identifiers import new_id
 from service.jobs.figures import JobFiguresReader
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.metrics import MeasuredRequests, Metrics
 from service.receiving import Reception
+from service.records.global_forms import GlobalForms
+from service.records.job_desk import JobDesk
+from service.records.job_runner import ExplanationJobRunner
+from service.records.jobs import ExplanationJobStore
 from service.records.recorder import Recorder, keep_nothing
 from service.records.replay import Replayer
 from service.records.retention import sweep_for_ever
@@ -35,6 +40,7 @@ from service.routes.train import train_routes
 from service.scrape import ServingFigures, StoreFigures
 from service.serving.compute import ComputeClient
 from service.serving.explainer import Explainer
+from service.serving.patient import PatientExplainer
 from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
 from service.settings import Settings
@@ -62,6 +68,20 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
     metrics = Metrics()
     explainer = Explainer(pool, compute, recorder.keep if settings.record_explanations else keep_nothing)
+    explanation_jobs = ExplanationJobStore(
+        engine, retention=timedelta(days=settings.explanation_retention_days), clock=lambda: datetime.now(UTC)
+    )
+    runner = ExplanationJobRunner(
+        explanation_jobs,
+        records,
+        pool,
+        explainer,
+        PatientExplainer(compute),
+        owner=new_id(),
+        keep_inputs=settings.record_inputs,
+        note=metrics.note_explanations,
+    )
+    desk = JobDesk(explanation_jobs, runner, pool, explainer, is_open=settings.record_explanations)
 
     def readiness_now() -> dict[str, Any]:
         return readiness(pool, writer, drain, settings.required_models)
@@ -73,12 +93,18 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         compute.start()
         writer.start()
-        tasks = [
-            asyncio.create_task(work) for work in (pool.follow(), serving.note_first_ready(), sweep_for_ever(records))
-        ]
+        works = (
+            pool.follow(),
+            serving.note_first_ready(),
+            sweep_for_ever(records.sweep),
+            sweep_for_ever(explanation_jobs.sweep),
+            runner.run_for_ever(),
+        )
+        tasks = [asyncio.create_task(work) for work in works]
         yield
         for task in tasks:
             task.cancel()
+        await asyncio.to_thread(runner.release)
         pool.close()
         await asyncio.to_thread(compute.close)
         await asyncio.to_thread(writer.close, seconds=3)
@@ -88,8 +114,9 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
 
     app = FastAPI(title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan)
     app.include_router(predict_routes(Predictor(pool), metrics, settings))
-    app.include_router(explain_routes(explainer, metrics, settings))
-    app.include_router(explanation_routes(records, Replayer(records, pool, explainer), explainer, metrics))
+    app.include_router(explain_routes(explainer, desk, metrics, settings))
+    replayer = Replayer(records, pool, explainer)
+    app.include_router(explanation_routes(records, desk, replayer, explainer, GlobalForms(pool, compute), metrics))
     app.include_router(train_routes(jobs, metrics, settings))
     app.include_router(model_routes(registry, pool, settings))
     app.include_router(operation_routes(readiness_now, metrics, stores))

@@ -90,6 +90,40 @@ class UnknownExplanation(VitrineError):
         self.explanation = explanation
 
 
+class ExplanationJobStateConflict(VitrineError):
+    """An explanation that cannot be cancelled any more."""
+
+    def __init__(self, explanation: str, status: str) -> None:
+        super().__init__(
+            f"Explanation {explanation!r} is {status}: nothing is left to cancel. Only one that is queued or running "
+            "can be cancelled."
+        )
+        self.explanation = explanation
+
+
+class ExplanationCancelled(VitrineError):
+    def __init__(self, explanation: str) -> None:
+        super().__init__(f"Explanation {explanation!r} was cancelled. Ask for it again to have it.")
+        self.explanation = explanation
+
+
+class TooManyExplanationJobs(VitrineError):
+    def __init__(self, waiting: int) -> None:
+        super().__init__(
+            f"{waiting} explanations are waiting to be computed. Try again later, or cancel some of them with DELETE."
+        )
+
+
+class RecordsOff(VitrineError):
+    """Something that needs records was asked of a server that keeps none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "An explanation that is fetched later has to be kept, and this server keeps none. Run it with "
+            "VITRINE_RECORD_EXPLANATIONS=true."
+        )
+
+
 class InputsNotKept(VitrineError):
     """A record without the values that were explained."""
 

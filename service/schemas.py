@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from explain.methods import AUTO, METHODS
 from models.spec import ModelName
+
+METHOD_NAMES = ", ".join((AUTO, *METHODS))
 
 VersionName = Annotated[
     int | Annotated[str, Field(max_length=200)],
@@ -40,8 +43,10 @@ class ExplainRequest(PredictRequest):
         Literal["probability", "logit", "value"] | None,
         Field(description="null: the probability of a classification, the value of a regression"),
     ] = None
-    method: Annotated[str, Field(description="auto, exact, kernel or expected-gradients")] = "auto"
-    options: Annotated[dict[str, Any], Field(description="options of the method; these methods have none")] = {}
+    method: Annotated[str, Field(description=f"one of {METHOD_NAMES}")] = "auto"
+    options: Annotated[
+        dict[str, Any], Field(description="options of the method (docs/explanations.md); others are refused")
+    ] = {}
     tolerance: Annotated[
         float, Field(gt=0, le=1, description="largest 95 % half-width, as a part of the explanation's scale")
     ] = 0.01
@@ -50,6 +55,38 @@ class ExplainRequest(PredictRequest):
     strict: Annotated[bool, Field(description="422 when the tolerance was not reached")] = False
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     top_k: Annotated[int | None, Field(gt=0, description="keep the largest; the rest is summed in `omitted`")] = None
+
+
+class GlobalExplainRequest(RequestBody):
+    """What many rows say together. Times and effort are of each row."""
+
+    model: Annotated[str, Field(max_length=200, examples=["diabetes"])]
+    version: VersionName = "champion"
+    dataset: Annotated[
+        Literal["background", "train", "validation", "test"] | None,
+        Field(description="rows of the version's own data; default test, where there are no inputs"),
+    ] = None
+    inputs: Annotated[
+        list[Any] | None, Field(min_length=2, description="rows to explain, in place of those of a data set")
+    ] = None
+    max_rows: Annotated[
+        int, Field(ge=2, le=100_000, description="of a larger data set, so many are drawn by the seed")
+    ] = 500
+    target: Annotated[
+        str | Annotated[list[str], Field(min_length=1)],
+        Field(description='"all", "predicted" (each row counts for its own label), a label, or a list of labels'),
+    ] = "all"
+    output: Annotated[
+        Literal["probability", "logit", "value"] | None,
+        Field(description="null: the probability of a classification, the value of a regression"),
+    ] = None
+    method: Annotated[str, Field(description=f"one of {METHOD_NAMES}")] = "auto"
+    options: Annotated[dict[str, Any], Field(description="options of the method")] = {}
+    tolerance: Annotated[float, Field(gt=0, le=1)] = 0.01
+    deadline_ms: Annotated[float, Field(gt=0, le=600_000, description="soft, of each row")] = 1000
+    budget: Annotated[int | None, Field(gt=0, description="the most rows put through the network for one row")] = None
+    strict: Annotated[bool, Field(description="fails when a row has not reached the tolerance")] = False
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class MoveAliasRequest(RequestBody):

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -126,14 +125,23 @@ class ExplanationJobStore:
             raise RecordsUnavailable(first_line(error)) from error
 
     def get(self, job: str) -> ExplanationJob | None:
-        """A job that is kept, or None. Raises `RecordsUnavailable`."""
-        wanted = sa.select(explanation_jobs_table).where(_jobs.id == job, _jobs.created_at >= self._oldest())
+        """A job that is kept, without its inputs and arrays, or None. Raises `RecordsUnavailable`."""
+        light = [column for column in explanation_jobs_table.c if column.name not in ("inputs", "arrays")]
+        wanted = sa.select(*light).where(_jobs.id == job, _jobs.created_at >= self._oldest())
         try:
             with self._reader.begin() as connection:
                 row = connection.execute(wanted).mappings().one_or_none()
         except exc.DBAPIError as error:
             raise RecordsUnavailable(first_line(error)) from error
-        return None if row is None else ExplanationJob(**row)
+        return None if row is None else ExplanationJob(**row, inputs=None)
+
+    def arrays(self, job: str) -> bytes:
+        """What the table and the pictures of a global explanation are made from. Raises `RecordsUnavailable`."""
+        try:
+            with self._reader.begin() as connection:
+                return connection.execute(sa.select(_jobs.arrays).where(_jobs.id == job)).scalar_one()
+        except exc.DBAPIError as error:
+            raise RecordsUnavailable(first_line(error)) from error
 
     def cancel(self, job: str) -> bool:
         """Cancels an unfinished job; False when there is no such job.
@@ -222,7 +230,3 @@ class ExplanationJobStore:
 
     def _oldest(self) -> str:
         return in_rfc_3339(self._clock() - self._retention)
-
-
-def encode(document: dict[str, Any]) -> str:
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY).decode()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+import orjson
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from explain.caption import PictureFormat
 from models.errors import Fault
+from models.rows import describe
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest, NotAcceptable
 from service.metrics import Metrics
 from service.receiving import unless_gone
+from service.records.job_desk import JobDesk
 from service.routes.documentation import request_body, responses
 from service.routes.predict import EXAMPLE, check_row_count
-from service.schemas import ExplainRequest
+from service.schemas import ExplainRequest, GlobalExplainRequest
 from service.serving.explainer import Explainer
 from service.settings import Settings
 
@@ -54,8 +58,18 @@ ANSWER = {
     },
 }
 
+QUEUED = {
+    "id": "01KAJ5ZV3M9W8W4D9J7YQ2T6RB",
+    "created_at": "2026-11-21T09:30:00.123Z",
+    "model": "diabetes",
+    "version": 1,
+    "status": "queued",
+    "progress": {"rows": 0, "total_rows": 500},
+    "links": {"self": "/explanations/01KAJ5ZV3M9W8W4D9J7YQ2T6RB"},
+}
 
-def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -> APIRouter:
+
+def explain_routes(explainer: Explainer, desk: JobDesk, metrics: Metrics, settings: Settings) -> APIRouter:
     router = APIRouter(tags=["online"])
 
     @router.post(
@@ -63,24 +77,28 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
         summary="Explain rows",
         description="Predictions with attributions, their standard errors and a receipt. With `Accept: image/png` or "
         "`image/svg+xml`, a picture of one row and one target, with a description in words inside; its id is in "
-        "`X-Explanation-Id`.",
+        "`X-Explanation-Id`. With `Prefer: respond-async`, 202 at once, and the same answer later at its `Location`.",
         openapi_extra=request_body(ExplainRequest, {"diabetes": {**EXAMPLE, "top_k": 1}}),
-        responses=responses(
-            400,
-            404,
-            406,
-            413,
-            415,
-            422,
-            503,
-            example=ANSWER,
-            media={media: {"schema": {"type": "string"}} for media in PICTURES},
-        ),
+        responses={
+            202: {"content": {JSON: {"example": QUEUED}}},
+            **responses(
+                400,
+                404,
+                406,
+                413,
+                415,
+                422,
+                503,
+                example=ANSWER,
+                media={media: {"schema": {"type": "string"}} for media in PICTURES},
+            ),
+        },
     )
     async def explain(
         request: Request,
         width: Annotated[int, Query(ge=200, le=4000, description="of a picture, in pixels")] = 800,
         theme: Annotated[Literal["light", "dark"], Query(description="of a picture")] = "light",
+        prefer: Annotated[list[str] | None, Header(description="`respond-async`: answer later")] = None,
     ) -> Response:
         meter = metrics.follow("explain", request)
         media = wanted_media(request.headers.get("accept", "*/*"))
@@ -89,6 +107,8 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
         if media in PICTURES:
             _check_picture(body)
         meter.end("read")
+        if prefers_async(prefer or ()) and desk.is_open:
+            return accepted(await desk.take_rows(body, meter), {"Preference-Applied": "respond-async"})
         explained = await unless_gone(request, explainer.explain(body, meter))
         metrics.note_explanations(explained.served.record.model, explained.estimates)
         if media not in PICTURES:
@@ -100,11 +120,43 @@ def explain_routes(explainer: Explainer, metrics: Metrics, settings: Settings) -
         meter.end("draw")
         return Response(picture, media_type=media, headers={"X-Explanation-Id": explained.document["id"]})
 
+    @router.post(
+        "/explain/global",
+        status_code=202,
+        summary="Explain a version over many rows",
+        description="Mean absolute attributions with their intervals, and how attributions follow the values of their "
+        "features, over rows of the version's own data or over inputs. Answered later, at the `Location`: as JSON, as "
+        "Parquet (`Accept: application/vnd.apache.parquet`, a line for each row, target and feature), or as a picture.",
+        openapi_extra=request_body(GlobalExplainRequest, {"diabetes": {"model": "diabetes", "dataset": "test"}}),
+        responses={202: {"content": {JSON: {"example": QUEUED}}}, **responses(400, 404, 409, 413, 415, 422, 503)},
+    )
+    async def explain_globally(request: Request) -> Response:
+        meter = metrics.follow("explain-global", request)
+        body = parse_body(await read_json(request, settings.body_limit_bytes), GlobalExplainRequest)
+        _check_rows_of(body)
+        meter.end("read")
+        return accepted(await desk.take_global(body, meter), {})
+
     return router
 
 
-def wanted_media(accept: str) -> str:
+def accepted(progress: dict[str, Any], headers: dict[str, str]) -> Response:
+    """202: what was asked will be there."""
+    headers = {"Location": progress["links"]["self"], "Retry-After": "1", **headers}
+    return Response(orjson.dumps(progress), 202, headers, JSON)
+
+
+def prefers_async(headers: Sequence[str]) -> bool:
+    """Whether a `Prefer` header (RFC 7240) asks for an answer later."""
+    preferences = (part.partition(";")[0].strip().lower() for header in headers for part in header.split(","))
+    return "respond-async" in preferences
+
+
+def wanted_media(accept: str, others: Sequence[str] = ()) -> str:
     """JSON or a kind of picture, by an Accept header: what it names first and we have is taken.
+
+    Args:
+        others: what there is besides.
 
     Raises:
         NotAcceptable: when it names nothing that we have.
@@ -126,11 +178,19 @@ def wanted_media(accept: str) -> str:
             continue
         if kind in (JSON, "application/*", "*/*", ""):
             return JSON
-        if kind in PICTURES:
+        if kind in PICTURES or kind in others:
             return kind
         if kind == "image/*":
             return PNG
-    raise NotAcceptable(accept, [JSON, *PICTURES])
+    raise NotAcceptable(accept, [JSON, *PICTURES, *others])
+
+
+def _check_rows_of(body: GlobalExplainRequest) -> None:
+    """Raises `InvalidRequest` unless the rows come from one place."""
+    if body.inputs is not None and body.dataset is not None:
+        raise InvalidRequest([Fault("#/dataset", "null: the rows are those of inputs", describe(body.dataset))])
+    if body.inputs is not None and len(body.inputs) > body.max_rows:
+        raise InvalidRequest([Fault("#/inputs", f"at most max_rows, {body.max_rows}", f"{len(body.inputs)} rows")])
 
 
 def _check_picture(body: ExplainRequest) -> None:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from explain.attribution import Estimate
 from explain.gradients import KerasGradient
+from explain.table import parquet_table
 from models.artifact import Artifact, open_artifact
 from models.datasets import Part
 from models.outputs import target_model
@@ -36,12 +37,13 @@ from service.processes import hold_lifeline
 from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, PoliteGradient, Rank
 from service.serving.engine import SLICE_ROWS, Engine, KerasEngine, OnnxEngine, measured_ms, warm_up
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport, Networks
+from service.serving.global_wording import global_document
 from service.serving.prices import LearnedPrice, MeteredEngine, MeteredGradient
 from service.settings import read_settings
 
 logger = logging.getLogger("vitrine.compute")
 
-RANKS = {"predict": Rank.PREDICTION, "job": Rank.JOB, "dataset": Rank.JOB}
+RANKS = {"predict": Rank.PREDICTION, "job": Rank.JOB, "dataset": Rank.JOB, "summary": Rank.JOB}
 """Of the kinds of orders; what is not here is someone's who waits, an explanation or a picture."""
 
 GRADIENT_SLICE_ELEMENTS = 256 * 1024
@@ -105,6 +107,8 @@ class ComputeProcess:
             "explain": self._explain,
             "job": self._explain_for_job,
             "dataset": self._dataset,
+            "summary": self._summary,
+            "table": self._table,
             "heatmap": self._heatmap,
             "waterfall": self._waterfall,
         }
@@ -205,6 +209,12 @@ class ComputeProcess:
 
         return rows_of_part(open_artifact(Path(directory)), part, max_rows=max_rows, seed=seed)
 
+    def _summary(self, **summary: Any) -> dict[str, Any]:
+        return global_document(**summary)
+
+    def _table(self, **table: Any) -> bytes:
+        return parquet_table(**table)
+
     def _heatmap(self, **picture: Any) -> bytes:
         from explain.render import heatmap
 
@@ -243,8 +253,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     process.start("load", ["load"])
-    process.start("explain", ["explain", "heatmap", "waterfall"])
-    process.start("job", ["job", "dataset"])
+    process.start("explain", ["explain", "heatmap", "waterfall", "table"])
+    process.start("job", ["job", "dataset", "summary"])
     logger.info("ready, TensorFlow %s", tf.__version__)
     process.run()
     os._exit(0)  # TensorFlow's threads need not be waited for

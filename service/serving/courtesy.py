@@ -19,7 +19,6 @@ from models.rows import ModelInput
 from service.serving.engine import Engine
 
 
-
 class Rank(IntEnum):
     """Who gives way to whom: each to those of a lower rank."""
 

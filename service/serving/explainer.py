@@ -71,6 +71,18 @@ class Explainer:
             ToleranceNotReached, ComputeUnavailable: as their messages say.
         """
         started = monotonic()
+        served, resolved, predictions = await self.resolve(request, meter)
+        explained = await self.run(
+            served, resolved, predictions, meter, order=resolved.order, identity=(new_id(), now()), started=started
+        )
+        kept = await self._keep(explained)
+        meter.end("record")
+        return explained if kept else _marked(explained, recorded=False)
+
+    async def resolve(
+        self, request: ExplainRequest, meter: RequestMeter
+    ) -> tuple[ServedModel, ResolvedRequest, np.ndarray]:
+        """The version that a request asks, the request with nothing left to look up, and its predictions."""
         served = await self._pool.resolve(request.model, str(request.version))
         meter.resolved(served.record.model, served.record.version, len(request.inputs))
         check_request(request, served.signature)
@@ -78,13 +90,7 @@ class Explainer:
         meter.end("decode")
         predictions = await served.evaluate(rows, served.signature.outputs[0])
         meter.evaluated(served.engine_name, len(rows))
-        resolved = resolve_request(request, served.signature, rows, predictions)
-        explained = await self.run(
-            served, resolved, predictions, meter, order=resolved.order, identity=(new_id(), now()), started=started
-        )
-        kept = await self._keep(explained)
-        meter.end("record")
-        return explained if kept else _marked(explained, recorded=False)
+        return served, resolve_request(request, served.signature, rows, predictions), predictions
 
     async def run(
         self,
@@ -107,9 +113,22 @@ class Explainer:
         """
         estimates = await self._run(served, resolved.rows, order, meter)
         meter.end("estimate")
-        report = await self._report(served, estimates[0].method)
-        duration_ms = (monotonic() - started) * 1000
-        receipt = write_receipt(served, report, resolved, estimates[0], duration_ms)
+        explained = await self.word(served, resolved, predictions, estimates, identity=identity, started=started)
+        meter.end("word")
+        return explained
+
+    async def word(
+        self,
+        served: ServedModel,
+        resolved: ResolvedRequest,
+        predictions: np.ndarray,
+        estimates: list[Estimate],
+        *,
+        identity: tuple[str, str],
+        started: float,
+    ) -> Explained:
+        """Words the estimates of a request; arguments as for `run`."""
+        receipt = await self.receipt(served, resolved, estimates, started)
         explanation, created_at = identity
         document = {
             "id": explanation,
@@ -120,9 +139,15 @@ class Explainer:
             # What is kept says that it is kept; `explain` corrects it where it is not.
             "receipt": receipt | {"recorded": True},
         }
-        explained = Explained(served, resolved, estimates, document, _to_json(document))
-        meter.end("word")
-        return explained
+        return Explained(served, resolved, estimates, document, _to_json(document))
+
+    async def receipt(
+        self, served: ServedModel, resolved: ResolvedRequest, estimates: list[Estimate], started: float
+    ) -> dict[str, Any]:
+        """What estimates took and rest on."""
+        report = await self._report(served, estimates[0].method)
+        duration_ms = (monotonic() - started) * 1000
+        return write_receipt(served, report, resolved, estimates[0], duration_ms)
 
     async def picture(self, source: PictureSource, *, width: int, theme: Theme, picture_format: PictureFormat) -> bytes:
         """A picture of an explanation of one row and one target: a heatmap for an image, a waterfall for columns.

@@ -11,7 +11,7 @@ from models.errors import Fault, pointer
 from models.rows import ModelInput, describe
 from models.signature import Signature
 from service.errors import InvalidRequest
-from service.schemas import ExplainRequest
+from service.schemas import ExplainRequest, GlobalExplainRequest
 from service.serving.explaining import ExplanationOrder, kind_of
 
 
@@ -30,7 +30,7 @@ class ResolvedRequest:
     top_k: int | None
 
 
-def check_request(request: ExplainRequest, signature: Signature) -> None:
+def check_request(request: ExplainRequest | GlobalExplainRequest, signature: Signature) -> None:
     """Checks every value of a request, other than those of rows, against the version.
 
     Raises:
@@ -54,14 +54,14 @@ def check_request(request: ExplainRequest, signature: Signature) -> None:
         Fault(pointer("options", name), expected, describe(request.options[name]))
         for name, expected in method_option_faults(request.method, kind, request.options)
     ]
-    if request.top_k is not None and signature.image:
+    if isinstance(request, ExplainRequest) and request.top_k is not None and signature.image:
         faults.append(Fault("#/top_k", "null: a heatmap always has all its pixels", describe(request.top_k)))
     if faults:
         raise InvalidRequest(faults)
 
 
 def resolve_request(
-    request: ExplainRequest, signature: Signature, rows: ModelInput, predictions: np.ndarray
+    request: ExplainRequest | GlobalExplainRequest, signature: Signature, rows: ModelInput, predictions: np.ndarray
 ) -> ResolvedRequest:
     """A checked request, once its rows are decoded and predicted, `(n_rows, n_targets)`."""
     order = ExplanationOrder(
@@ -69,16 +69,19 @@ def resolve_request(
         output=request.output or signature.outputs[0],
         method=request.method,
         tolerance=request.tolerance,
-        deadline_ms=request.deadline_ms,
+        # That of a global explanation is of each row.
+        deadline_ms=request.deadline_ms * (len(rows) if isinstance(request, GlobalExplainRequest) else 1),
         budget=request.budget,
         strict=request.strict,
         seed=request.seed,
         options=resolve_options(request.method, kind_of(signature), request.options),
     )
-    return ResolvedRequest(rows, order, request.top_k)
+    return ResolvedRequest(rows, order, None if isinstance(request, GlobalExplainRequest) else request.top_k)
 
 
-def _targets(request: ExplainRequest, signature: Signature, predictions: np.ndarray) -> tuple[tuple[int, ...], ...]:
+def _targets(
+    request: ExplainRequest | GlobalExplainRequest, signature: Signature, predictions: np.ndarray
+) -> tuple[tuple[int, ...], ...]:
     """Per row, the indices of the targets to explain."""
     if request.target == "predicted":
         return tuple((int(best),) for best in predictions.argmax(axis=1))

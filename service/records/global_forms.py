@@ -1,0 +1,57 @@
+"""The other forms of a finished global explanation: a table for programs, pictures for people."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal
+
+import numpy as np
+
+from models.signature import Signature
+from service.records.jobs import ExplanationJob
+from service.serving.compute import ComputeClient
+from service.serving.global_wording import Attributed
+from service.serving.pool import ModelPool
+
+PARQUET = "application/vnd.apache.parquet"
+Plot = Literal["bar", "beeswarm", "dependence"]
+
+
+class GlobalForms:
+    def __init__(self, pool: ModelPool, compute: ComputeClient) -> None:
+        self._pool, self._compute = pool, compute
+
+    async def table(self, job: ExplanationJob, arrays: bytes) -> bytes:
+        """A Parquet file: a line for each row, target and player."""
+        signature = await self._signature(job)
+        attributed = await asyncio.to_thread(Attributed.from_bytes, arrays)
+        return await asyncio.wrap_future(self._compute.submit("table", **table_of(signature, attributed)))
+
+    async def picture(self, *_: object, **__: object) -> bytes:
+        raise NotImplementedError
+
+    async def _signature(self, job: ExplanationJob) -> Signature:
+        return (await self._pool.resolve(job.model, str(job.version))).signature
+
+
+def table_of(signature: Signature, attributed: Attributed) -> dict[str, Any]:
+    """The arguments of `explain.table.parquet_table`."""
+    if signature.image:
+        height, width = signature.image.shape[:2]
+        y, x = np.divmod(np.arange(height * width), width)
+        players, values = {"y": y, "x": x}, None
+        if attributed.rows is not None and signature.image.shape[2] == 1:
+            values = attributed.rows[attributed.row_of].reshape(len(attributed.row_of), -1)
+    else:
+        players = {"feature": list(signature.feature_names)}
+        values = None if attributed.rows is None else attributed.rows[attributed.row_of]
+    return {
+        "row_of": attributed.row_of,
+        "targets": [signature.targets[target] for target in attributed.target_of],
+        "attributions": attributed.attributions,
+        "standard_errors": attributed.standard_errors,
+        "values": attributed.values,
+        "base_values": attributed.base_values,
+        "players": players,
+        "player_values": values,
+    }

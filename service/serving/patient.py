@@ -1,0 +1,90 @@
+"""Explains many rows for whoever does not wait: one after the other, behind everything that somebody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.attribution import Estimate
+from models.datasets import Part
+from models.rows import ModelInput
+from models.signature import Signature
+from service.errors import ComputeBusy, ComputeUnavailable
+from service.serving.compute import ComputeClient
+from service.serving.explaining import ExplanationOrder
+from service.serving.global_wording import Attributed
+from service.serving.served_model import ServedModel
+
+logger = logging.getLogger("vitrine.explanations")
+
+ATTEMPTS = 10
+"""How often a row is tried while the compute process is away or full."""
+PAUSE_SECONDS = 3.0
+
+
+class PatientExplainer:
+    """Explains rows in the compute process, on its thread for jobs."""
+
+    def __init__(self, compute: ComputeClient) -> None:
+        self._compute = compute
+
+    async def explain(
+        self, served: ServedModel, rows: ModelInput, order: ExplanationOrder, progress: Callable[[int], None]
+    ) -> list[Estimate]:
+        """Explains each row with its even share of the deadline, which counts only the time of its own work.
+
+        The method of the first row is that of all, though prices may change meanwhile.
+
+        Args:
+            progress: told how many rows are done, after each.
+
+        Raises:
+            MethodDoesNotFit, BudgetTooSmall, ToleranceNotReached: of the first row that meets them.
+            ComputeUnavailable, ComputeBusy: when it stays so for half a minute.
+        """
+        share_ms = order.deadline_ms / len(rows)
+        estimates: list[Estimate] = []
+        for i, targets in enumerate(order.targets):
+            method = estimates[0].method if estimates else order.method
+            one = replace(order, targets=(targets,), deadline_ms=share_ms, method=method)
+            estimates += await self._explain_row(served, rows[i : i + 1], one)
+            progress(len(estimates))
+        return estimates
+
+    async def rows_of(self, served: ServedModel, part: Part, *, max_rows: int, seed: int) -> ModelInput:
+        """Rows of the data that a version was built from. Raises `DatasetChanged`."""
+        order = self._compute.submit(
+            "dataset", directory=str(served.artifact.directory), part=part, max_rows=max_rows, seed=seed
+        )
+        return await asyncio.wrap_future(order)
+
+    async def summary(
+        self,
+        signature: Signature,
+        attributed: Attributed,
+        estimates: list[Estimate],
+        weights: NDArray[np.float64] | None,
+    ) -> dict[str, Any]:
+        """What the attributions of many rows say together, in words."""
+        order = self._compute.submit(
+            "summary", signature=signature, attributed=attributed, estimates=estimates, weights=weights
+        )
+        return await asyncio.wrap_future(order)
+
+    async def _explain_row(self, served: ServedModel, row: ModelInput, order: ExplanationOrder) -> list[Estimate]:
+        attempt = 1
+        while True:
+            try:
+                return await asyncio.wrap_future(self._compute.submit("job", key=served.key, rows=row, order=order))
+            except (ComputeUnavailable, ComputeBusy) as error:
+                if attempt == ATTEMPTS:
+                    raise
+                logger.info("a row of a job is tried again in %g s: %s", PAUSE_SECONDS, error)
+            attempt += 1
+            await asyncio.sleep(PAUSE_SECONDS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.exact import all_coalitions, coalition_count, shapley_matrix
+from explain.exact import all_coalitions, shapley_matrix
 from explain.game import CoalitionMatrix, Game
 
 MAX_KEPT = 2**18
@@ -56,22 +57,16 @@ class CoalitionValues:
             group.known[everybody] = weights.sum() * game.value
         self._n_kept = 0
 
-    @property
-    def rows_left(self) -> float:
-        """Rows that are left to evaluate before every coalition is known; infinity where too many to keep."""
-        counts = [coalition_count(len(group.columns)) for group in self._groups]
+    def rows_of_all(self, count: Callable[[NDArray[np.intp]], float]) -> float:
+        """Rows that evaluating every coalition takes; infinity where they are too many to keep.
+
+        Args:
+            count: how many coalitions there can be of some of the playing players, without nobody and everybody.
+        """
+        counts = [count(group.columns) for group in self._groups]
         if sum(counts) > MAX_KEPT:
             return np.inf
-        return sum(
-            (count - len(group.known)) * len(group.members) for count, group in zip(counts, self._groups, strict=True)
-        )
-
-    def prices(self, coalitions: CoalitionMatrix) -> NDArray[np.int64]:
-        """`(n_coalitions,)`: rows that each would evaluate, given those before it."""
-        rows = np.zeros(len(coalitions), dtype=np.int64)
-        for group in self._groups:
-            rows[_firsts(_names(coalitions[:, group.columns]), group.known)] += len(group.members)
-        return rows
+        return float(sum(rows * len(group.members) for rows, group in zip(counts, self._groups, strict=True)))
 
     def of(self, coalitions: CoalitionMatrix) -> NDArray[np.float64]:
         """`(n_coalitions, n_outputs)`, for `(n_coalitions, n_playing)`."""

@@ -35,17 +35,6 @@ class InvalidHierarchy(ExplanationError):
         )
 
 
-class GroupTooLarge(ExplanationError):
-    """A group of a hierarchy whose parts cannot all be combined."""
-
-    def __init__(self, n_parts: int, most: int) -> None:
-        super().__init__(
-            f"Method 'partition' combines the parts of a group in every way, so a group may have at most {most} parts; "
-            f"received one of {n_parts}. Put them into smaller groups, by halves for instance."
-        )
-        self.n_parts, self.most = n_parts, most
-
-
 class ToleranceNotReached(ExplanationError):
     """A strict request that stopped before its tolerance was reached; `reached` is NaN where no error is stated."""
 

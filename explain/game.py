@@ -141,6 +141,12 @@ class Game:
         rows = np.where(coalitions[:, self.players.reshape(-1)], self.row.reshape(-1), references)
         return np.asarray(self.evaluate(rows.reshape(-1, *self.row.shape)), dtype=np.float64)
 
+    def of_all(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of the playing players, `(n_playing, n)`, as those of all, `(n_players, n)`: 0 for the others."""
+        everyone = np.zeros((self.n_players, values.shape[1]))
+        everyone[self.playing] = values
+        return everyone
+
     def sum_to_players(self, elements: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums values of elements, `(n, *row_shape)`, to values of players, `(n, n_players)`."""
         flat = elements.reshape(len(elements), -1)

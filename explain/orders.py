@@ -14,6 +14,12 @@ from explain.game import Game
 FIRST_PAIRS = 2
 PAIRS_FOR_ERRORS = 4
 """Pairs of orders below which no standard error is stated."""
+PRIOR_PAIRS = 1 / 3
+"""Pairs that count as seen beside those that were, each off by the mean deviation of all players.
+
+Few pairs can add the same for a player by chance. Without this, intervals of 4 pairs held 92 to 94 % of the truth
+(`benchmarks/calibration.py`); with it, 94 to 97 %.
+"""
 GROWTH = 1.25
 """How much longer a run is after each round."""
 
@@ -69,6 +75,8 @@ class OrderSample:
         if self.n_pairs < PAIRS_FOR_ERRORS:
             return np.full_like(self._sums, np.nan)
         scatter = np.maximum(self._squares - self._sums**2 / self.n_pairs, 0)
+        typical = np.sqrt(scatter / (self.n_pairs - 1)).mean(axis=0)
+        scatter += PRIOR_PAIRS * typical**2
         return np.sqrt(scatter / (self.n_pairs * (self.n_pairs - 1)))
 
     @property

@@ -114,9 +114,7 @@ class Game:
             members: which background rows. Over all of them the sum is v(S).
             slice_rows: the most rows in one call of the model.
         """
-        # which elements the playing players own: (n_playing, n_elements)
-        owned = self.players.reshape(-1) == playing[:, np.newaxis]
-        taken = (coalitions.astype(np.uint8) @ owned.astype(np.uint8)).astype(bool)
+        owners = self.players.reshape(-1)
         explained = self.row.reshape(-1)
         references = self.background.rows.reshape(-1, self.row.size)
         sums = np.zeros((len(coalitions), len(self.background.base_values)))
@@ -124,11 +122,30 @@ class Game:
             block = slice_rows // len(chunk)
             for start in range(0, len(coalitions), block):
                 part = slice(start, start + block)
-                rows = np.where(taken[part, np.newaxis], explained, references[chunk])
+                joined = np.zeros((len(coalitions[part]), self.n_players), dtype=bool)
+                joined[:, playing] = coalitions[part]
+                rows = np.where(joined[:, np.newaxis, owners], explained, references[chunk])
                 outputs = self.evaluate(rows.reshape(-1, *self.row.shape)).reshape(*rows.shape[:2], -1)
                 # einsum, not a BLAS product: its order of summation does not depend on threads.
                 sums[part] += np.einsum("m,cmk->ck", self.background.weights[chunk], outputs.astype(np.float64))
         return sums
+
+    def hybrid_outputs(self, coalitions: CoalitionMatrix, members: NDArray[np.intp]) -> NDArray[np.float64]:
+        """`(n_rows, n_outputs)`: outputs for background rows, each with a coalition of its own put in, in one call.
+
+        Args:
+            coalitions: `(n_rows, n_players)`.
+            members: `(n_rows,)`, which background rows.
+        """
+        references = self.background.rows.reshape(-1, self.row.size)[members]
+        rows = np.where(coalitions[:, self.players.reshape(-1)], self.row.reshape(-1), references)
+        return np.asarray(self.evaluate(rows.reshape(-1, *self.row.shape)), dtype=np.float64)
+
+    def of_all(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of the playing players, `(n_playing, n)`, as those of all, `(n_players, n)`: 0 for the others."""
+        everyone = np.zeros((self.n_players, values.shape[1]))
+        everyone[self.playing] = values
+        return everyone
 
     def sum_to_players(self, elements: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums values of elements, `(n, *row_shape)`, to values of players, `(n, n_players)`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -46,6 +46,18 @@ class Hierarchy:
     def grouped(groups: Sequence[Sequence[int]]) -> Hierarchy:
         """Halves of halves of groups in their order, and within a group of its players."""
         return Hierarchy(balanced_tree([balanced_tree(group) for group in groups]))
+
+
+def pruned(tree: Tree, numbers: Mapping[int, int]) -> Tree | None:
+    """The tree of some players under other numbers, without groups of a single part; None where nobody is left.
+
+    Args:
+        numbers: of those who stay.
+    """
+    if isinstance(tree, int):
+        return numbers.get(tree)
+    parts = [part for part in (pruned(part, numbers) for part in tree) if part is not None]
+    return parts[0] if len(parts) == 1 else tuple(parts) or None
 
 
 def balanced_tree(parts: Sequence[Tree]) -> Tree:

@@ -1,0 +1,140 @@
+"""Shapley interaction index of two players, from all coalitions or from a sample of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.attribution import Interactions
+from explain.game import CoalitionMatrix
+from explain.pair_model import PairModel, fit_pair_models, ranks_within
+
+PairMatrix = NDArray[np.float64]
+"""`(n_players, n_players, n_targets)`, symmetric; the diagonal means nothing."""
+
+SLICE_COALITIONS = 2**14
+FOLDS = (4, 2)
+"""Into how many parts a sample is split: the first where each has two pairs of every size of coalition."""
+
+
+def exact_interactions(n_players: int, coalitions: CoalitionMatrix, values: NDArray[np.float64]) -> PairMatrix:
+    """The Shapley interaction index of order 2 of every two players, from the values of all coalitions.
+
+    Grabisch and Roubens 1999, "An axiomatic approach to the concept of interaction among players in cooperative games",
+    definition 2: the sum over coalitions T without a and b of t! (n-t-2)! / (n-1)! times
+    v(T + a + b) - v(T + a) - v(T + b) + v(T).
+
+    Args:
+        coalitions: `(2^n_players, n_players)`.
+        values: `(2^n_players, n_targets)`.
+    """
+    weights = _weights(n_players, coalitions.sum(axis=1))
+    total = np.zeros((n_players, n_players, values.shape[1]))
+    for start in range(0, len(coalitions), SLICE_COALITIONS):
+        part = slice(start, start + SLICE_COALITIONS)
+        total += _pair_sums(coalitions[part], [weight[part, np.newaxis] * values[part] for weight in weights])
+    return total
+
+
+def all_pairs(matrix: PairMatrix, errors: PairMatrix, members: NDArray[np.intp], n_players: int) -> Interactions:
+    """Interactions of every two of all players, from those of some: the others interact with nobody.
+
+    Args:
+        members: which players the axes of the matrices stand for.
+    """
+    first, second = np.triu_indices(n_players, 1)
+    everyone = np.zeros((2, n_players, n_players, matrix.shape[2]))
+    everyone[:, members[:, np.newaxis], members] = matrix, errors
+    return Interactions(np.stack([first, second], axis=1), everyone[0, first, second], everyone[1, first, second])
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """Coalitions of which their value and their complement's is known: some of every size, drawn without replacement.
+
+    Attributes:
+        coalitions: `(n_seen, n_players)`, the smaller of each pair, in the order in which they were drawn.
+        evens: `(n_seen, n_targets)`, half the sum of the values of a coalition and its complement.
+        ends: `(n_targets,)`, half the sum of the values of nobody and everybody.
+        strata: `(n_seen,)`, the size of a coalition - 1.
+        stratum_sizes: how many pairs there are of each size.
+    """
+
+    coalitions: CoalitionMatrix
+    evens: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    strata: NDArray[np.intp]
+    stratum_sizes: list[int]
+
+
+def sampled_interactions(sample: PairSample) -> tuple[PairMatrix, PairMatrix]:
+    """The Shapley interaction index of order 2 of every two players, and its standard error, from sampled coalitions.
+
+    A coalition and its complement have the same weight in the index, so it depends on half the sum of their values
+    alone. A model in which players interact two by two is fitted to these (ridge regression, in its dual form); its
+    interactions are known, and to them are added those of what it leaves, estimated by size of coalition from their
+    part of the sample (difference estimator; Särndal et al. 1992, "Model assisted survey sampling", section 6.3). Each
+    part of the sample is set against a model that was fitted to the other parts, so that the estimate is unbiased, as
+    the estimator of Fumagalli et al. 2023 ("SHAP-IQ", theorem 4.1) is, and the better the model, the smaller its error.
+
+    Returns:
+        Interactions and standard errors: 0 where every coalition was seen; NaN where a size was seen in part, but in
+        less than 4 pairs of coalitions.
+    """
+    strata, sizes = sample.strata, sample.stratum_sizes
+    n_players = sample.coalitions.shape[1]
+    counts = np.bincount(strata, minlength=len(sizes))
+    partly = np.array([count < size for count, size in zip(counts.tolist(), sizes, strict=True)], dtype=bool)
+    least = int(counts[partly].min()) if partly.any() else 0
+    n_folds = next((folds for folds in FOLDS if least >= 2 * folds), 1)
+    folds = ranks_within(strata) % n_folds
+    signs = np.where(sample.coalitions, 1.0, -1.0)
+    none = PairModel(np.zeros((n_players, n_players, sample.evens.shape[1])), np.zeros((len(sizes), len(sample.ends))))
+    models = fit_pair_models(signs, sample.evens, strata, folds) if n_folds > 1 else [none]
+    values, variances = np.zeros_like(none.terms), np.zeros_like(none.terms)
+    weights = _weights(n_players, strata + 1)
+    for fold, model in enumerate(models):
+        # Sizes that were seen as a whole are summed as they are, whatever their level.
+        model = PairModel(model.terms, np.where(partly[:, np.newaxis], model.levels, 0))
+        left = 2 * (sample.evens - model.of(signs, strata))
+        values += 4 * model.terms + 2 * (sample.ends - model.ends) / max(n_players - 1, 1)
+        whole = ~partly[strata]
+        values += _pair_sums(sample.coalitions[whole], [weight[whole, np.newaxis] * left[whole] for weight in weights])
+        for stratum in np.flatnonzero(partly).tolist():
+            mine = (strata == stratum) & (folds == fold)
+            n_mine, size = int(mine.sum()), sizes[stratum]
+            added = [weight[mine, np.newaxis] * left[mine] for weight in weights]
+            sums = _pair_sums(sample.coalitions[mine], added)
+            squares = _pair_sums(sample.coalitions[mine], [column**2 for column in added])
+            values += size / max(n_mine, 1) * sums
+            scatter = np.maximum(squares - sums**2 / max(n_mine, 1), 0) / max(n_mine - 1, 1)
+            variances += (1 - counts[stratum] / size) * size**2 / max(n_mine, 1) * scatter
+    if partly.any() and n_folds == 1:
+        variances[:] = np.nan
+    return values / len(models), np.sqrt(variances) / len(models)
+
+
+def _weights(n_players: int, sizes: NDArray[np.intp]) -> list[NDArray[np.float64]]:
+    """Of the values of coalitions of some sizes, for two players of whom neither, one or both are in: each `(n,)`."""
+    # 1 / ((n-1) C(n-2, t)) is t! (n-t-2)! / (n-1)!, without the factorials.
+    chances = [1.0 / ((n_players - 1) * math.comb(n_players - 2, others)) for others in range(n_players - 1)]
+    padded = np.array([0.0, 0.0, *chances, 0.0, 0.0])
+    return [padded[sizes + 2], -padded[sizes + 1], padded[sizes]]
+
+
+def _pair_sums(coalitions: CoalitionMatrix, added: list[NDArray[np.float64]]) -> PairMatrix:
+    """For every two players, sums over coalitions of what each adds when neither, one or both of the two are in it.
+
+    Args:
+        coalitions: `(n_coalitions, n_players)`.
+        added: three times `(n_coalitions, n_targets)`.
+    """
+    neither, one, both = added
+    joined = coalitions.astype(np.float64)
+    singles = np.einsum("mi,mt->it", joined, one - neither)
+    bends = both - 2 * one + neither
+    doubles = [np.einsum("mi,mj->ij", joined * bends[:, [target]], joined) for target in range(bends.shape[1])]
+    return neither.sum(axis=0) + singles[:, np.newaxis] + singles + np.stack(doubles, axis=2)

@@ -21,9 +21,9 @@ Weigh = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]
 
 WITHOUT_A_MAP = ("exact", "kernel", "expected-gradients", "occlusion")
 """What explains a network that has no feature map."""
-REARRANGING = frozenset(
-    "Diagonal Dot Einsum Flip GetItem Matmul Moveaxis Pad Ravel Repeat Reshape Roll Rot90 Sort Swapaxes Take "
-    "TakeAlongAxis Tensordot Tile Transpose".split()
+REARRANGING = (
+    *("Diagonal", "Dot", "Einsum", "Flip", "GetItem", "Matmul", "Moveaxis", "Pad", "Ravel", "Repeat", "Reshape"),
+    *("Roll", "Rot90", "Sort", "Swapaxes", "Take", "TakeAlongAxis", "Tensordot", "Tile", "Transpose"),
 )
 """Operations of `keras.ops` after which a position is not where it was, or comes from all."""
 

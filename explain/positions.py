@@ -1,4 +1,4 @@
-"""Where values over positions (the pixels of an image, the steps of a series) go: to finer positions, and to players."""
+"""How values over positions (pixels of an image, steps of a series) become finer ones, and values of players."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def grad_cam(game: Game, maps: FeatureMaps, targets: Sequence[int], *, limits: L
 
     Raises:
         BudgetTooSmall: when the budget is below the number of targets.
-        NotFinite: when the map or its gradient holds NaN or infinity.
+        NotFinite: when the model's answer, the map or its gradient holds NaN or infinity.
     """
     return _map_over_positions("grad-cam", _grad_cam, game, maps, targets, limits)
 
@@ -113,6 +113,8 @@ def _map_over_positions(
     chosen = list(targets)
     if limits.budget is not None and limits.budget < len(chosen):
         raise BudgetTooSmall(method, len(chosen), limits.budget)
+    if not np.isfinite(game.value).all():
+        raise NotFinite(method, "the model's answer")
     shape = position_shape(game.row.shape)
     players = PositionPlayers(game)
     attributions = np.zeros((game.n_players, len(chosen)))

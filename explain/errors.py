@@ -66,3 +66,33 @@ class GradientNotFinite(ExplanationError):
             "logarithm of 0. Use a method that takes no gradients (exact, kernel, permutation), or another output."
         )
         self.target = target
+
+
+class LayerDoesNotFit(ExplanationError):
+    """The named layer does not exist, or gives no feature map over the input; `fitting` are those that do."""
+
+    def __init__(self, layer: str, fitting: Sequence[str]) -> None:
+        super().__init__(
+            f"Expected the name of a layer with a feature map over the input: {', '.join(fitting)} (from input to "
+            f"output). Received {layer!r}. Leave the option out to take the last that is not a pooling layer."
+        )
+        self.layer, self.fitting = layer, tuple(fitting)
+
+
+class OptionNotUsable(ExplanationError):
+    """An option of a method has a value that cannot be used for this row."""
+
+    def __init__(self, method: str, option: str, expected: str, received: object) -> None:
+        super().__init__(f"Option {option!r} of method {method!r}: expected {expected}. Received {received!r}.")
+        self.method, self.option = method, option
+
+
+class NotFinite(ExplanationError):
+    """What an explanation is made from holds NaN or infinity."""
+
+    def __init__(self, method: str, what: str) -> None:
+        super().__init__(
+            f"Method {method!r} expected finite numbers, and received NaN or infinity in {what}. Check the row, and "
+            "the network's answer for it."
+        )
+        self.method = method

@@ -1,0 +1,242 @@
+"""Which method explains networks of which layers: the table in docs/explanations.md, computed and verified.
+
+Where the table is to change, `WRITE_DOCUMENTS=1 pytest tests/explain/test_layer_coverage.py` writes it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from layer_networks import Network, networks
+
+from explain.attribution import Estimate
+from explain.cam import KerasFeatureMaps, grad_cam, grad_cam_plus_plus, layer_cam
+from explain.errors import MethodDoesNotFit
+from explain.exact import exact
+from explain.gradients import KerasGradient, expected_gradients
+from explain.limits import Limits
+from explain.perturbation import occlusion, rise
+from explain.regression import kernel
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "explanations.md"
+BEGIN, END = "<!-- layer coverage: begin -->\n", "<!-- layer coverage: end -->\n"
+SLICE_ROWS = 128
+TARGETS = [1]
+REFUSALS = (MethodDoesNotFit,)
+
+
+class Case:
+    """A network with what its explanations share."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.game = network, network.game
+
+    @cached_property
+    def gradient(self) -> KerasGradient:
+        if self.network.tokens:
+            raise MethodDoesNotFit("", "a token has no gradient: its number is looked up", ())
+        return KerasGradient(self.network.model, SLICE_ROWS)
+
+    @cached_property
+    def maps(self) -> KerasFeatureMaps:
+        return KerasFeatureMaps(self.network.model)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A method in the table.
+
+    Attributes:
+        claims: whether attributions are to add up, so that the table shows the residual.
+        evaluates: whether it sees the model by its outputs alone, so that it can be run in float64 too.
+    """
+
+    method: str
+    run: Callable[[Case, Any], Estimate]
+    claims: bool = True
+    evaluates: bool = True
+
+
+COLUMNS = (
+    Column("exact", lambda _, game: exact(game, slice_rows=SLICE_ROWS)),
+    Column("kernel", lambda _, game: kernel(game, TARGETS, seed=0, limits=Limits(0), slice_rows=SLICE_ROWS)),
+    Column(
+        "expected-gradients",
+        lambda case, game: expected_gradients(game, case.gradient, TARGETS, seed=0, limits=Limits(0, 512)),
+        evaluates=False,
+    ),
+    Column(
+        "grad-cam",
+        lambda case, game: grad_cam(game, case.maps, TARGETS, limits=Limits(0)),
+        claims=False,
+        evaluates=False,
+    ),
+    Column(
+        "grad-cam++",
+        lambda case, game: grad_cam_plus_plus(game, case.maps, TARGETS, limits=Limits(0)),
+        claims=False,
+        evaluates=False,
+    ),
+    Column(
+        "layer-cam",
+        lambda case, game: layer_cam(game, case.maps, TARGETS, limits=Limits(0)),
+        claims=False,
+        evaluates=False,
+    ),
+    Column(
+        "occlusion",
+        lambda _, game: occlusion(game, TARGETS, limits=Limits(0), slice_rows=SLICE_ROWS, baseline="sample"),
+        claims=False,
+    ),
+    Column(
+        "rise",
+        lambda _, game: rise(game, TARGETS, seed=0, limits=Limits(0, 64), slice_rows=SLICE_ROWS),
+        claims=False,
+    ),
+)
+SHAPLEY = ("exact", "kernel")
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return [Case(network) for network in networks()]
+
+
+@pytest.fixture(scope="module")
+def results(cases: list[Case]) -> dict[tuple[str, str], Estimate | MethodDoesNotFit]:
+    """For each layer and method, its estimate or its refusal. Any other error fails the tests."""
+    found: dict[tuple[str, str], Estimate | MethodDoesNotFit] = {}
+    for case in cases:
+        for column in COLUMNS:
+            try:
+                estimate: Any = column.run(case, case.game)
+            except REFUSALS as refusal:
+                estimate = refusal
+            found[case.network.layer, column.method] = estimate
+    return found
+
+
+def test_table_in_the_document_is_what_the_methods_do(results: Any, cases: list[Case]) -> None:
+    table = table_of([case.network.layer for case in cases], results)
+    document = DOCUMENT.read_text()
+    before, rest = document.split(BEGIN)
+    written, after = rest.split(END)
+    if os.environ.get("WRITE_DOCUMENTS"):
+        DOCUMENT.write_text(before + BEGIN + table + END + after)
+        written = table
+
+    assert table == written
+
+
+def test_shapley_values_add_up_and_are_those_of_the_network_in_float64(results: Any, cases: list[Case]) -> None:
+    for case in cases:
+        expected = exact(case.network.precise_game, slice_rows=SLICE_ROWS).attributions[:, TARGETS]
+        for method in SHAPLEY:
+            estimate = results[case.network.layer, method]
+            attributions = estimate.attributions[:, TARGETS] if method == "exact" else estimate.attributions
+            scale = case.game.scales[TARGETS]
+            assert (np.abs(estimate.efficiency_residuals) <= 1e-5 * estimate.scales).all(), case.network.layer
+            assert (np.abs(attributions - expected) <= 1e-5 * scale).all(), case.network.layer
+
+
+def test_gradients_agree_with_finite_differences_in_float64(results: Any, cases: list[Case]) -> None:
+    checked = [case for case in cases if isinstance(results[case.network.layer, "expected-gradients"], Estimate)]
+    for case in checked:
+        rows = np.tile(case.game.row, (SLICE_ROWS,) + (1,) * case.game.row.ndim)
+
+        slopes = case.gradient(rows, np.full(SLICE_ROWS, TARGETS[0], dtype=np.int32))[0]
+
+        expected = finite_differences(
+            lambda points, model=case.network.precise_model: model(points, training=False), case.game.row
+        )
+        largest = np.abs(expected).max()
+        assert largest > 1e-3, case.network.layer
+        assert np.abs(slopes - expected).max() <= 1e-4 * largest, case.network.layer
+    assert len(checked) >= len(cases) - 2
+
+
+def test_gradients_by_feature_maps_agree_with_finite_differences_in_float64(results: Any, cases: list[Case]) -> None:
+    import keras
+
+    checked = [case for case in cases if isinstance(results[case.network.layer, "grad-cam"], Estimate)]
+    for case in checked:
+        features, slopes = case.maps(case.game.row[np.newaxis], np.array(TARGETS, dtype=np.int32))
+
+        model = case.network.precise_model
+        # The float64 network's layers are in the same order, under names of their own.
+        place = [layer.name for layer in case.network.model.layers].index(case.maps.layer)
+        head = keras.Model(model.layers[place].output, model.output)
+        # One element in so many, across all axes.
+        expected = finite_differences(lambda points, head=head: head(points, training=False), features[0])
+        assert np.abs(expected).max() > 1e-4, case.network.layer
+        assert np.abs(slopes[0] - expected).max() <= 1e-4 * np.abs(expected).max(), case.network.layer
+    assert len(checked) >= 10
+
+
+def test_saliency_of_changed_inputs_is_that_of_the_network_in_float64(results: Any, cases: list[Case]) -> None:
+    for case in cases:
+        for column in COLUMNS:
+            estimate = results[case.network.layer, column.method]
+            if column.claims or not column.evaluates or not isinstance(estimate, Estimate):
+                continue
+            expected = column.run(case, case.network.precise_game).attributions
+            difference = np.abs(estimate.attributions - expected).max()
+            assert difference <= 1e-5 * estimate.scales[0], (case.network.layer, column.method)
+
+
+def test_attributions_along_paths_add_up_within_a_tenth(results: Any, cases: list[Case]) -> None:
+    for case in cases:
+        estimate = results[case.network.layer, "expected-gradients"]
+        if isinstance(estimate, Estimate):
+            assert (np.abs(estimate.efficiency_residuals) <= 0.1 * estimate.scales).all(), case.network.layer
+
+
+def finite_differences(model: Callable[[Any], Any], point: Any, step: float = 1e-6) -> Any:
+    """The slope of the target by each element of `point`, by central differences in one call of a float64 model."""
+    flat = point.reshape(-1).astype(np.float64)
+    steps = step * np.eye(len(flat))
+    points = np.concatenate([flat + steps, flat - steps]).reshape(-1, *point.shape)
+    outputs = model(points).numpy()[:, TARGETS[0]]
+    return ((outputs[: len(flat)] - outputs[len(flat) :]) / (2 * step)).reshape(point.shape)
+
+
+def table_of(layers: list[str], results: Any) -> str:
+    methods = [column.method for column in COLUMNS]
+    reasons: list[str] = []
+    lines = [
+        "| network | " + " | ".join(f"`{method}`" for method in methods) + " |",
+        "|---" * (len(methods) + 1) + "|",
+    ]
+    for layer in layers:
+        cells = []
+        for column in COLUMNS:
+            result = results[layer, column.method]
+            if isinstance(result, Estimate):
+                cells.append(magnitude(result) if column.claims else "works")
+                continue
+            reason = reason_of(result)
+            if reason not in reasons:
+                reasons.append(reason)
+            cells.append(f"refused ({reasons.index(reason) + 1})")
+        lines.append(f"| {layer} | " + " | ".join(cells) + " |")
+    notes = [f"{number}. {reason[0].upper()}{reason[1:]}." for number, reason in enumerate(reasons, start=1)]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def magnitude(estimate: Estimate) -> str:
+    """The residual as a part of S: the power of ten that it is below. Rounding, below 1e-5, differs by machine."""
+    part = float((np.abs(estimate.efficiency_residuals) / estimate.scales).max())
+    return f"1e{max(math.ceil(math.log10(max(part, 1e-9))), -5)}"
+
+
+def reason_of(refusal: MethodDoesNotFit) -> str:
+    sentence, _ = str(refusal).split(". Methods that fit: ")
+    return sentence.split("does not fit: ")[1]

@@ -46,3 +46,11 @@ class ToleranceNotReached(ExplanationError):
             f"Stopped at the {stop_reason} {found} tolerance of {tolerance:g}. Allow a longer deadline_ms, "
             "a larger budget or tolerance, or strict: false."
         )
+
+
+class InvalidPlayers(ExplanationError):
+    """Players that cannot be made of this row: more than it has, or of a text with nothing in it."""
+
+    def __init__(self, expected: str, received: str) -> None:
+        super().__init__(f"Players cannot be made: expected {expected}; received {received}.")
+        self.expected, self.received = expected, received

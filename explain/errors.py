@@ -96,3 +96,11 @@ class NotFinite(ExplanationError):
             "the network's answer for it."
         )
         self.method = method
+
+
+class InvalidPlayers(ExplanationError):
+    """Players that cannot be made of this row: more than it has, or of a text with nothing in it."""
+
+    def __init__(self, expected: str, received: str) -> None:
+        super().__init__(f"Players cannot be made: expected {expected}; received {received}.")
+        self.expected, self.received = expected, received

@@ -104,3 +104,13 @@ class InvalidPlayers(ExplanationError):
     def __init__(self, expected: str, received: str) -> None:
         super().__init__(f"Players cannot be made: expected {expected}; received {received}.")
         self.expected, self.received = expected, received
+
+
+class NothingToDraw(ExplanationError):
+    """A picture was asked of attributions that are not numbers, or of none at all."""
+
+    def __init__(self, unknown: int, count: int) -> None:
+        super().__init__(
+            f"A picture needs one or more finite attributions; received {count}, of which {unknown} are NaN or infinite."
+        )
+        self.unknown, self.count = unknown, count

@@ -31,6 +31,12 @@ class Interactions:
     values: NDArray[np.float64]
     standard_errors: NDArray[np.float64]
 
+    @staticmethod
+    def of_matrices(values: NDArray[np.float64], standard_errors: NDArray[np.float64]) -> Interactions:
+        """From symmetric `(n_players, n_players, n_targets)`."""
+        first, second = np.triu_indices(len(values), 1)
+        return Interactions(np.stack([first, second], axis=1), values[first, second], standard_errors[first, second])
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import Estimate
+from explain.attribution import Estimate, Interactions
 from explain.game import CoalitionMatrix, Game
+from explain.interactions import exact_interactions
 
 MAX_PLAYERS = 20
 """Above this many differing players 2^n coalitions are out of reach, whatever the machine."""
@@ -25,7 +26,7 @@ def coalition_count(n_players: int) -> float:
     return 2.0**n_players if n_players < sys.float_info.max_exp else math.inf
 
 
-def exact(game: Game, *, slice_rows: int) -> Estimate:
+def exact(game: Game, *, slice_rows: int, interactions: bool = False) -> Estimate:
     """Shapley values of every output (Shapley 1953), with no sampling.
 
     The Shapley value of a weighted mean of games is the weighted mean of their Shapley values, so each background
@@ -34,6 +35,7 @@ def exact(game: Game, *, slice_rows: int) -> Estimate:
 
     Args:
         slice_rows: the most rows in one call of the model. How rows are cut into calls depends on nothing else.
+        interactions: whether to give those of every two players too, from the same evaluations.
 
     Returns:
         An `Estimate` over all outputs, with standard errors of 0.
@@ -42,11 +44,15 @@ def exact(game: Game, *, slice_rows: int) -> Estimate:
     group_of = group_of.reshape(-1)
     n_outputs = len(game.background.base_values)
     attributions = np.zeros((game.n_players, n_outputs))
+    joint = np.zeros((game.n_players, game.n_players, n_outputs))
     for group, pattern in enumerate(patterns):
         playing = np.flatnonzero(pattern)
         members = np.flatnonzero(group_of == group)
-        values = game.coalition_values(all_coalitions(len(playing)), playing, members, slice_rows=slice_rows)
+        coalitions = all_coalitions(len(playing))
+        values = game.coalition_values(coalitions, playing, members, slice_rows=slice_rows)
         attributions[playing] += shapley_matrix(len(playing)) @ values
+        if interactions:
+            joint[playing[:, np.newaxis], playing] += exact_interactions(coalitions, values)
     zeros = np.zeros_like(attributions)
     return Estimate(
         method="exact",
@@ -59,6 +65,7 @@ def exact(game: Game, *, slice_rows: int) -> Estimate:
         scales=game.scales,
         evaluations=int(exact_cost(game)),
         stop_reason="exact",
+        interactions=Interactions.of_matrices(joint, np.zeros_like(joint)) if interactions else None,
     )
 
 

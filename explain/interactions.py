@@ -20,7 +20,7 @@ FOLDS = (4, 2)
 """Into how many parts a sample is split: the first where each has two pairs of every size of coalition."""
 
 
-def exact_interactions(n_players: int, coalitions: CoalitionMatrix, values: NDArray[np.float64]) -> PairMatrix:
+def exact_interactions(coalitions: CoalitionMatrix, values: NDArray[np.float64]) -> PairMatrix:
     """The Shapley interaction index of order 2 of every two players, from the values of all coalitions.
 
     Grabisch and Roubens 1999, "An axiomatic approach to the concept of interaction among players in cooperative games",
@@ -31,24 +31,13 @@ def exact_interactions(n_players: int, coalitions: CoalitionMatrix, values: NDAr
         coalitions: `(2^n_players, n_players)`.
         values: `(2^n_players, n_targets)`.
     """
+    n_players = coalitions.shape[1]
     weights = _weights(n_players, coalitions.sum(axis=1))
     total = np.zeros((n_players, n_players, values.shape[1]))
     for start in range(0, len(coalitions), SLICE_COALITIONS):
         part = slice(start, start + SLICE_COALITIONS)
         total += _pair_sums(coalitions[part], [weight[part, np.newaxis] * values[part] for weight in weights])
     return total
-
-
-def all_pairs(matrix: PairMatrix, errors: PairMatrix, members: NDArray[np.intp], n_players: int) -> Interactions:
-    """Interactions of every two of all players, from those of some: the others interact with nobody.
-
-    Args:
-        members: which players the axes of the matrices stand for.
-    """
-    first, second = np.triu_indices(n_players, 1)
-    everyone = np.zeros((2, n_players, n_players, matrix.shape[2]))
-    everyone[:, members[:, np.newaxis], members] = matrix, errors
-    return Interactions(np.stack([first, second], axis=1), everyone[0, first, second], everyone[1, first, second])
 
 
 @dataclass(frozen=True)
@@ -115,6 +104,13 @@ def sampled_interactions(sample: PairSample) -> tuple[PairMatrix, PairMatrix]:
     if partly.any() and n_folds == 1:
         variances[:] = np.nan
     return values / len(models), np.sqrt(variances) / len(models)
+
+
+def of_players(matrices: tuple[PairMatrix, PairMatrix], playing: NDArray[np.intp], n_players: int) -> Interactions:
+    """Interactions and errors of every two of all players, from those of the players that play."""
+    everyone = np.zeros((2, n_players, n_players, matrices[0].shape[2]))
+    everyone[:, playing[:, np.newaxis], playing] = matrices
+    return Interactions.of_matrices(*everyone)
 
 
 def _weights(n_players: int, sizes: NDArray[np.intp]) -> list[NDArray[np.float64]]:

@@ -12,6 +12,7 @@ from explain.attribution import CONFIDENCE, Attributions, Estimate, StopReason
 from explain.errors import BudgetTooSmall
 from explain.exact import coalition_count
 from explain.game import CoalitionMatrix, Game
+from explain.interactions import PairSample, of_players, sampled_interactions
 from explain.limits import Limits
 from explain.sampling import PairStream
 
@@ -39,7 +40,9 @@ def expected_cost(n_players: int, n_background: int, tolerance: float) -> float:
     return 2.0 * n_background * min(per_player * n_players, all_pairs)
 
 
-def kernel(game: Game, targets: Sequence[int], *, seed: int, limits: Limits, slice_rows: int) -> Estimate:
+def kernel(
+    game: Game, targets: Sequence[int], *, seed: int, limits: Limits, slice_rows: int, interactions: bool = False
+) -> Estimate:
     """Shapley values of the asked outputs, by regression on sampled coalitions.
 
     Shapley values solve a weighted least squares problem over all coalitions, under the constraint that they sum to
@@ -60,6 +63,8 @@ def kernel(game: Game, targets: Sequence[int], *, seed: int, limits: Limits, sli
         targets: the outputs to explain. They share all evaluations.
         seed: the same seed, game and number of evaluations give the same bits.
         slice_rows: the most rows in one call of the model. How rows are cut into calls depends on nothing else.
+        interactions: whether to give those of every two players too, from the same evaluations. The tolerance is that
+            of the attributions.
 
     Returns:
         An `Estimate` over the asked targets.
@@ -75,7 +80,7 @@ def kernel(game: Game, targets: Sequence[int], *, seed: int, limits: Limits, sli
     pairs = PairStream(len(playing), seed)
     rounds = _Rounds(len(playing), pairs.n_pairs, rows_per_pair, slice_rows, limits.budget)
     coalitions, strata = np.zeros((0, len(playing)), dtype=bool), np.zeros(0, dtype=np.intp)
-    differences = np.zeros((0, len(chosen)))
+    differences, evens = np.zeros((0, len(chosen))), np.zeros((0, len(chosen)))
     wanted = rounds.first()
     while True:
         fresh, their_strata = pairs.take(wanted - len(coalitions))
@@ -84,6 +89,7 @@ def kernel(game: Game, targets: Sequence[int], *, seed: int, limits: Limits, sli
         coalitions = np.concatenate([coalitions, fresh])
         strata = np.concatenate([strata, their_strata])
         differences = np.concatenate([differences, values[: len(fresh)] - values[len(fresh) :]])
+        evens = np.concatenate([evens, (values[: len(fresh)] + values[len(fresh) :]) / 2])
         # Strata together, each in the order of its draws: sums then do not depend on how pairs fell into rounds.
         order = np.argsort(strata, kind="stable")
         fit = _fit(pairs, coalitions[order], strata[order], differences[order], gains)
@@ -99,6 +105,11 @@ def kernel(game: Game, targets: Sequence[int], *, seed: int, limits: Limits, sli
             )
         if stop is not None:
             break
+    joint = None
+    if interactions:
+        ends = (game.value + game.background.base_values)[chosen] / 2
+        seen = PairSample(coalitions[order], evens[order], ends, strata[order], pairs.stratum_sizes)
+        joint = of_players(sampled_interactions(seen), playing, game.n_players)
     return Estimate(
         method="kernel",
         estimand="shapley",
@@ -110,6 +121,7 @@ def kernel(game: Game, targets: Sequence[int], *, seed: int, limits: Limits, sli
         scales=scales,
         evaluations=n_seen * rows_per_pair,
         stop_reason=stop,
+        interactions=joint,
     )
 
 

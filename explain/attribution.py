@@ -50,6 +50,8 @@ class Estimate:
         scales: `(n_targets,)`, S = max(|value - base value|, spread): the scale of the explanation.
         evaluations: rows put through the network.
         interactions: of each two players, where they were asked for.
+        segments: `(height, width)`, the player that each pixel belongs to, where an image's players are segments.
+        layer: whose feature map was looked at.
     """
 
     method: str
@@ -63,6 +65,8 @@ class Estimate:
     evaluations: int
     stop_reason: StopReason
     interactions: Interactions | None = None
+    segments: NDArray[np.intp] | None = None
+    layer: str | None = None
 
     @property
     def efficiency_residuals(self) -> NDArray[np.float64]:

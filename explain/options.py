@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-Kinds = frozenset[str]
+Kinds = Set[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,15 @@ def whole(low: int, high: int) -> Accepted:
     """A whole number in a closed range."""
     return Accepted(
         f"a whole number from {low:,} to {high:,}", lambda value: type(value) is int and low <= value <= high
+    )
+
+
+def whole_each(low: int, high: int) -> Accepted:
+    """A list of such whole numbers."""
+    each = whole(low, high)
+    return Accepted(
+        f"a list of whole numbers from {low:,} to {high:,}",
+        lambda value: type(value) is list and 0 < len(value) <= 3 and all(map(each.takes, value)),
     )
 
 

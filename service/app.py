@@ -43,6 +43,7 @@ from service.serving.explainer import Explainer
 from service.serving.patient import PatientExplainer
 from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
+from service.serving.reference_client import ReferenceClient
 from service.settings import Settings
 
 LOCK_WAIT_MS = 5000
@@ -67,7 +68,8 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     compute = ComputeClient(settings.logs_directory / "compute.log")
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
     metrics = Metrics()
-    explainer = Explainer(pool, compute, recorder.keep if settings.record_explanations else keep_nothing)
+    reference = ReferenceClient(settings.logs_directory / "reference.log")
+    explainer = Explainer(pool, compute, reference, recorder.keep if settings.record_explanations else keep_nothing)
     explanation_jobs = ExplanationJobStore(
         engine, retention=timedelta(days=settings.explanation_retention_days), clock=lambda: datetime.now(UTC)
     )
@@ -76,7 +78,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
         records,
         pool,
         explainer,
-        PatientExplainer(compute),
+        PatientExplainer(compute, reference),
         owner=new_id(),
         keep_inputs=settings.record_inputs,
         note=metrics.note_explanations,
@@ -99,6 +101,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
             sweep_for_ever(records.sweep),
             sweep_for_ever(explanation_jobs.sweep),
             runner.run_for_ever(),
+            reference.rest_when_idle(),
         )
         tasks = [asyncio.create_task(work) for work in works]
         yield
@@ -106,6 +109,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
             task.cancel()
         await asyncio.to_thread(runner.release)
         pool.close()
+        await asyncio.to_thread(reference.close)
         await asyncio.to_thread(compute.close)
         await asyncio.to_thread(writer.close, seconds=3)
         jobs.close()

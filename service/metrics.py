@@ -108,10 +108,10 @@ class Metrics:
             labels = (model, estimate.method)
             self.evaluations.observe(labels, estimate.evaluations)
             self.stops.add((*labels, estimate.stop_reason))
-            for tally, errors in (
-                (self.half_widths, estimate.half_widths.max(axis=0)),
-                (self.residuals, np.abs(estimate.efficiency_residuals)),
-            ):
+            measured = [(self.half_widths, estimate.half_widths.max(axis=0))]
+            if estimate.estimand != "saliency":  # which adds up to nothing
+                measured.append((self.residuals, np.abs(estimate.efficiency_residuals)))
+            for tally, errors in measured:
                 ratio = float((errors / estimate.scales).max())
                 # An output that is the same everywhere has scale 0, and some half-widths are not known.
                 if np.isfinite(ratio):

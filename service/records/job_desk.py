@@ -45,7 +45,7 @@ class JobDesk:
             What `Explainer.explain` raises before it computes; TooManyExplanationJobs, RecordsUnavailable.
         """
         served, resolved, _ = await self._explainer.resolve(request, meter)
-        if served.explained is not None:
+        if served.explained is not None and not resolved.order.options:
             # What is wrong with the first row is said now.
             served.explained.plan(resolved.rows[:1], resolved.order)
         return await self._submit(rows_job(served, resolved, (new_id(), now())), meter)

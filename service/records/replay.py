@@ -65,9 +65,11 @@ def compare(record: ExplanationRecord, again: Explained) -> dict[str, Any]:
     return {
         "identical": _found_again(recorded["explanations"], computed["explanations"]),
         "max_difference": max(
-            _difference(target, again.served.signature, attributions)
-            for row, estimate in zip(recorded["explanations"], again.estimates, strict=True)
-            for target, attributions in zip(row["targets"], estimate.attributions.T, strict=True)
+            _difference(was, now, again.served.signature, attributions)
+            for row, made, estimate in zip(
+                recorded["explanations"], computed["explanations"], again.estimates, strict=True
+            )
+            for was, now, attributions in zip(row["targets"], made["targets"], estimate.attributions.T, strict=True)
         ),
         "differs_in": differing_fields(recorded["receipt"], computed["receipt"]),
         "explanation": computed,
@@ -101,10 +103,16 @@ def _found_again(recorded: Any, computed: Any) -> bool:
     return recorded == computed
 
 
-def _difference(recorded: dict[str, Any], signature: Signature, attributions: np.ndarray) -> float:
-    """The largest difference between the recorded attributions of a target and new ones, `(n_players,)`."""
+def _difference(
+    recorded: dict[str, Any], computed: dict[str, Any], signature: Signature, attributions: np.ndarray
+) -> float:
+    """The largest difference between the recorded attributions of a target and new ones, `(n_players,)`.
+
+    Args:
+        computed: the target as it is worded now.
+    """
     if "heatmap" in recorded:
-        was, now = np.array(recorded["heatmap"]["attributions"]).reshape(-1), attributions
+        was, now = (np.array(target["heatmap"]["attributions"]) for target in (recorded, computed))
     else:
         shares = recorded["attributions"]
         places = [signature.feature_names.index(share["feature"]) for share in shares]

@@ -39,8 +39,10 @@ class ComputeClient:
     - One from which many versions were unloaded is renewed: the new one is started and warmed beside it.
     """
 
-    def __init__(self, log: Path | None, care: Care | None = None) -> None:
-        self._log, self._care = log, care or Care()
+    def __init__(
+        self, log: Path | None, care: Care | None = None, module: str = "service.serving.compute_process"
+    ) -> None:
+        self._log, self._care, self._module = log, care or Care(), module
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._orders: dict[int, Order] = {}
@@ -252,7 +254,7 @@ class ComputeClient:
 
     def _begin_life(self) -> None:
         try:
-            life = Life(self._log, self._heard, self._news.put)
+            life = Life(self._module, self._log, self._heard, self._news.put)
         except OSError as error:
             self._deaths += 1
             self._start_at = monotonic() + max(1.0, restart_pause(self._deaths, self._care.longest_pause_seconds))
@@ -387,7 +389,7 @@ class ComputeClient:
     def _begin_successor(self, current: Life) -> None:
         current.unloads = 0  # whatever comes of it, the next attempt is as many unloads away
         try:
-            life = Life(self._log, self._heard, self._news.put)
+            life = Life(self._module, self._log, self._heard, self._news.put)
         except OSError as error:
             logger.error("the compute process cannot be renewed now: %s", error)
             return

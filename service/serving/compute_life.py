@@ -26,6 +26,7 @@ class Life:
     a stopped process that reads nothing must not stop the event loop.
 
     Args:
+        module: that the process runs.
         heard: called with this life and `(number, status, result)` for each message, from the reading thread.
         ended: called with this life, once, when the process has closed its end.
 
@@ -35,6 +36,7 @@ class Life:
 
     def __init__(
         self,
+        module: str,
         log: Path | None,
         heard: Callable[[Life, int, str, Any], None],
         ended: Callable[[Life], None],
@@ -45,7 +47,7 @@ class Life:
         with theirs:
             try:
                 self.process = start_child(
-                    "service.serving.compute_process",
+                    module,
                     [str(theirs.fileno())],
                     environment=_QUIET_ENVIRONMENT,
                     log=log,

@@ -15,16 +15,19 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import lru_cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explain.attribution import Estimate
-from explain.gradients import KerasGradient
+from explain.cam import FeatureMaps, KerasFeatureMaps
+from explain.caption import PICTURE_KINDS, PictureKind
+from explain.gradients import KerasGradient, fitting_slice_rows
 from explain.table import parquet_table
 from models.artifact import Artifact, open_artifact
 from models.datasets import Part
@@ -46,8 +49,13 @@ logger = logging.getLogger("vitrine.compute")
 RANKS = {"predict": Rank.PREDICTION, "job": Rank.JOB, "dataset": Rank.JOB, "summary": Rank.JOB}
 """Of the kinds of orders; what is not here is someone's who waits, an explanation or a picture."""
 
-GRADIENT_SLICE_ELEMENTS = 256 * 1024
-"""Elements in one gradient call: 256 rows where a row is small, fewer where it is large."""
+
+class Version(Protocol):
+    """A version that is ready for orders."""
+
+    engine: Engine
+    explained: ExplainedVersion
+    report: LoadReport
 
 
 class LoadedVersion:
@@ -63,7 +71,7 @@ class LoadedVersion:
             self.engine = KerasEngine(model, signature)
         price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)
         models = {output: target_model(model, signature, output) for output in signature.outputs}
-        slice_rows = int(np.clip(GRADIENT_SLICE_ELEMENTS // np.prod(signature.input_shape), 1, 256))
+        slice_rows = fitting_slice_rows(models[signature.outputs[0]])
         gradients = {output: KerasGradient(models[output], slice_rows) for output in signature.outputs}
         first = gradients[signature.outputs[0]]
         gradient_ms = measured_ms(lambda: first(*empty_slice(signature, slice_rows)))
@@ -76,9 +84,14 @@ class LoadedVersion:
             artifact,
             PoliteEngine(MeteredEngine(self.engine, price), courtesy),
             price,
-            Networks(polite.__getitem__, models.__getitem__, gradient_price),
+            Networks(polite.__getitem__, models.__getitem__, lru_cache(partial(feature_maps, models)), gradient_price),
         )
         self.report = LoadReport(first.device, slice_rows)
+
+
+def feature_maps(models: dict[str, Any], output: str, layer: str | None) -> FeatureMaps:
+    """The feature maps of a layer of the network behind an output: compiled when they are first asked for."""
+    return KerasFeatureMaps(models[output], layer)
 
 
 def empty_slice(signature: Signature, slice_rows: int) -> tuple[ModelInput, NDArray[np.int32]]:
@@ -94,12 +107,15 @@ class ComputeProcess:
     `(number, "done", result)` or `(number, "failed", (type, message, attributes))`.
 
     The messages `unload`, `drop` (an order whose client is gone) and `ping` need no thread of their own.
+
+    Args:
+        load: makes a version ready for the kinds of orders that the process takes.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, load: Callable[[Artifact, Courtesy], Version]) -> None:
+        self._connection, self._load_version = connection, load
         self._sending = threading.Lock()
-        self._versions: dict[str, Future[LoadedVersion]] = {}
+        self._versions: dict[str, Future[Version]] = {}
         self._courtesy = Courtesy()
         self._kinds: dict[str, Callable[..., Any]] = {
             "load": self._load,
@@ -109,8 +125,7 @@ class ComputeProcess:
             "dataset": self._dataset,
             "summary": self._summary,
             "table": self._table,
-            "heatmap": self._heatmap,
-            "waterfall": self._waterfall,
+            **{kind: partial(self._draw, kind) for kind in PICTURE_KINDS},
         }
         self._queues: dict[str, queue.SimpleQueue[Order]] = {}
 
@@ -181,7 +196,7 @@ class ComputeProcess:
             return future.result().report
         started = perf_counter()
         try:
-            version = LoadedVersion(open_artifact(Path(directory)), self._courtesy)
+            version = self._load_version(open_artifact(Path(directory)), self._courtesy)
         except BaseException as error:
             future.set_exception(error)
             raise
@@ -215,15 +230,10 @@ class ComputeProcess:
     def _table(self, **table: Any) -> bytes:
         return parquet_table(**table)
 
-    def _heatmap(self, **picture: Any) -> bytes:
-        from explain.render import heatmap
+    def _draw(self, kind: PictureKind, **picture: Any) -> bytes:
+        from explain.pictures.draw import draw
 
-        return heatmap(**picture)
-
-    def _waterfall(self, **picture: Any) -> bytes:
-        from explain.render import waterfall
-
-        return waterfall(**picture)
+        return draw(kind, **picture)
 
 
 def _portable(error: Exception) -> tuple[type[Exception], str, dict[str, Any]]:
@@ -239,7 +249,7 @@ def main() -> None:
     hold_lifeline()
     settings = read_settings(os.environ)
     configure_logging("compute", log_format=settings.log_format, log_level=settings.log_level)
-    process = ComputeProcess(Connection(int(sys.argv[1])))
+    process = ComputeProcess(Connection(int(sys.argv[1])), LoadedVersion)
     process.start("predict", ["predict"])
     # On Linux niceness belongs to a thread. This one and those it starts from here, TensorFlow's too, go behind live
     # predictions, whichever process computes them.
@@ -253,7 +263,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     process.start("load", ["load"])
-    process.start("explain", ["explain", "heatmap", "waterfall", "table"])
+    process.start("explain", ["explain", *PICTURE_KINDS, "table"])
     process.start("job", ["job", "dataset", "summary"])
     logger.info("ready, TensorFlow %s", tf.__version__)
     process.run()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.game import Rows
-from explain.gradients import Gradient
+from explain.paths import Gradient
 from models.rows import ModelInput
 from service.serving.engine import Engine
 
@@ -127,6 +127,7 @@ class PoliteGradient:
     def __init__(self, gradient: Gradient, courtesy: Courtesy) -> None:
         self._gradient, self._courtesy = gradient, courtesy
         self.slice_rows = gradient.slice_rows
+        self.targets_together = getattr(gradient, "targets_together", 1)
 
     def __call__(self, rows: Rows, targets: NDArray[np.int32]) -> NDArray[np.floating[Any]]:
         self._courtesy.give_way()

@@ -13,6 +13,7 @@ import orjson
 
 from explain.attribution import Estimate
 from explain.caption import PictureFormat, Theme
+from explain.methods import needs_shap
 from models.database import now
 from models.rows import ModelInput, decode_rows
 from service.identifiers import new_id
@@ -23,6 +24,7 @@ from service.serving.explaining import ExplanationOrder, LoadReport
 from service.serving.pictures import PictureSource
 from service.serving.pool import ModelPool
 from service.serving.receipt import rests_on_tensorflow, write_receipt
+from service.serving.reference_client import ReferenceClient
 from service.serving.resolving import ResolvedRequest, check_request, resolve_request
 from service.serving.served_model import ServedModel
 from service.serving.wording import row_document
@@ -60,8 +62,8 @@ class Explainer:
         keep: is given each explanation before it is answered.
     """
 
-    def __init__(self, pool: ModelPool, compute: ComputeClient, keep: Keep) -> None:
-        self._pool, self._compute, self._keep = pool, compute, keep
+    def __init__(self, pool: ModelPool, compute: ComputeClient, reference: ReferenceClient, keep: Keep) -> None:
+        self._pool, self._compute, self._reference, self._keep = pool, compute, reference, keep
 
     async def explain(self, request: ExplainRequest, meter: RequestMeter) -> Explained:
         """Explains every row of a request.
@@ -163,7 +165,10 @@ class Explainer:
         self, served: ServedModel, rows: ModelInput, order: ExplanationOrder, meter: RequestMeter
     ) -> list[Estimate]:
         explained = served.explained
-        is_cheap = explained is not None and explained.plan(rows, order)[1] < INLINE_MS
+        if needs_shap(order.method):
+            return await self._reference.explain(served, rows, order)
+        # Options can need libraries that this process does not import.
+        is_cheap = explained is not None and not order.options and explained.plan(rows, order)[1] < INLINE_MS
         meter.end("plan")
         if explained is not None and is_cheap:
             return explained.explain(rows, order)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from time import monotonic
 from typing import Any
 
 import numpy as np
 
+from explain import segments
 from explain.attribution import Estimate
 from explain.auto import Situation, choose_plan
+from explain.backgrounds import named_background
+from explain.cam import FeatureMaps
 from explain.errors import BudgetTooSmall, ToleranceNotReached
 from explain.exact import exact_cost
 from explain.game import Background, Game
-from explain.gradients import Gradient
+from explain.groups import group_players
+from explain.hierarchy import Hierarchy
 from explain.limits import Limits
 from explain.methods import AUTO, METHODS, Kind, check_method
+from explain.paths import Gradient
 from explain.players import feature_players, pixel_players
 from explain.running import Work
 from models.artifact import Artifact
@@ -67,6 +72,7 @@ class Networks:
 
     gradient: Callable[[str], Gradient]
     model: Callable[[str], Any]
+    maps: Callable[[str, str | None], FeatureMaps]
     gradient_price: LearnedPrice
 
 
@@ -89,14 +95,22 @@ class ExplainedVersion:
         signature = artifact.signature
         self.kind: Kind = kind_of(signature)
         rows, weights = artifact.background
-        self.players = pixel_players(rows.shape[1:]) if signature.image else feature_players(rows.shape[1])
+        self._players = pixel_players(rows.shape[1:]) if signature.image else feature_players(rows.shape[1])
         self._backgrounds = {
             output: Background.of(rows, partial(engine.evaluate, output=output), weights)
             for output in signature.outputs
         }
 
-    def game(self, row: ModelInput, output: str) -> Game:
-        return Game(partial(self.engine.evaluate, output=output), row, self._backgrounds[output], self.players)
+    def game(self, row: ModelInput, order: ExplanationOrder) -> Game:
+        """A row's game: its players and its background are those of the version, or as the options say."""
+        evaluate = partial(self.engine.evaluate, output=order.output)
+        background = self._backgrounds[order.output]
+        if order.method in METHODS and METHODS[order.method].replaces_background:
+            background = named_background(order.options.get("baseline", "sample"), row, background, evaluate)
+        players = self._players
+        if (n_segments := order.options.get("segments")) is not None:
+            players = segments.segment_players(row, n_segments).elements
+        return Game(evaluate, row, background, players)
 
     def plan(self, rows: ModelInput, order: ExplanationOrder) -> tuple[str, float]:
         """The method for a request, and its price in milliseconds where it is known before (`exact`), else infinity.
@@ -108,7 +122,7 @@ class ExplainedVersion:
             MethodDoesNotFit: when the method cannot explain these rows.
             BudgetTooSmall: when `exact` was named and the budget does not cover every coalition.
         """
-        games = [self.game(row, order.output) for row in rows]
+        games = [self.game(row, order) for row in rows]
         costs = [exact_cost(game) for game in games]
         if order.method == AUTO:
             method = choose_plan(self._situation(games[0], order, len(rows))).method
@@ -137,16 +151,20 @@ class ExplainedVersion:
             pace = Pace(Clock(clock.left_ms / (len(rows) - i), paused_ms))
             replayed = None if order.evaluations is None else order.evaluations[i]
             limits = Limits(order.tolerance, order.budget, pace.may_go_on, replayed)
+            game = self.game(row, order)
             work = Work(
-                self.game(row, order.output),
+                game,
                 targets,
                 order.seed,
                 limits,
                 SLICE_ROWS,
                 order.options,
+                hierarchy=partial(self._hierarchy, row, order),
                 **self._networks_of(order.output),
             )
             estimate = METHODS[name].run(work)
+            if "segments" in order.options:
+                estimate = replace(estimate, segments=game.players[..., 0])
             if order.strict:
                 _check_tolerance(estimate, order.tolerance)
             estimates.append(estimate)
@@ -165,10 +183,29 @@ class ExplainedVersion:
             budget=order.budget,
         )
 
-    def _networks_of(self, output: str) -> dict[str, Callable[[], Any]]:
+    def _networks_of(self, output: str) -> dict[str, Callable[..., Any]]:
         if self._networks is None:
             return {}
-        return {"gradient": partial(self._networks.gradient, output), "model": partial(self._networks.model, output)}
+        return {
+            "gradient": partial(self._networks.gradient, output),
+            "model": partial(self._networks.model, output),
+            "maps": partial(self._networks.maps, output),
+        }
+
+    def _hierarchy(self, row: ModelInput, order: ExplanationOrder) -> Hierarchy:
+        """Who belongs together among the players: neighbours of like colour, or columns that go together."""
+        if (n_segments := order.options.get("segments")) is not None:
+            return segments.segment_players(row, n_segments).hierarchy
+        return self._whole_hierarchy
+
+    @cached_property
+    def _whole_hierarchy(self) -> Hierarchy:
+        background = next(iter(self._backgrounds.values()))
+        if self.kind == "image":
+            return segments.image_pixels(background.rows.shape[1:]).hierarchy
+        columns = [str(column) for column in range(background.rows.shape[1])]
+        players = group_players(columns, {}, background=background.rows, weights=background.weights)
+        return players.hierarchy
 
 
 def _n_playing(method: str, game: Game) -> int:
@@ -212,5 +249,8 @@ class Pace:
 def _check_tolerance(estimate: Estimate, tolerance: float) -> None:
     if estimate.stop_reason in ("exact", "closed-form", "tolerance"):
         return
-    errors = np.maximum(estimate.half_widths.max(axis=0), np.abs(estimate.efficiency_residuals))
+    errors = estimate.half_widths.max(axis=0)
+    if estimate.estimand != "saliency":
+        # Saliency claims no axioms: it adds up to nothing.
+        errors = np.maximum(errors, np.abs(estimate.efficiency_residuals))
     raise ToleranceNotReached(tolerance, float((errors / estimate.scales).max()), estimate.stop_reason)

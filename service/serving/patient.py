@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.attribution import Estimate
+from explain.methods import needs_shap
 from models.datasets import Part
 from models.rows import ModelInput
 from models.signature import Signature
@@ -19,6 +20,7 @@ from service.errors import ComputeBusy, ComputeUnavailable
 from service.serving.compute import ComputeClient
 from service.serving.explaining import ExplanationOrder
 from service.serving.global_wording import Attributed
+from service.serving.reference_client import ReferenceClient
 from service.serving.served_model import ServedModel
 
 logger = logging.getLogger("vitrine.explanations")
@@ -31,8 +33,8 @@ PAUSE_SECONDS = 3.0
 class PatientExplainer:
     """Explains rows in the compute process, on its thread for jobs."""
 
-    def __init__(self, compute: ComputeClient) -> None:
-        self._compute = compute
+    def __init__(self, compute: ComputeClient, reference: ReferenceClient) -> None:
+        self._compute, self._reference = compute, reference
 
     async def explain(
         self, served: ServedModel, rows: ModelInput, order: ExplanationOrder, progress: Callable[[int], None]
@@ -81,6 +83,8 @@ class PatientExplainer:
         attempt = 1
         while True:
             try:
+                if needs_shap(order.method):
+                    return await self._reference.explain(served, row, order)
                 return await asyncio.wrap_future(self._compute.submit("job", key=served.key, rows=row, order=order))
             except (ComputeUnavailable, ComputeBusy) as error:
                 if attempt == ATTEMPTS:

@@ -9,6 +9,7 @@ import numpy as np
 
 from explain.attribution import Estimate
 from explain.caption import Caption
+from explain.methods import METHODS
 from models.errors import Fault
 from models.rows import ModelInput
 from models.signature import Signature
@@ -41,7 +42,9 @@ class PictureSource:
         )
 
     def drawing(self) -> tuple[str, dict[str, Any]]:
-        """The kind of picture, "heatmap" or "waterfall", and its arguments in `explain/render.py`.
+        """The kind of picture, "heatmap", "waterfall" or "bars", and its arguments in `explain/pictures/draw.py`.
+
+        Saliency of columns adds up to nothing, and gets bars side by side.
 
         Raises:
             InvalidRequest: when there is more than one row, or more than one target.
@@ -50,9 +53,14 @@ class PictureSource:
         ((target,),) = (row["targets"] for row in self.document["explanations"])
         caption = _caption(self.document, target)
         if self.image is not None:
-            attributions = np.array(target["heatmap"]["attributions"])
-            values = {"image": self.image, "value_range": self.value_range, "attributions": attributions}
-            return "heatmap", {**values, "caption": caption}
+            heatmap = target["heatmap"]
+            values = {"image": self.image, "value_range": self.value_range, "caption": caption}
+            values["attributions"] = np.array(heatmap["attributions"])
+            if "segments" in heatmap:
+                values["segments"] = np.array(heatmap["segments"])
+            if METHODS[self.document["receipt"]["method"]].needs == "layers":
+                values["scale"] = "magnitude"
+            return "heatmap", values
         shares = target["attributions"]
         names, values = [share["feature"] for share in shares], [share["value"] for share in shares]
         attributions = [share["attribution"] for share in shares]
@@ -65,7 +73,8 @@ class PictureSource:
                 [*attributions, target["omitted"]],
                 [*errors, 0.0],
             )
-        return "waterfall", {
+        kind = "bars" if self.document["receipt"]["estimand"] == "saliency" else "waterfall"
+        return kind, {
             "names": names,
             "values": values,
             "attributions": np.array(attributions),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from explain.auto import Price
 from explain.game import Rows
-from explain.gradients import Gradient
+from explain.paths import Gradient
 from models.rows import ModelInput
 from service.serving.engine import Engine
 
@@ -90,9 +90,10 @@ class MeteredGradient:
     def __init__(self, gradient: Gradient, price: LearnedPrice) -> None:
         self._gradient, self._price = gradient, price
         self.slice_rows = gradient.slice_rows
+        self.targets_together = getattr(gradient, "targets_together", 1)
 
     def __call__(self, rows: Rows, targets: NDArray[np.int32]) -> NDArray[np.floating[Any]]:
         started = perf_counter()
         slopes = self._gradient(rows, targets)
-        self._price.learn(len(rows), max((perf_counter() - started) * 1000, 1e-6))
+        self._price.learn(targets.size, max((perf_counter() - started) * 1000, 1e-6))
         return slopes

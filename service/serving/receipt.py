@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from explain.attribution import Estimate
-from explain.methods import needs_gradient, rests_on_keras
+from explain.methods import needs_gradient, needs_shap, rests_on_keras
+from explain.reference import SLICE_ROWS as REFERENCE_SLICE_ROWS
 from models.artifact import BACKGROUND, KERAS
 from service.serving.engine import SLICE_ROWS, instruction_set
 from service.serving.explaining import LoadReport
@@ -39,7 +40,8 @@ def write_receipt(
         "method": estimate.method,
         "estimand": estimate.estimand,
         "output": order.output,
-        "options": dict(order.options),
+        # A layer that was found is named as one that was given.
+        "options": dict(order.options) | ({"layer": estimate.layer} if estimate.layer else {}),
         "seed": order.seed,
         "tolerance": order.tolerance,
         "deadline_ms": order.deadline_ms,
@@ -48,13 +50,23 @@ def write_receipt(
         "engine_version": _library_version(engine),
         "device": report.device if report else "cpu",
         "instruction_set": instruction_set(),
-        "slice_rows": report.gradient_slice_rows if report and needs_gradient(estimate.method) else SLICE_ROWS,
+        "slice_rows": _slice_rows(report, estimate.method),
         "model_sha256": hashes[KERAS],
         "background_sha256": hashes[BACKGROUND],
         "background_rows": len(served.artifact.background[0]),
         "duration_ms": round(duration_ms, 3),
-        "library_versions": {name: _library_version(name) for name in ("vitrine", "keras", "numpy")},
+        "library_versions": {name: _library_version(name) for name in _libraries(estimate.method)},
     }
+
+
+def _slice_rows(report: LoadReport | None, method: str) -> int:
+    if needs_shap(method):
+        return REFERENCE_SLICE_ROWS
+    return report.gradient_slice_rows if report and needs_gradient(method) else SLICE_ROWS
+
+
+def _libraries(method: str) -> tuple[str, ...]:
+    return ("vitrine", "keras", "numpy", *(("shap",) if needs_shap(method) else ()))
 
 
 @lru_cache

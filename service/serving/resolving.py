@@ -54,6 +54,9 @@ def check_request(request: ExplainRequest | GlobalExplainRequest, signature: Sig
         Fault(pointer("options", name), expected, describe(request.options[name]))
         for name, expected in method_option_faults(request.method, kind, request.options)
     ]
+    if request.options.get("interactions") and signature.image and request.options.get("segments") is None:
+        expected = "options.segments too: there are too many pairs of pixels"
+        faults.append(Fault("#/options/interactions", expected, describe(request.options["interactions"])))
     if isinstance(request, ExplainRequest) and request.top_k is not None and signature.image:
         faults.append(Fault("#/top_k", "null: a heatmap always has all its pixels", describe(request.top_k)))
     if faults:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from explain.attribution import Estimate
+from explain.players import share_over_pixels
 from models.rows import ModelInput
-from models.signature import Signature
+from models.signature import Feature, Signature
 
 
 def row_document(
@@ -35,7 +36,8 @@ def row_document(
                 "target": signature.targets[target],
                 "base_value": float(estimate.base_values[t]),
                 "value": float(estimate.values[t]),
-                **_attributions(signature, row, estimate.attributions[:, t], estimate.standard_errors[:, t], top_k),
+                **_attributions(signature, row, estimate, t, top_k),
+                **_interactions(signature, estimate, t),
                 "efficiency_residual": float(residuals[t]),
                 "max_standard_error": _stated(estimate.standard_errors[:, t].max()),
             }
@@ -45,8 +47,12 @@ def row_document(
 
 
 def _attributions(
-    signature: Signature, row: ModelInput, attributions: np.ndarray, errors: np.ndarray, top_k: int | None
+    signature: Signature, row: ModelInput, estimate: Estimate, t: int, top_k: int | None
 ) -> dict[str, Any]:
+    attributions, errors = estimate.attributions[:, t], estimate.standard_errors[:, t]
+    if signature.image and estimate.segments is not None:
+        heatmap = _heatmap_of_segments(signature.image, attributions, errors, estimate.segments)
+        return {"heatmap": heatmap, "omitted": 0.0}
     if signature.image:
         shape = signature.image.shape[:2]
         heatmap = {
@@ -70,6 +76,41 @@ def _attributions(
             for i in kept
         ],
         "omitted": float(np.delete(attributions, kept).sum()),
+    }
+
+
+def _heatmap_of_segments(
+    image: Feature, attributions: np.ndarray, errors: np.ndarray, segments: np.ndarray
+) -> dict[str, Any]:
+    """A segment's share, and its error, divided over its pixels."""
+    elements = segments[..., np.newaxis]
+    shares, parts = (share_over_pixels(of[:, np.newaxis], elements)[..., 0] for of in (attributions, errors))
+    return {
+        "feature": image.name,
+        "shape": list(image.shape[:2]),
+        "attributions": shares.tolist(),
+        "standard_errors": None if np.isnan(errors).any() else parts.tolist(),
+        "segments": segments.tolist(),
+    }
+
+
+def _interactions(signature: Signature, estimate: Estimate, t: int) -> dict[str, Any]:
+    """Of every two features, or of every two segments by their numbers."""
+    found = estimate.interactions
+    if found is None:
+        return {}
+    names = signature.feature_names if signature.image is None else None
+    return {
+        "interactions": [
+            {
+                **({"segments": [a, b]} if names is None else {"features": [names[a], names[b]]}),
+                "interaction": value,
+                "standard_error": _stated(error),
+            }
+            for (a, b), value, error in zip(
+                found.pairs.tolist(), found.values[:, t].tolist(), found.standard_errors[:, t].tolist(), strict=True
+            )
+        ]
     }
 
 

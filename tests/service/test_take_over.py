@@ -43,7 +43,7 @@ def both(workers: Workers) -> Workers:
     return workers
 
 
-@databases("sqlite", "postgresql")
+@databases("postgresql")
 @pytest.mark.parametrize(
     "step",
     [
@@ -69,7 +69,7 @@ def test_a_worker_killed_while_its_trainer_works_leaves_one_version_and_one_move
     assert_done_once(both, model, job)
 
 
-@databases("sqlite")
+@databases()
 def test_a_worker_killed_before_it_registers_leaves_one_version_and_one_move(both: Workers) -> None:
     job = both.submit("killed-registering")
     wait_for(lambda: both.step(job) == "fitting")
@@ -88,7 +88,7 @@ def test_a_worker_killed_before_it_registers_leaves_one_version_and_one_move(bot
     ("workers", "step"),
     [
         ("sqlite", "promote"),
-        ("postgresql", "register"),
+        pytest.param("postgresql", "register", marks=pytest.mark.soak),
         pytest.param("sqlite", "register", marks=pytest.mark.soak),
         pytest.param("postgresql", "promote", marks=pytest.mark.soak),
     ],

@@ -149,7 +149,8 @@ def value_of(artifact: Artifact) -> float:
 
 
 def memory_mib(server: Server) -> dict[str, float]:
-    (compute,) = child_processes(server.process.pid, COMPUTE)
+    # While the compute process is being renewed there are two.
+    (compute,) = wait_for(lambda: (pids := child_processes(server.process.pid, COMPUTE))[1:] == [] and pids)
     return {"api": rss_mib(server.process.pid), "compute": rss_mib(compute)}
 
 

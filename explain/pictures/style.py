@@ -48,9 +48,9 @@ PALETTES: dict[Theme, Palette] = {
         quiet="#4a5568",
         line="#a0aec0",
         towards="#1f6fbf",
-        against="#b9530a",
+        against="#b04f0c",
         strength="#6b4fa8",
-        values=("#440154", "#3b528b", "#21918c", "#5ec962", "#a8c61c"),
+        values=("#440154", "#3b528b", "#21918c", "#3fa35c", "#8f9a14"),
         no_value="#718096",
     ),
     "dark": Palette(

@@ -18,8 +18,8 @@ SIDE_BY_SIDE_WIDTH = 560
 GUTTER = 24.0
 MANY_PIXELS = 1024
 MOST_IN_RANGE = 0.995
-BACKDROP_STRENGTH = 0.30
-SOLID_FROM = 0.5
+BACKDROP_STRENGTH = 0.24
+SOLID_FROM = 0.35
 """From this part of the limit on, the colours are exactly those of the colour bar."""
 
 

@@ -74,7 +74,7 @@ class Page:
         palette, canvas = self.palette, self.canvas
         low_word, high_word = bar.ends
         label = bar.label
-        axis = Axis.over(bar.low, bar.high, x, x + width, apart=64)
+        axis = Axis.over(bar.low, bar.high, x, x + width, apart=56)
         label += axis.ticks.factor
         gap = 12.0
         ends_width = width_of(low_word, SMALL_SIZE) + width_of(high_word, SMALL_SIZE) + 2 * gap
@@ -129,13 +129,13 @@ class Axis:
     ticks: Ticks
 
     @staticmethod
-    def over(low: float, high: float, start: float, end: float, *, apart: float = 80) -> Axis:
+    def over(low: float, high: float, start: float, end: float, *, apart: float = 64) -> Axis:
         """With ticks about `apart` pixels from each other."""
         if not high > low:
             # Nothing to spread: everything is in the middle.
             reach = abs(high) or 1.0
             low, high = low - reach, high + reach
-        return Axis(low, high, start, end, ticks(low, high, max(2, int((end - start) / apart))))
+        return Axis(low, high, start, end, ticks(low, high, max(3, int((end - start) / apart))))
 
     def place(self, value: float) -> float:
         return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from explain.caption import short
 from explain.pictures.canvas import Rectangle, Strokes
 from explain.pictures.fonts import cut, plain, width_of
-from explain.pictures.numbers import MINUS, number, signed
+from explain.pictures.numbers import MINUS, signed
 from explain.pictures.page import TEXT_SIZE, Axis, Page
 
 MAX_ROWS = 15
@@ -80,8 +80,8 @@ def write_labels(page: Page, rows: Sequence[Row], room: float, y: Callable[[int]
 
 def amount(row: Row) -> str:
     """What is written beside a bar."""
-    text = signed(row.attribution).replace("-", MINUS, 1) if row.attribution < 0 else signed(row.attribution)
-    return text
+    text = signed(row.attribution)
+    return MINUS + text[1:] if text.startswith("-") else text
 
 
 def draw_bar(page: Page, axis: Axis, row: Row, start: float, y: float) -> float:
@@ -120,7 +120,3 @@ def amounts_width(rows: Sequence[Row]) -> float:
 def known(half_width: float) -> float:
     """A half-width as far as a picture must make room for it: 0 where it is not known."""
     return half_width if half_width > 0 else 0.0
-
-
-def sum_of(values: Sequence[float]) -> str:
-    return number(float(np.sum(values)))

@@ -67,7 +67,9 @@ def beeswarm(
 
     bottom = top + len(lines) * LINE_HEIGHT + 4
     page.canvas.add(
-        Strokes([[(axis.start, middle(i)), (axis.end, middle(i))] for i in range(len(lines))], page.palette.line, 0.5, True)
+        Strokes(
+            [[(axis.start, middle(i)), (axis.end, middle(i))] for i in range(len(lines))], page.palette.line, 0.5, True
+        )
     )
     page.canvas.add(Strokes([[(axis.place(0.0), top), (axis.place(0.0), bottom)]], page.palette.line))
     write_labels(page, rows, labels, middle)

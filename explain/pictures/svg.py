@@ -50,7 +50,7 @@ def _element(item: Item) -> str:
             dots = "".join(f"M{_n(x)} {_n(y)}h0" for x, y in points)
             return f'<path d="{dots}" stroke="{colour}" stroke-width="{_n(2 * radius)}" stroke-linecap="round"/>'
         case Words(x, y, text, size, colour, anchor, bold, tip):
-            style = f'{"" if anchor == "start" else f" text-anchor={quoteattr(anchor)}"}' + (
+            style = f"{'' if anchor == 'start' else f' text-anchor={quoteattr(anchor)}'}" + (
                 ' font-weight="bold"' if bold else ""
             )
             place = f'x="{_n(x)}" y="{_n(y)}" font-size="{_n(size)}" fill="{colour}"{style} xml:space="preserve"'
@@ -58,8 +58,7 @@ def _element(item: Item) -> str:
         case Raster(x, y, width, height, pixels):
             # Enlarged here, since not every viewer keeps cells sharp.
             times_down, times_across = (
-                max(1, round(2 * room / cells))
-                for room, cells in zip((height, width), pixels.shape[:2], strict=True)
+                max(1, round(2 * room / cells)) for room, cells in zip((height, width), pixels.shape[:2], strict=True)
             )
             buffer = io.BytesIO()
             Image.fromarray(np.repeat(np.repeat(pixels, times_down, axis=0), times_across, axis=1)).save(

@@ -10,13 +10,15 @@ import pytest
 from PIL import Image
 
 from explain.caption import Caption, PictureFormat, Theme
-from explain.render import heatmap, waterfall
+from explain.pictures.heatmap import heatmap
+from explain.pictures.style import PALETTES, colour
+from explain.pictures.waterfall import waterfall
 
 CAPTION = Caption("digits v1: 8 (0.99)", "probability of 8", "exact, 64 evaluations", 0.1, 0.99)
 WIDTH = 800
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
-BLUE = np.array([0x2B, 0x6C, 0xB0])
-ORANGE = np.array([0xD9, 0x5F, 0x02])
+BLUE = np.rint(255 * colour(PALETTES["light"].towards)).astype(int)
+ORANGE = np.rint(255 * colour(PALETTES["light"].against)).astype(int)
 
 
 def test_heatmap_and_waterfall_are_png() -> None:

@@ -58,7 +58,8 @@ def arguments_of(kind: PictureKind, scale: float = 1.0) -> dict[str, Any]:
         steps[10:15, 1] = np.nan
         attributions = scale * rng.uniform(-0.5, 0.5, size=(6, 2))
         attributions[1, 0] = scale
-        return {"steps": steps, "channels": ["pulse", "temperature"], "windows": [(i, i + 10) for i in range(0, 60, 10)],
+        windows = [(i, i + 10) for i in range(0, 60, 10)]
+        return {"steps": steps, "channels": ["pulse", "temperature"], "windows": windows,
                 "attributions": attributions, "caption": CAPTION}  # fmt: skip
     values, attributions = rng.normal(size=(3, 40)), scale * rng.normal(size=(40, 3)) * (3.0, 2.0, 1.0)
     names = ["pulse", "age", "height"]
@@ -275,7 +276,7 @@ def test_tokens_are_readable_on_every_ground(theme: Theme) -> None:
 @pytest.mark.parametrize("blindness", BLINDNESS)
 @pytest.mark.parametrize("part", [0.25, 0.5, 1.0])
 def test_for_and_against_are_told_apart_by_the_colour_blind(theme: Theme, blindness: str, part: float) -> None:
-    """0.02 in Oklab is about the least that is seen; the pair differs by several times that, and stands off the page."""
+    """0.02 in Oklab is about the least that is seen; the pair differs by several times that."""
     seen = [oklab(simulated(diverging(np.array(sign * part), PALETTES[theme]), blindness)) for sign in (-1, 0, 1)]
     against, page, towards = seen
 

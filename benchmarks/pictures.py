@@ -1,5 +1,6 @@
-"""Draws the pictures of docs/explanations.md anew: `python -m benchmarks.pictures`. No network, no Keras: linear models of
-scikit-learn on its bundled data, whose Shapley values have a closed form (coefficient x distance from the mean)."""
+"""Draws the pictures of docs/explanations.md anew: `python -m benchmarks.pictures`.
+
+No network, no Keras: linear models of scikit-learn on its bundled data, whose Shapley values have a closed form (coefficient x distance from the mean)."""
 
 from __future__ import annotations
 
@@ -84,7 +85,7 @@ def _segments() -> None:
     segments = slic(image, 40, start_label=0)
     # A model that says how orange an image is: the mean of red minus blue.
     orange = (image[..., 0].astype(float) - image[..., 2]) / 255
-    shares = (orange - orange.mean()) / orange.size
+    shares = orange / orange.size  # against a grey image
     sums, sizes = np.bincount(segments.ravel(), weights=shares.ravel()), np.bincount(segments.ravel())
     base, value = 0.0, float(shares.sum())
     caption = Caption("flower: how orange it is", "orange", "partition of a linear model", base, value)

@@ -146,7 +146,7 @@ class Axis:
             # Nothing to spread: everything is in the middle.
             reach = abs(high) or 1.0
             low, high = low - reach, high + reach
-        return Axis(low, high, start, end, ticks(low, high, max(3, int((end - start) / apart))))
+        return Axis(low, high, start, end, ticks(low, high, max(3, int(abs(end - start) / apart))))
 
     def place(self, value: float) -> float:
         return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)

@@ -37,11 +37,12 @@ def _element(item: Item) -> str:
         case Rectangle(x, y, width, height, colour, tip):
             place = f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"'
             return _with_tip("rect", f'{place} fill="{colour}"', tip)
-        case Strokes(lines, colour, thickness, dashed, _):
-            dashes = ' stroke-dasharray="2 3"' if dashed else ""
+        case Strokes(lines, colour, thickness, dashed, sharp):
+            style_of_line = ' stroke-dasharray="2 3"' if dashed else ""
+            style_of_line += ' shape-rendering="crispEdges"' if sharp else ""
             return (
                 f'<path d="{"".join(_path(line) for line in lines)}" fill="none" stroke="{colour}" '
-                f'stroke-width="{_n(thickness)}"{dashes}/>'
+                f'stroke-width="{_n(thickness)}"{style_of_line}/>'
             )
         case Shape(points, colour):
             return f'<path d="{_path(points)}Z" fill="{colour}"/>'

@@ -1,4 +1,4 @@
-"""What every kind of picture promises: its size, its words, the same bytes again, and colours that all can tell apart."""
+"""What every kind of picture promises: its size, its words, the same bytes again, colours that all tell apart."""
 
 import io
 import re
@@ -23,8 +23,8 @@ TEXT = "Not bad at all, but far too long"
 SPANS = [match.span() for match in re.finditer(r"\w+", TEXT)]
 THEMES: tuple[Theme, ...] = ("light", "dark")
 
-# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009),
-# severity 1.0, on linear RGB.
+# On linear RGB. The source: "A Physiologically-based Model for Simulation of Color Vision Deficiency" by Machado,
+# Oliveira and Fernandes (2009), at severity 1.0.
 BLINDNESS = {
     "none": np.eye(3),
     "protanopia": np.array(

@@ -34,7 +34,8 @@ def beeswarm(
 ) -> bytes:
     """A dot for each row and feature, at its attribution, coloured from the feature's low values to its high ones.
 
-    Features stand in the order of their mean magnitude; those beyond the first fifteen are counted. Of many rows five hundred are drawn, evenly spaced by rank in each line. Words and missing values have grey dots.
+    Features stand in the order of their mean magnitude; those beyond the first fifteen are counted. Of many rows five
+    hundred are drawn, evenly spaced by rank in each line. Words and missing values have grey dots.
 
     Args:
         values: `(n_features, n_rows)`, numbers or words, None or NaN where missing.

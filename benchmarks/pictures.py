@@ -1,6 +1,8 @@
 """Draws the pictures of docs/explanations.md anew: `python -m benchmarks.pictures`.
 
-No network, no Keras: linear models of scikit-learn on its bundled data, whose Shapley values have a closed form (coefficient x distance from the mean)."""
+No network, no Keras: linear models of scikit-learn on its bundled data, whose Shapley values have a closed form
+(coefficient x distance from the mean).
+"""
 
 from __future__ import annotations
 

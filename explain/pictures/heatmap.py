@@ -140,7 +140,7 @@ def _limit(shown: NDArray[np.float64], *, segmented: bool) -> tuple[float, bool]
 def _summed(attributions: NDArray[np.float64], segments: NDArray[np.integer]) -> NDArray[np.float64]:
     _, members = np.unique(segments.reshape(-1), return_inverse=True)
     sums = np.bincount(members, weights=attributions.reshape(-1))
-    return sums[members].reshape(attributions.shape)
+    return sums.astype(np.float64)[members].reshape(attributions.shape)
 
 
 def _panel(page: Page, colours: Colours, place: Point, width: float, height: float) -> None:

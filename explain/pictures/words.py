@@ -27,7 +27,7 @@ def describe_heatmap(
         places = [f"line {line + 1}, column {column + 1}" for line, column in zip(lines, columns, strict=True)]
     else:
         numbers, members = np.unique(segments.reshape(-1), return_inverse=True)
-        shares = np.bincount(members, weights=attributions.reshape(-1))
+        shares = np.bincount(members, weights=attributions.reshape(-1)).astype(np.float64)
         sentences.append(f"It is cut into {len(numbers)} segments.")
         sizes = np.bincount(members)
         lines, columns = (

@@ -37,3 +37,13 @@ class ToleranceNotReached(ExplanationError):
             f"Stopped at the {stop_reason} {found} tolerance of {tolerance:g}. Allow a longer deadline_ms, "
             "a larger budget or tolerance, or strict: false."
         )
+
+
+class NothingToDraw(ExplanationError):
+    """A picture was asked of attributions that are not numbers, or of none at all."""
+
+    def __init__(self, unknown: int, count: int) -> None:
+        super().__init__(
+            f"A picture needs finite attributions, at least one; received {count}, {unknown} of them NaN or infinite."
+        )
+        self.unknown, self.count = unknown, count

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from explain.attribution import Estimate
+from explain.caption import PICTURE_KINDS, PictureKind
 from explain.gradients import KerasGradient
 from models.artifact import Artifact, open_artifact
 from models.outputs import target_model
@@ -81,8 +83,7 @@ class ComputeProcess:
             "load": self._load,
             "predict": self._predict,
             "explain": self._explain,
-            "heatmap": self._heatmap,
-            "waterfall": self._waterfall,
+            **{kind: partial(self._draw, kind) for kind in PICTURE_KINDS},
         }
         self._queues: dict[str, queue.SimpleQueue[Order]] = {}
 
@@ -173,15 +174,10 @@ class ComputeProcess:
         version = self._versions[key].result()
         return version.explained.explain(rows, order, lambda: version.gradients[order.output])
 
-    def _heatmap(self, **picture: Any) -> bytes:
-        from explain.render import heatmap
+    def _draw(self, kind: PictureKind, **picture: Any) -> bytes:
+        from explain.pictures.draw import draw
 
-        return heatmap(**picture)
-
-    def _waterfall(self, **picture: Any) -> bytes:
-        from explain.render import waterfall
-
-        return waterfall(**picture)
+        return draw(kind, **picture)
 
 
 def _portable(error: Exception) -> tuple[type[Exception], str, dict[str, Any]]:
@@ -211,7 +207,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     process.start("load", ["load"])
-    process.start("explain", ["explain", "heatmap", "waterfall"])
+    process.start("explain", ["explain", *PICTURE_KINDS])
     logger.info("ready, TensorFlow %s", tf.__version__)
     process.run()
     os._exit(0)  # TensorFlow's threads need not be waited for

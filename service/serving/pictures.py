@@ -41,7 +41,7 @@ class PictureSource:
         )
 
     def drawing(self) -> tuple[str, dict[str, Any]]:
-        """The kind of picture, "heatmap" or "waterfall", and its arguments in `explain/render.py`.
+        """The kind of picture, "heatmap" or "waterfall", and its arguments in `explain/pictures/draw.py`.
 
         Raises:
             InvalidRequest: when there is more than one row, or more than one target.

@@ -46,9 +46,7 @@ class OrderingCurves:
         return self.insertion_areas - self.deletion_areas
 
 
-def ordering_curves(
-    game: Game, target: int, orders: Orders, *, slice_rows: int, steps: int = STEPS
-) -> OrderingCurves:
+def ordering_curves(game: Game, target: int, orders: Orders, *, slice_rows: int, steps: int = STEPS) -> OrderingCurves:
     """Insertion and deletion curves (Petsiuk et al. 2018, "RISE: randomized input sampling for explanation of
     black-box models", section 4.1).
 
@@ -97,7 +95,7 @@ def random_orders(n_orders: int, n_players: int, *, seed: int) -> Orders:
 
 
 def edge_attributions(game: Game) -> NDArray[np.float64]:
-    """`(n_players,)`: the Sobel gradient's magnitude of an image, summed over channels and to players.
+    """`(n_players,)`: the magnitude of the Sobel gradient of each channel of an image, summed to players.
 
     It sees the image and not the model: an explanation that orders pixels no better says nothing of the model (Adebayo
     et al. 2018, "Sanity checks for saliency maps").
@@ -107,6 +105,6 @@ def edge_attributions(game: Game) -> NDArray[np.float64]:
     """
     from scipy.ndimage import sobel
 
-    image = game.row.astype(np.float64)
-    magnitudes = np.hypot(sobel(image, axis=0), sobel(image, axis=1))
-    return game.sum_to_players(magnitudes[np.newaxis])[0]
+    channels = [image.astype(np.float64) for image in np.moveaxis(game.row, -1, 0)]
+    magnitudes = [np.hypot(sobel(image, axis=0), sobel(image, axis=1)) for image in channels]
+    return game.sum_to_players(np.stack(magnitudes, axis=-1)[np.newaxis])[0]

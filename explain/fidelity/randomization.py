@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from explain.fidelity.agreement import centred_ranks
 
 RELABELLINGS = 4999
+BLOCK = 500
 
 
 def randomized_weights(weights: Sequence[NDArray[Any]], *, seed: int) -> list[NDArray[Any]]:
@@ -85,7 +86,8 @@ def likeness(original: NDArray[np.float64], randomized: NDArray[np.float64], *, 
     observed = float(np.trace(products))
     rng = np.random.default_rng(seed)
     players = np.arange(len(products))
-    reached = sum(
-        float(products[players, rng.permutation(players)].sum()) >= observed - 1e-9 for _ in range(RELABELLINGS)
-    )
+    reached = 0
+    for count in (*[BLOCK] * (RELABELLINGS // BLOCK), RELABELLINGS % BLOCK):
+        labels = rng.permuted(np.tile(players, (count, 1)), axis=1)
+        reached += int((products[players, labels].sum(axis=1) >= observed - 1e-9).sum())
     return observed / n_rows, (1 + reached) / (1 + RELABELLINGS)

@@ -41,7 +41,9 @@ def rows_of(n_rows: int, n_features: int, seed: int) -> Rows:
     return np.random.default_rng([seed, 1]).normal(size=(n_rows, n_features)).astype(np.float32)
 
 
-def subject_of(evaluate: Evaluate, explain: Explain, n_features: int, *, seed: int, sees_only_game: bool = True) -> Subject:
+def subject_of(
+    evaluate: Evaluate, explain: Explain, n_features: int, *, seed: int, sees_only_game: bool = True
+) -> Subject:
     background = Background.of(rows_of(16, n_features, seed + 1000), evaluate)
     return Subject(evaluate, background, feature_players(n_features), explain, sees_only_game, path_tolerance=0.02)
 
@@ -68,7 +70,9 @@ def by_expected_gradients(network: Network, tolerance: float) -> Explain:
     return explain
 
 
-def changed(explain: Explain, change: Callable[[Game, NDArray[np.float64]], NDArray[np.float64]], **claims: Any) -> Explain:
+def changed(
+    explain: Explain, change: Callable[[Game, NDArray[np.float64]], NDArray[np.float64]], **claims: Any
+) -> Explain:
     """An explainer whose attributions `(n_players, n_targets)` are spoilt, and which claims what the right one does."""
 
     def spoilt(game: Game, targets: Sequence[int], seed: int) -> Estimate:

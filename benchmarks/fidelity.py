@@ -1,8 +1,8 @@
 """What the fidelity checks say of each method on the demo models, of wrong explainers, and how long they take.
 
-`python -m benchmarks.fidelity [MODEL ...]` builds the demo models (`--home`: taken from there, or kept there) and prints
-one table per model. It ends with status 1 when a right explainer fails, a wrong one passes, or a check takes longer than
-a gate may: 30 s for columns, 120 s for images.
+`python -m benchmarks.fidelity [MODEL ...]` builds the demo models (`--home`: taken from there, or kept there) and
+prints one table per model. It ends with status 1 when a right explainer fails, a wrong one passes, or the checks of a
+right one take longer than a gate may: 30 s for columns, 120 s for images.
 """
 
 from __future__ import annotations

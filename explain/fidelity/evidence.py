@@ -27,8 +27,11 @@ def bootstrap_interval(values: NDArray[np.float64], *, seed: int) -> tuple[float
 def p_of_mean_at_least(values: NDArray[np.float64], line: float) -> float:
     """How likely so low a mean would be if the true mean were `line` or more: Student's t, one-sided.
 
-    One row alone is evidence of nothing: 1. Rows that all agree to the bit are certain: 0 or 1.
+    One row alone is evidence of nothing: 1. Rows that all agree to the bit are certain: 0 or 1. A row that is not a
+    number is as low as can be.
     """
+    if np.isnan(values).any():
+        return 0.0
     if len(values) < 2:
         return 1.0
     difference = float(values.mean()) - line

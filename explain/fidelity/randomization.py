@@ -64,8 +64,8 @@ def likeness(original: NDArray[np.float64], randomized: NDArray[np.float64], *, 
     The similarity of the model parameter randomization test (Adebayo et al. 2018, "Sanity checks for saliency maps"):
     Spearman's correlation over players, -1 to 1, meaned over rows; 1 for an explanation that does not look at the
     model. A randomized network treats all rows in one way, so rows are not independent: the p-value comes from
-    relabelling the players of the randomized model, in the same way for every row. With n players it is at least 1 / n!,
-    so that below 7 nothing can be told.
+    relabelling the players of the randomized model, in the same way for every row. With n players it is at least
+    1 / n!, so that below 7 nothing can be told.
 
     Args:
         original, randomized: `(n_rows, n_players)`, of the same target of each row.

@@ -6,6 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.fidelity import evidence
+
 Verdict = Literal["pass", "fail", "reported", "not-run"]
 
 
@@ -81,6 +86,35 @@ class FidelityReport:
             "evaluations": self.evaluations,
             "checks": [finding.to_json() for finding in self.findings],
         }
+
+
+def reported(check: str, values: NDArray[np.float64], words: str, *, seed: int) -> Finding:
+    """The mean over the rows in which the figure has a meaning, with no line to keep.
+
+    Args:
+        values: `(n_rows,)`, NaN where it has none.
+    """
+    known = values[~np.isnan(values)]
+    if len(known) == 0:
+        return Finding(check, "reported", math.nan, f"{words}; it has no meaning in any of these rows")
+    interval = evidence.bootstrap_interval(known, seed=seed)
+    return Finding(check, "reported", float(known.mean()), words, interval)
+
+
+def judged(check: str, values: NDArray[np.float64], p_value: float, words: str, *, limit: float, seed: int) -> Finding:
+    """The mean over rows, which fails where the p-value is evidence."""
+    verdict: Verdict = "fail" if p_value < evidence.P_LIMIT else "pass"
+    interval = evidence.bootstrap_interval(values, seed=seed)
+    return Finding(check, verdict, float(values.mean()), words, interval, p_value, limit)
+
+
+def exactly(check: str, excess: float, words: str) -> Finding:
+    """A law: the largest violation in units of what is allowed."""
+    return Finding(check, "pass" if excess <= 1 else "fail", excess, words, limit=1.0)
+
+
+def not_run(check: str, reason: str) -> Finding:
+    return Finding(check, "not-run", math.nan, f"Not run: {reason}.")
 
 
 def _finite(value: float) -> float | None:

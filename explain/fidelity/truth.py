@@ -149,7 +149,7 @@ def compare_with_exact(
     relative = distance / size if size > 0 else (0.0 if distance == 0 else float("inf"))
     allowed = half_widths + EFFICIENCY_TOLERANCE * small.scales[target] + rounding(small)[target]
     covered = float("nan") if np.isnan(half_widths).any() else float((errors <= allowed).mean())
-    return Comparison(relative, covered, bool(((half_widths == 0) & (errors > allowed)).any()))
+    return Comparison(relative, covered, bool(((half_widths == 0) & ~(errors <= allowed)).any()))
 
 
 def merged_players(game: Game, n_players: int) -> NDArray[np.intp]:

@@ -24,8 +24,10 @@ def test_p_value_of_a_mean_is_that_of_students_t() -> None:
     assert p_of_mean_at_least(values, 0.2) == pytest.approx(ttest_1samp(values, 0.2, alternative="less").pvalue)
 
 
-@pytest.mark.parametrize(("values", "expected"), [([0.1], 1.0), ([0.1, 0.1], 0.0), ([0.3, 0.3], 1.0)])
-def test_one_row_is_no_evidence_and_equal_rows_are_certain(values: list[float], expected: float) -> None:
+@pytest.mark.parametrize(
+    ("values", "expected"), [([0.1], 1.0), ([0.1, 0.1], 0.0), ([0.3, 0.3], 1.0), ([math.nan, 0.3], 0.0)]
+)
+def test_one_row_is_no_evidence_and_equal_rows_or_none_are_certain(values: list[float], expected: float) -> None:
     assert expected == p_of_mean_at_least(np.array(values), 0.2)
 
 

@@ -154,16 +154,15 @@ def measure(name: str, folder: Path) -> Iterator[Result]:
     explainers.append(("kernel", True, by_kernel, by_kernel, True))
     explainers.append(("expected-gradients", True, paths, blind_paths, False))
     wrong = WRONG | ({"Sobel, adding up": edges} if signature.image else {})
+    spoilt: list[tuple[str, Explain, Explain, bool]] = [("expected-gradients", paths, blind_paths, False)]
+    if signature.image is None:
+        spoilt.insert(0, ("kernel", by_kernel, by_kernel, True))
     explainers += [
         (f"{label}, {what}", False, changed(explain, change), changed(blind, change), sees_only_game)
-        for label, explain, blind, sees_only_game in (
-            ("kernel", by_kernel, by_kernel, True),
-            ("expected-gradients", paths, blind_paths, False),
-        )
+        for label, explain, blind, sees_only_game in spoilt
         for what, change in wrong.items()
     ]
     for label, right, explain, blind, sees_only_game in explainers:
-        sys.stderr.write(f"{name}: {label} ...\n")
         owned = blocks if sees_only_game else players
         subject = Subject(evaluate, background, owned, explain, sees_only_game, path_tolerance=PATH_TOLERANCE)
         randomized = Subject(blind_calls, blind_background, owned, blind, sees_only_game)
@@ -172,7 +171,9 @@ def measure(name: str, folder: Path) -> Iterator[Result]:
             other = None if signature.image else by_kernel
         started, cpu_started = perf_counter(), process_time()
         report = check_fidelity(subject, rows, other=other if right else None, randomized=randomized, seed=SEED)
-        yield Result(label, right, report, perf_counter() - started, process_time() - cpu_started)
+        result = Result(label, right, report, perf_counter() - started, process_time() - cpu_started)
+        sys.stderr.write(f"{name}: {' | '.join(_row(result))}\n")
+        yield result
 
 
 def test_rows(spec: TrainingSpec, n_rows: int) -> NDArray[np.float32]:

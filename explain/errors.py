@@ -111,6 +111,6 @@ class NothingToDraw(ExplanationError):
 
     def __init__(self, unknown: int, count: int) -> None:
         super().__init__(
-            f"A picture needs one or more finite attributions; received {count}, of which {unknown} are NaN or infinite."
+            f"A picture needs finite attributions, at least one; received {count}, {unknown} of them NaN or infinite."
         )
         self.unknown, self.count = unknown, count

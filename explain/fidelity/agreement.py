@@ -32,7 +32,7 @@ class Agreement:
 
 
 def agreement(left: NDArray[np.float64], right: NDArray[np.float64], *, top: int = TOP) -> Agreement:
-    """Top-k agreement (Krishna et al. 2022, "The disagreement problem in explainable machine learning", section 3).
+    """Top-k agreement (Krishna et al. 2022, "The disagreement problem in explainable machine learning").
 
     Two right explanations of different estimands may disagree where features interact: disagreement says how much
     depends on the question, and is no fault by itself.

@@ -48,7 +48,7 @@ class OrderingCurves:
 
 def ordering_curves(game: Game, target: int, orders: Orders, *, slice_rows: int, steps: int = STEPS) -> OrderingCurves:
     """Insertion and deletion curves (Petsiuk et al. 2018, "RISE: randomized input sampling for explanation of
-    black-box models", section 4.1).
+    black-box models").
 
     Players are inserted into, or deleted towards, the background: a point is v(S), the weighted mean over it, where
     the paper blurs or blackens pixels. With more players than `steps`, they go in groups of about equal size.

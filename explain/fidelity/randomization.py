@@ -30,7 +30,7 @@ def entropy(attributions: NDArray[np.float64]) -> NDArray[np.float64]:
     """`(...,)`: the Shannon entropy of the players' parts of the sum of magnitudes, in nats.
 
     0 when one player has everything, log(n_players) when all have the same (Bhatt et al. 2020, "Evaluating and
-    aggregating feature-based model explanations", definition 4); NaN where all are 0.
+    aggregating feature-based model explanations", complexity); NaN where all are 0.
 
     Args:
         attributions: `(..., n_players)`.
@@ -46,7 +46,7 @@ def entropy_rises(original: NDArray[np.float64], randomized: NDArray[np.float64]
     """`(n_rows,)`: how much more complex explanations of the randomized model are.
 
     Efficient MPRT (Hedström et al. 2023, "Sanity checks revisited: an exploration to repair the model parameter
-    randomisation test", eq. 4): (entropy of the randomized model's explanation - entropy) / entropy. Above 0, the model
+    randomisation test"): (entropy of the randomized model's explanation - entropy) / entropy. Above 0, the model
     had learned to look somewhere. The paper takes the entropy of a histogram of thousands of pixels; `entropy` needs no
     bins and holds for ten columns too. It is 0 for an explanation that does not look at the model; below 0 also for a
     right one, of a model that rightly uses all players alike. NaN where an explanation is all 0, or one player has all.

@@ -49,7 +49,7 @@ def draw_removals(
 
 
 def mu_fidelity(attributions: NDArray[np.float64], removals: Removals) -> float:
-    """MuFidelity (Bhatt et al. 2020, "Evaluating and aggregating feature-based model explanations", eq. 1).
+    """MuFidelity (Bhatt et al. 2020, "Evaluating and aggregating feature-based model explanations", faithfulness).
 
     The Pearson correlation, over sets of one size, of the sum of a set's attributions with what its removal takes from
     the output: -1 to 1, and 1 for every additive model explained rightly. It does not see a wrong scale or offset. NaN
@@ -75,7 +75,7 @@ def infidelity(attributions: NDArray[np.float64], removals: Removals) -> float:
     attributions.
 
     The perturbation is removal towards the background, and attributions are shares of the output, so that they are
-    not multiplied by it (the paper's section 3.1, of explanations that are multiplied by the input).
+    not multiplied by it.
 
     Args:
         attributions: `(n_players,)`.

@@ -48,7 +48,7 @@ def independent_shapley(game: Game, target: int, *, replicates: int, seed: int, 
     """Shapley values by what each player adds in a random order, before one background row drawn by weight.
 
     Each replicate is the mean over an order and its reverse (Štrumbelj and Kononenko 2014, "Explaining prediction
-    models and individual predictions with feature contributions", algorithm 1, with antithetic orders). It shares
+    models and individual predictions with feature contributions", with antithetic orders). It shares
     nothing with the estimators under check but `evaluate`.
 
     Args:

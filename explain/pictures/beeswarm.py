@@ -34,8 +34,8 @@ def beeswarm(
 ) -> bytes:
     """A dot for each row and feature, at its attribution, coloured from the feature's low values to its high ones.
 
-    Features stand in the order of their mean magnitude; those beyond the first fifteen are summed in one line. Of many
-    rows five hundred are drawn, evenly spaced by rank in each line. Words and missing values have grey dots.
+    Features stand in the order of their mean magnitude; those beyond the first fifteen are counted. Of many rows five
+    hundred are drawn, evenly spaced by rank in each line. Words and missing values have grey dots.
 
     Args:
         values: `(n_features, n_rows)`, numbers or words, None or NaN where missing.
@@ -48,14 +48,11 @@ def beeswarm(
     """
     check_finite(attributions)
     order = np.argsort(-np.abs(attributions).mean(axis=0), kind="stable")
-    shown, rest = (order, order[:0]) if len(order) <= MAX_ROWS else (order[: MAX_ROWS - 1], order[MAX_ROWS - 1 :])
-    lines = [(plain(names[i]), attributions[:, i], levels_of(values[i])) for i in shown.tolist()]
-    if len(rest):
-        no_levels = np.full(len(attributions), -1)
-        lines.append((f"sum of {len(rest):,} others", attributions[:, rest].sum(axis=1), no_levels))
+    shown = order[:MAX_ROWS].tolist()
+    lines = [(plain(names[i]), attributions[:, i], levels_of(values[i])) for i in shown]
 
     page = Page(caption, width, theme)
-    rows = [Row(name, None, 0.0, 0.0, "feature" if i < len(shown) else "rest") for i, (name, _, _) in enumerate(lines)]
+    rows = [Row(name, None, 0.0, 0.0) for name, _, _ in lines]
     labels = label_width(page, rows)
     low = min(0.0, *(float(found.min()) for _, found, _ in lines))
     high = max(0.0, *(float(found.max()) for _, found, _ in lines))
@@ -67,7 +64,9 @@ def beeswarm(
 
     bottom = top + len(lines) * LINE_HEIGHT + 4
     page.canvas.add(
-        Strokes([[(axis.start, middle(i)), (axis.end, middle(i))] for i in range(len(lines))], page.palette.line, 0.5, True)
+        Strokes(
+            [[(axis.start, middle(i)), (axis.end, middle(i))] for i in range(len(lines))], page.palette.line, 0.5, True
+        )
     )
     page.canvas.add(Strokes([[(axis.place(0.0), top), (axis.place(0.0), bottom)]], page.palette.line))
     write_labels(page, rows, labels, middle)
@@ -79,9 +78,11 @@ def beeswarm(
         add_dots(page, points, levels[drawn], RADIUS)
     end = page.axis(axis, bottom, f"attribution to the {caption.output}")
     end = value_bar(page, "feature's value", end + 4)
-    note = f"{MOST_DOTS} rows drawn in each line" if len(attributions) > MOST_DOTS else ""
+    hidden = len(order) - len(shown)
+    notes = [f"{MOST_DOTS} of them drawn in each line"] if len(attributions) > MOST_DOTS else []
+    notes += [f"{hidden:,} smaller features not shown"] if hidden else []
     description = describe_beeswarm([(name, found) for name, found, _ in lines], caption)
-    return page.finish(end, description, picture_format, note)
+    return page.finish(end, description, picture_format, "; ".join(notes))
 
 
 def value_bar(page: Page, label: str, y: float) -> float:

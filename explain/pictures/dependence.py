@@ -15,7 +15,7 @@ from explain.pictures.canvas import Rectangle, Strokes
 from explain.pictures.fonts import cut, plain, width_of
 from explain.pictures.numbers import number
 from explain.pictures.page import SMALL_SIZE, Axis, Page, check_finite
-from explain.pictures.swarm import add_dots, beside_each_other, drawn_rows, levels_of, numbers_of
+from explain.pictures.swarm import LEVELS, add_dots, beside_each_other, drawn_rows, levels_of, numbers_of
 from explain.pictures.words import describe_dependence
 
 MOST_DOTS = 2000
@@ -57,7 +57,7 @@ def dependence(
     check_finite(attributions)
     name = plain(name)
     page = Page(caption, width, theme)
-    levels = levels_of(coloured_by[1]) if coloured_by else np.zeros(len(attributions), dtype=np.intp)
+    levels = levels_of(coloured_by[1]) if coloured_by else np.full(len(attributions), LEVELS // 2)
     numbers = numbers_of(values)
     if numbers is not None and len(np.unique(numbers[np.isfinite(numbers)])) <= FEW_VALUES:
         # In the order of the numbers.
@@ -72,7 +72,7 @@ def dependence(
     height = 0.42 * page.canvas.width
     page.heading(f"attribution of {name} to the {caption.output}", page.left, page.room)
     top = page.top + 26
-    upright = Axis.over(low - margin, high + margin, top + height, top, apart=44)
+    upright = Axis.over(low - margin, high + margin, top + height, top, apart=34)
     if upright.ticks.factor:
         page.write((page.right, page.top + 9), upright.ticks.factor.strip(), anchor="end")
     labels = max(width_of(text, SMALL_SIZE) for text in upright.ticks.labels)
@@ -84,7 +84,7 @@ def dependence(
 
     if numbers is None:
         bottom, trend = _columns(page, columns, first, attributions, levels, upright, left)
-        page.write(((left + page.right) / 2, bottom + 10), name, anchor="middle", room=page.room)
+        page.write(((left + page.right) / 2, bottom + 10), f"{name}, and rows of each", anchor="middle", room=page.room)
         bottom += 20
     else:
         bottom, trend = _scatter(page, name, numbers, attributions, levels, upright, left)
@@ -120,7 +120,7 @@ def _scatter(
     middles = [(float(np.median(known[part])), float(np.median(shares[part]))) for part in parts]
     line = [(axis.place(value), upright.place(share)) for value, share in middles]
     page.canvas.add(
-        Strokes([line], page.palette.page, 4.5, sharp=False), Strokes([line], page.palette.ink, 2.0, sharp=False)
+        Strokes([line], page.palette.page, 3.5, sharp=False), Strokes([line], page.palette.ink, 1.6, sharp=False)
     )
     trend += [(number(value), share) for value, share in (middles[0], middles[len(middles) // 2], middles[-1])]
 
@@ -169,7 +169,7 @@ def _columns(
         half = min(wide - 6, 60) / 2
         y = upright.place(found)
         mark = [[(middle - half, y), (middle + half, y)]]
-        page.canvas.add(Strokes(mark, page.palette.page, 4.5), Strokes(mark, page.palette.ink, 2.0))
+        page.canvas.add(Strokes(mark, page.palette.page, 3.5), Strokes(mark, page.palette.ink, 1.6))
         label = cut(word, SMALL_SIZE, wide - 6)
         page.write((middle, upright.start + 11), label, SMALL_SIZE, anchor="middle")
         page.write(
@@ -180,7 +180,6 @@ def _columns(
             colour=page.palette.quiet,
         )
         trend.append((word, found))
-    page.write((page.left, upright.start + 26), "rows", SMALL_SIZE, colour=page.palette.quiet, room=left - page.left)
     return upright.start + 38, trend
 
 
@@ -202,4 +201,3 @@ def _column(
 
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and np.isnan(value))
-

@@ -16,6 +16,7 @@ BOX = "\N{WHITE SQUARE}"
 _MEASURED_SIZE = 1000
 
 
+@cache
 def properties(size: float, *, bold: bool) -> FontProperties:
     """The font at a size in pixels of a picture of 72 dots per inch."""
     return FontProperties(family=[FAMILY, *_installed()], weight="bold" if bold else "normal", size=size)

@@ -67,7 +67,9 @@ def heatmap(
     panel_width = (page.room - GUTTER) / 2 if beside else page.room
     # A strip of a few lines would be too thin to be seen, a tall one would not end.
     panel_height = float(np.clip(panel_width * n_lines / n_columns, 24, 1.5 * panel_width))
-    panel_width = max(24.0, min(panel_width, panel_height * n_columns / n_lines) if n_lines > n_columns else panel_width)
+    panel_width = max(
+        24.0, min(panel_width, panel_height * n_columns / n_lines) if n_lines > n_columns else panel_width
+    )
 
     page.heading("input", page.left, panel_width)
     first = (page.left, page.top + 22)
@@ -138,7 +140,7 @@ def _limit(shown: NDArray[np.float64], *, segmented: bool) -> tuple[float, bool]
 def _summed(attributions: NDArray[np.float64], segments: NDArray[np.integer]) -> NDArray[np.float64]:
     _, members = np.unique(segments.reshape(-1), return_inverse=True)
     sums = np.bincount(members, weights=attributions.reshape(-1))
-    return sums[members].reshape(attributions.shape)
+    return sums.astype(np.float64)[members].reshape(attributions.shape)
 
 
 def _panel(page: Page, colours: Colours, place: Point, width: float, height: float) -> None:
@@ -157,7 +159,9 @@ def _borders(segments: NDArray[np.integer], place: Point, width: float, height: 
     for line, differs in enumerate(segments[1:] != segments[:-1], start=1):
         borders += [[(x + a * across, y + line * down), (x + b * across, y + line * down)] for a, b in _runs(differs)]
     for column, differs in enumerate((segments[:, 1:] != segments[:, :-1]).T, start=1):
-        borders += [[(x + column * across, y + a * down), (x + column * across, y + b * down)] for a, b in _runs(differs)]
+        borders += [
+            [(x + column * across, y + a * down), (x + column * across, y + b * down)] for a, b in _runs(differs)
+        ]
     return borders
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from explain.caption import GlobalCaption, PictureFormat, Caption, Theme
+from explain.caption import Caption, GlobalCaption, PictureFormat, Theme
 from explain.errors import NothingToDraw
-from explain.pictures.canvas import Canvas, Point, Raster, Shape, Strokes
+from explain.pictures.canvas import Anchor, Canvas, Point, Raster, Shape, Strokes
 from explain.pictures.fonts import lines_of, plain, width_of
 from explain.pictures.numbers import Ticks, ticks
 from explain.pictures.png import png_of
@@ -45,10 +46,20 @@ class Page:
     def room(self) -> float:
         return self.right - self.left
 
-    def write(self, place: Point, text: str, size: float = TEXT_SIZE, **how: object) -> float:
-        """Words in ink, unless another `colour` is named; returns their width."""
-        colour = str(how.pop("colour", self.palette.ink))
-        return self.canvas.write(place, text, size, colour, **how)  # pyright: ignore[reportArgumentType]
+    def write(
+        self,
+        place: Point,
+        text: str,
+        size: float = TEXT_SIZE,
+        *,
+        colour: str | None = None,
+        anchor: Anchor = "start",
+        bold: bool = False,
+        room: float = float("inf"),
+    ) -> float:
+        """Words around the middle line of `place`, in ink unless another colour is named; returns their width."""
+        colour = colour or self.palette.ink
+        return self.canvas.write(place, text, size, colour, anchor=anchor, bold=bold, room=room)
 
     def heading(self, text: str, x: float, room: float) -> None:
         """A line over a part of the picture."""
@@ -135,7 +146,7 @@ class Axis:
             # Nothing to spread: everything is in the middle.
             reach = abs(high) or 1.0
             low, high = low - reach, high + reach
-        return Axis(low, high, start, end, ticks(low, high, max(3, int((end - start) / apart))))
+        return Axis(low, high, start, end, ticks(low, high, max(3, int(abs(end - start) / apart))))
 
     def place(self, value: float) -> float:
         return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)
@@ -163,11 +174,11 @@ class ColourBar:
 class Ramp:
     """From data to colours by way of parts of a limit."""
 
-    def __init__(self, colours: object, limit: float, palette: Palette) -> None:
+    def __init__(self, colours: Callable[[Any, Palette], Colours], limit: float, palette: Palette) -> None:
         self._colours, self._limit, self._palette = colours, limit, palette
 
-    def __call__(self, values: object) -> Colours:
-        return self._colours(np.asarray(values) / self._limit, self._palette)  # pyright: ignore[reportCallIssue]
+    def __call__(self, values: Any) -> Colours:
+        return self._colours(np.asarray(values) / self._limit, self._palette)
 
 
 def kept_inside(middle: float, width: float, left: float, right: float) -> float:
@@ -175,7 +186,7 @@ def kept_inside(middle: float, width: float, left: float, right: float) -> float
     return min(max(middle, left + width / 2), right - width / 2)
 
 
-def check_finite(attributions: object) -> None:
+def check_finite(attributions: Any) -> None:
     """Raises `NothingToDraw` where an attribution is not a finite number, or where there is none."""
     values = np.asarray(attributions, dtype=np.float64)
     if not values.size or not np.isfinite(values).all():

@@ -95,7 +95,12 @@ def draw_bar(page: Page, axis: Axis, row: Row, start: float, y: float) -> float:
     # What is next to nothing is still seen to be there.
     canvas.add(
         Rectangle(
-            left, y - THICKNESS / 2, max(right - left, 1.0), THICKNESS, colour, f"{row.label}: {signed(row.attribution)}"
+            left,
+            y - THICKNESS / 2,
+            max(right - left, 1.0),
+            THICKNESS,
+            colour,
+            f"{row.label}: {signed(row.attribution)}",
         )
     )
     right = max(right, draw_interval(page, axis, end - row.half_width, end + row.half_width, y))

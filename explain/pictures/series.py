@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from explain.caption import Caption, PictureFormat, Theme
 from explain.pictures.canvas import Point, Rectangle, Strokes
 from explain.pictures.fonts import cut, plain, width_of
-from explain.pictures.numbers import number, signed
+from explain.pictures.numbers import MINUS, number, signed
 from explain.pictures.page import SMALL_SIZE, TEXT_SIZE, Axis, ColourBar, Page, Ramp, check_finite
 from explain.pictures.style import diverging, name_of
 from explain.pictures.words import describe_series
 
 MOST_CHANNELS = 12
-CURVE_HEIGHT, CELL_HEIGHT = 46.0, 22.0
+CURVE_HEIGHT, CELL_HEIGHT, NUMBERS_WIDTH = 46.0, 22.0, 58.0
 
 
 def series(
@@ -60,7 +60,8 @@ def series(
     ramp = Ramp(diverging, limit, page.palette)
 
     labels = min(max(width_of(name, TEXT_SIZE) for name in names), 0.3 * page.room)
-    axis = Axis.over(0, max(len(steps), 1), page.left + labels + 12, page.right - 4)
+    axis = Axis.over(0, max(len(steps), 1), page.left + labels + NUMBERS_WIDTH, page.right - 4)
+    colours = [[name_of(ground) for ground in line] for line in ramp(cells.T)]
     y = page.top
     for place, channel in enumerate(shown):
         _curve(page, axis, steps[:, channel], y)
@@ -69,14 +70,18 @@ def series(
     y += 6
     for place, name in enumerate(names):
         page.write((page.left + labels, y + CELL_HEIGHT / 2), cut(name, TEXT_SIZE, labels), anchor="end")
-        for (start, end), share in zip(windows, cells[:, place].tolist(), strict=True):
+        for (start, end), share, colour in zip(windows, cells[:, place].tolist(), colours[place], strict=True):
             left, right = axis.place(start), axis.place(end)
             tip = f"{name}, steps {start} to {end - 1}: {signed(share)}"
             # A gap between windows as long as they are not mere lines.
             gap = 1.0 if right - left > 4 else 0.0
-            colour = name_of(ramp(share))
             page.canvas.add(Rectangle(left, y, right - left - gap, CELL_HEIGHT - 2, colour, tip))
-        edges = [(axis.start, y - 1), (axis.end, y - 1), (axis.end, y + CELL_HEIGHT - 1), (axis.start, y + CELL_HEIGHT - 1)]
+        edges = [
+            (axis.start, y - 1),
+            (axis.end, y - 1),
+            (axis.end, y + CELL_HEIGHT - 1),
+            (axis.start, y + CELL_HEIGHT - 1),
+        ]
         page.canvas.add(Strokes([[*edges, edges[0]]], page.palette.line, 0.7))
         y += CELL_HEIGHT
     y = page.axis(axis, y + 2, "step") + 6
@@ -106,15 +111,19 @@ def _curve(page: Page, axis: Axis, values: NDArray[np.float64], top: float) -> N
         elif lines[-1]:
             lines.append([])
     # A step alone between two missing ones is a short line.
-    lines = [line if len(line) > 1 else [(line[0][0] - 1, line[0][1]), (line[0][0] + 1, line[0][1])] for line in lines if line]
+    lines = [
+        line if len(line) > 1 else [(line[0][0] - 1, line[0][1]), (line[0][0] + 1, line[0][1])]
+        for line in lines
+        if line
+    ]
     page.canvas.add(Strokes(lines, palette.ink, 1.3, sharp=False))
     if there.size:
-        ends = [(top + 6, high), (bottom - 6, low)] if span > 0 else [(top + CURVE_HEIGHT / 2 - 8, high)]
+        ends = [(top + 5, high), (bottom - 4, low)] if span > 0 else [(top + CURVE_HEIGHT / 2, high)]
         for y, value in ends:
-            text = number(value)
-            room = width_of(text, SMALL_SIZE - 1) + 4
-            page.canvas.add(Rectangle(axis.start + 1, y - 6, room, 12, palette.page))
-            page.write((axis.start + 3, y), text, SMALL_SIZE - 1, colour=palette.quiet)
+            text = number(value).replace("-", MINUS, 1)
+            page.write(
+                (axis.start - 5, y), text, SMALL_SIZE, anchor="end", colour=palette.quiet, room=NUMBERS_WIDTH - 8
+            )
 
 
 def _thinned(values: NDArray[np.float64], axis: Axis) -> list[tuple[float, float]]:

@@ -1,7 +1,7 @@
 """Which colours a picture has: the palettes of its themes, and the ramps from nothing to the largest attribution.
 
-Blue speaks for an output and orange against it: the pair that people with any colour blindness tell apart (Okabe and Ito
-2008). Both ends of a ramp are equally far from the page in lightness, so that -0.2 looks as strong as +0.2.
+Blue speaks for an output and orange against it: the pair that people with any colour blindness tell apart (Okabe and
+Ito 2008). Both ends of a ramp are equally far from the page in lightness, so that -0.2 looks as strong as +0.2.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def name_of(colour: Any) -> str:
 
 def contrast(one: str, other: str) -> float:
     """The contrast ratio of two colours, 1 to 21 (WCAG 2.1, "contrast ratio" and "relative luminance")."""
-    light, dark = sorted((float(linear(colour(name)) @ (0.2126, 0.7152, 0.0722)) for name in (one, other)), reverse=True)
+    light, dark = sorted(
+        (float(linear(colour(name)) @ (0.2126, 0.7152, 0.0722)) for name in (one, other)), reverse=True
+    )
     return (light + 0.05) / (dark + 0.05)
 
 
@@ -142,6 +144,9 @@ _OKLAB = np.array(
 )
 
 
+_FROM_CONES, _FROM_OKLAB = np.linalg.inv(_CONES), np.linalg.inv(_OKLAB)
+
+
 def oklab(colours: Colours) -> Colours:
     """`(..., 3)` sRGB as lightness, green-red and blue-yellow, in which distances look alike everywhere."""
     return np.cbrt(linear(colours) @ _CONES.T) @ _OKLAB.T
@@ -153,5 +158,5 @@ def _ramp(stops: tuple[str, ...], parts: Any) -> Colours:
     places = np.linspace(0, 1, len(stops))
     known = oklab(np.stack([colour(stop) for stop in stops]))
     between = np.stack([np.interp(parts, places, known[:, axis]) for axis in range(3)], axis=-1)
-    cones = (between @ np.linalg.inv(_OKLAB).T) ** 3
-    return _gamma(cones @ np.linalg.inv(_CONES).T)
+    cones = (between @ _FROM_OKLAB.T) ** 3
+    return _gamma(cones @ _FROM_CONES.T)

@@ -37,11 +37,12 @@ def _element(item: Item) -> str:
         case Rectangle(x, y, width, height, colour, tip):
             place = f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"'
             return _with_tip("rect", f'{place} fill="{colour}"', tip)
-        case Strokes(lines, colour, thickness, dashed, _):
-            dashes = ' stroke-dasharray="2 3"' if dashed else ""
+        case Strokes(lines, colour, thickness, dashed, sharp):
+            style_of_line = ' stroke-dasharray="2 3"' if dashed else ""
+            style_of_line += ' shape-rendering="crispEdges"' if sharp else ""
             return (
                 f'<path d="{"".join(_path(line) for line in lines)}" fill="none" stroke="{colour}" '
-                f'stroke-width="{_n(thickness)}"{dashes}/>'
+                f'stroke-width="{_n(thickness)}"{style_of_line}/>'
             )
         case Shape(points, colour):
             return f'<path d="{_path(points)}Z" fill="{colour}"/>'
@@ -50,7 +51,7 @@ def _element(item: Item) -> str:
             dots = "".join(f"M{_n(x)} {_n(y)}h0" for x, y in points)
             return f'<path d="{dots}" stroke="{colour}" stroke-width="{_n(2 * radius)}" stroke-linecap="round"/>'
         case Words(x, y, text, size, colour, anchor, bold, tip):
-            style = f'{"" if anchor == "start" else f" text-anchor={quoteattr(anchor)}"}' + (
+            style = f"{'' if anchor == 'start' else f' text-anchor={quoteattr(anchor)}'}" + (
                 ' font-weight="bold"' if bold else ""
             )
             place = f'x="{_n(x)}" y="{_n(y)}" font-size="{_n(size)}" fill="{colour}"{style} xml:space="preserve"'
@@ -58,8 +59,7 @@ def _element(item: Item) -> str:
         case Raster(x, y, width, height, pixels):
             # Enlarged here, since not every viewer keeps cells sharp.
             times_down, times_across = (
-                max(1, round(2 * room / cells))
-                for room, cells in zip((height, width), pixels.shape[:2], strict=True)
+                max(1, round(2 * room / cells)) for room, cells in zip((height, width), pixels.shape[:2], strict=True)
             )
             buffer = io.BytesIO()
             Image.fromarray(np.repeat(np.repeat(pixels, times_down, axis=0), times_across, axis=1)).save(

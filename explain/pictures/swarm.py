@@ -14,7 +14,7 @@ from explain.pictures.style import name_of, value_colours
 
 LEVELS = 16
 OUTER = (0.05, 0.95)
-"""Quantiles of a feature's values that have the outermost colours, so that one far value does not make all others alike."""
+"""Quantiles of a feature's values that have the outermost colours: one far value does not make all others alike."""
 
 
 def numbers_of(values: Sequence[Any]) -> NDArray[np.float64] | None:
@@ -48,26 +48,25 @@ def drawn_rows(attributions: NDArray[np.float64], most: int) -> NDArray[np.intp]
 def beside_each_other(places: NDArray[np.float64], diameter: float, room: float) -> NDArray[np.float64]:
     """`(n_dots,)`: how far each dot stands from the middle line, so that those at one place are seen to be many.
 
-    Dots of one column (as wide as a dot) stand around the line, closer where they would leave the room.
+    Dots of one column (as wide as a dot) stand around the line. They are closer, in all columns alike, where the
+    fullest would leave the room: the outline shows how many there are.
     """
-    offsets = np.zeros(len(places))
+    if not len(places):
+        return np.zeros(0)
+    ranks = np.zeros(len(places))
     columns = np.floor(places / diameter)
     for column in np.unique(columns):
         members = np.flatnonzero(columns == column)
-        count = len(members)
+        count = np.arange(len(members))
         # 0, 1, -1, 2, -2, ...
-        ranks = (np.arange(count) + 1) // 2 * np.where(np.arange(count) % 2, 1, -1)
-        reach = max(1, count // 2)
-        offsets[members] = ranks * min(diameter, room / 2 / reach)
-    return offsets
+        ranks[members] = (count + 1) // 2 * np.where(count % 2, 1, -1)
+    return ranks * min(diameter, room / 2 / max(1.0, float(np.abs(ranks).max())))
 
 
 def add_dots(page: Page, points: Sequence[Point], levels: NDArray[np.intp], radius: float) -> None:
     """Dots in the colours of their levels."""
     for level in np.unique(levels).tolist():
         members = [points[i] for i in np.flatnonzero(levels == level).tolist()]
-        if level < 0:
-            colour = page.palette.no_value
-        else:
-            colour = name_of(value_colours(level / (LEVELS - 1), page.palette))
+        ordered = name_of(value_colours(max(level, 0) / (LEVELS - 1), page.palette))
+        colour = page.palette.no_value if level < 0 else ordered
         page.canvas.add(Dots(members, radius, colour))

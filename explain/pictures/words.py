@@ -27,7 +27,7 @@ def describe_heatmap(
         places = [f"line {line + 1}, column {column + 1}" for line, column in zip(lines, columns, strict=True)]
     else:
         numbers, members = np.unique(segments.reshape(-1), return_inverse=True)
-        shares = np.bincount(members, weights=attributions.reshape(-1))
+        shares = np.bincount(members, weights=attributions.reshape(-1)).astype(np.float64)
         sentences.append(f"It is cut into {len(numbers)} segments.")
         sizes = np.bincount(members)
         lines, columns = (
@@ -94,22 +94,21 @@ def describe_dependence(name: str, trend: Sequence[tuple[str, float]], caption: 
     )
 
 
-def _strongest(
-    places: Sequence[str], shares: NDArray[np.float64], before: str, *, has_sign: bool
-) -> list[str]:
+def _strongest(places: Sequence[str], shares: NDArray[np.float64], before: str, *, has_sign: bool) -> list[str]:
     if not shares.any():
         return ["All are zero."]
     order = np.argsort(-shares, kind="stable")
     sides = [("Most for it" if has_sign else "Strongest", [i for i in order[:MOST_NAMED].tolist() if shares[i] > 0])]
     if has_sign:
         sides.append(("Most against it", [i for i in order[::-1][:MOST_NAMED].tolist() if shares[i] < 0]))
-    return [
-        f"{side}: {'; '.join(f'{signed(shares[i]) if has_sign else number(shares[i])} {before}{places[i]}' for i in named)}."
-        if before
-        else f"{side}: {'; '.join(f'{places[i]} ({signed(shares[i]) if has_sign else number(shares[i])})' for i in named)}."
-        for side, named in sides
-        if named
-    ]
+    write = signed if has_sign else number
+    sentences = []
+    for side, named in sides:
+        if named:
+            found = [(write(float(shares[i])), places[i]) for i in named]
+            worded = [f"{share} {before}{place}" if before else f"{place} ({share})" for share, place in found]
+            sentences.append(f"{side}: {'; '.join(worded)}.")
+    return sentences
 
 
 def _worded(row: Row) -> str:

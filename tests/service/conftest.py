@@ -29,5 +29,5 @@ def server(
     ):
         point(settings, model, install(settings, artifact, model, f"JOB-{model}"))
     with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"))
+        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
         yield server

@@ -25,6 +25,7 @@ from models.registry import CHAMPION, Registry
 from service.demo import EIGHT as EIGHT
 from service.settings import Settings
 
+COMPUTE = "service.serving.compute_process"
 PATIENT = [59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.8598, 87]
 
 

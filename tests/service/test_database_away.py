@@ -26,6 +26,7 @@ def own_postgres(postgres: Postgres) -> Iterator[Postgres]:
     server.start()
     yield server
     server.remove()
+    gc.collect()  # of connections that were cut: they say so now, and not in another test
 
 
 # The connections that the server has cut are dropped where they are, and say so when they are collected.
@@ -94,4 +95,3 @@ def system(settings: Settings, artifact: Artifact) -> Iterator[tuple[Workers, Se
             yield workers, server
     finally:
         workers.close()
-        gc.collect()  # of connections that were cut: their warning belongs to this test

@@ -12,11 +12,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from support import EIGHT, PATIENT, Server, child_processes, cpu_ticks, wait_for
+from support import COMPUTE, EIGHT, PATIENT, Server, child_processes, cpu_ticks, wait_for
 
 from models.artifact import BACKGROUND, KERAS, Artifact
-
-COMPUTE = "service.serving.compute_process"
 
 
 def explain(server: Server, **body: Any) -> dict[str, Any]:

@@ -15,14 +15,25 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from support import PATIENT, Server, child_processes, cpu_ticks, free_port, install, point, running, succeeds, wait_for
+from support import (
+    COMPUTE,
+    PATIENT,
+    Server,
+    child_processes,
+    cpu_ticks,
+    free_port,
+    install,
+    point,
+    running,
+    succeeds,
+    wait_for,
+)
 
 from models.artifact import Artifact
 from service.settings import Settings
 
 ROW = {"model": "diabetes", "inputs": [PATIENT]}
 MIB = 2**20
-COMPUTE = "service.serving.compute_process"
 
 
 @pytest.fixture(scope="module")

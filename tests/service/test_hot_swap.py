@@ -11,7 +11,18 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from support import PATIENT, Server, child_processes, free_port, install, registry_of, running, succeeds, wait_for
+from support import (
+    COMPUTE,
+    PATIENT,
+    Server,
+    child_processes,
+    free_port,
+    install,
+    registry_of,
+    running,
+    succeeds,
+    wait_for,
+)
 
 from models.artifact import Artifact
 from models.registry import CHAMPION
@@ -31,12 +42,14 @@ def swapping(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def test_ten_swaps_under_load(swapping: Server, diabetes_artifact: Artifact, gelu_artifact: Artifact) -> None:
+def test_a_few_swaps_under_load_fail_no_request(
+    swapping: Server, diabetes_artifact: Artifact, gelu_artifact: Artifact
+) -> None:
     """Between a version on ONNX Runtime and one on TensorFlow, so that both ways of getting ready are taken."""
-    report = swap_under_load(swapping, [diabetes_artifact, gelu_artifact], swaps=10)
+    report = swap_under_load(swapping, [diabetes_artifact, gelu_artifact], swaps=4)
 
     assert [] == report.faults
-    assert 10 <= len(report.versions_seen)
+    assert 4 <= len(report.versions_seen)
     assert report.predictions > 0 < report.explanations
 
 
@@ -136,7 +149,8 @@ def value_of(artifact: Artifact) -> float:
 
 
 def memory_mib(server: Server) -> dict[str, float]:
-    (compute,) = child_processes(server.process.pid, "service.serving.compute_process")
+    # While the compute process is being renewed there are two.
+    (compute,) = wait_for(lambda: (pids := child_processes(server.process.pid, COMPUTE))[1:] == [] and pids)
     return {"api": rss_mib(server.process.pid), "compute": rss_mib(compute)}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support import PATIENT, Server, free_port, install, running, succeeds, wait_for
+from support import COMPUTE, PATIENT, Server, child_processes, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
 from service.settings import Settings
@@ -71,6 +71,7 @@ def test_a_job_whose_worker_is_killed_ends_in_exactly_one_version_that_is_served
     assert answer.json()["version"] == 1
 
 
+@pytest.mark.soak
 def test_a_job_that_ctrl_c_interrupts_goes_on_at_the_next_start(tmp_path) -> None:
     settings = Settings(home=tmp_path / "home", port=free_port(), refresh_ms=100)
     with running(settings, "up") as first:
@@ -139,6 +140,53 @@ def test_clients_of_an_api_that_is_killed_under_load_reconnect_and_get_right_ans
         assert statuses <= {200, 503}
         assert all(answer == expected for answer in answers)
         assert broken > 0
+
+
+@pytest.mark.soak
+def test_a_compute_process_that_is_killed_again_and_again_under_load_costs_no_prediction_and_no_wrong_explanation(
+    system: Server, diabetes_artifact: Artifact
+) -> None:
+    point(system.settings, "diabetes", install(system.settings, diabetes_artifact, "diabetes", "JOB-diabetes"))
+    bodies = {
+        "/predict": {"model": "diabetes", "inputs": [PATIENT]},
+        "/explain": {"model": "diabetes", "inputs": [PATIENT], "method": "expected-gradients", "budget": 4000},
+    }
+    wait_for(lambda: system.client.post("/explain", json=bodies["/explain"]).status_code == 200)
+    finished = Event()
+
+    def ask(path: str) -> tuple[list[int], list[str]]:
+        """Statuses, and what the answers of status 200 said."""
+        statuses, contents = [], []
+        with httpx.Client(base_url=system.client.base_url, timeout=60) as client:
+            while not finished.is_set():
+                response = client.post(path, json=bodies[path])
+                statuses.append(response.status_code)
+                if response.status_code == 200:
+                    document = response.json()
+                    contents.append(str(document.get("predictions") or document["explanations"]))
+                else:
+                    assert int(response.headers["Retry-After"]) >= 1
+        return statuses, contents
+
+    def explained() -> bool:
+        return system.client.post("/explain", json=bodies["/explain"]).status_code == 200
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = {threads.submit(ask, path): path for path in 2 * list(bodies)}
+        for _ in range(3):
+            api = pid_of(system, "api")
+            assert api is not None
+            (compute,) = wait_for(lambda api=api: child_processes(api, COMPUTE))
+            os.kill(compute, signal.SIGKILL)
+            wait_for(lambda api=api, old=compute: (now := child_processes(api, COMPUTE)) and now != [old])
+            wait_for(explained, seconds=120)
+        finished.set()
+        results = {path: [f.result(60) for f in asking if asking[f] == path] for path in bodies}
+
+    assert {200} == {status for statuses, _ in results["/predict"] for status in statuses}
+    assert {status for statuses, _ in results["/explain"] for status in statuses} <= {200, 503}
+    for path in bodies:
+        assert 1 == len({content for _, contents in results[path] for content in contents})
 
 
 def test_killing_the_supervisor_ends_its_processes_too(system: Server) -> None:

@@ -10,13 +10,15 @@ import pytest
 from PIL import Image
 
 from explain.caption import Caption, PictureFormat, Theme
-from explain.render import heatmap, waterfall
+from explain.pictures.heatmap import heatmap
+from explain.pictures.style import PALETTES, colour
+from explain.pictures.waterfall import waterfall
 
 CAPTION = Caption("digits v1: 8 (0.99)", "probability of 8", "exact, 64 evaluations", 0.1, 0.99)
 WIDTH = 800
-SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
-BLUE = np.array([0x2B, 0x6C, 0xB0])
-ORANGE = np.array([0xD9, 0x5F, 0x02])
+SVG = "{http://www.w3.org/2000/svg}"
+BLUE = np.rint(255 * colour(PALETTES["light"].towards)).astype(int)
+ORANGE = np.rint(255 * colour(PALETTES["light"].against)).astype(int)
 
 
 def test_heatmap_and_waterfall_are_png() -> None:
@@ -128,7 +130,7 @@ def test_svg_says_in_words_what_it_shows_and_keeps_text_as_text(theme: Theme) ->
     assert "digits v1: 8 (0.99)" == picture.findtext(f"{SVG}title")
     assert (
         "Heatmap of attributions to the probability of 8 over an image of 8 x 8 pixels. "
-        "Most for it: +0.5 at line 3, column 6. Most against it: -0.25 at line 7, column 2. "
+        "Most for it: +0.500 at line 3, column 6. Most against it: -0.250 at line 7, column 2. "
         "0.1 on average, 0.99 here; exact, 64 evaluations." == picture.findtext(f"{SVG}desc")
     )
     assert "feature 1 = 0" in {text.text for text in bars.iter(f"{SVG}text")}
@@ -142,7 +144,7 @@ def test_words_in_a_picture_are_escaped() -> None:
     )
 
     described = ElementTree.fromstring(svg).findtext(f"{SVG}desc", "")
-    assert '"plain" = 1: -2 (± 0.5); <b>& = </desc>: +1. ' in described
+    assert '"plain" = 1: -2.00 (± 0.500); <b>& = </desc>: +1.00; ' in described
 
 
 @pytest.mark.parametrize("picture_format", ["png", "svg"])
@@ -171,26 +173,25 @@ def test_svg_has_the_shape_of_the_png(width: int) -> None:
 def test_svg_stands_on_the_page_of_its_theme(theme: Theme, page: str) -> None:
     svg = ElementTree.fromstring(heatmap_of(np.eye(8), theme=theme, picture_format="svg"))
 
-    first = next(svg.iter(f"{SVG}path"))
-    assert f"fill: {page}" == first.get("style")
+    first = next(svg.iter(f"{SVG}rect"))
+    assert page == first.get("fill")
 
 
 def test_svg_heatmap_lays_the_colours_over_the_image() -> None:
-    """Two images on the right: the faint input below, the attributions above, both fine enough to have sharp cells."""
+    """Where there is attribution, the colours of the bar; where there is none, the image in grey; sharp cells."""
     first_column = np.zeros((8, 8))
     first_column[:, 0] = 1.0
     svg = ElementTree.fromstring(heatmap_of(first_column, picture_format="svg"))
 
-    images = [
-        Image.open(io.BytesIO(base64.b64decode(image.get(f"{XLINK}href", "").partition(",")[2])))
+    _, overlay, _ = (
+        Image.open(io.BytesIO(base64.b64decode(image.get("href", "").partition(",")[2]))).convert("RGB")
         for image in svg.iter(f"{SVG}image")
-    ]
+    )
 
-    _, backdrop, overlay, *_ = images
     side = overlay.width
-    assert backdrop.width == side > 500
-    assert BLUE.tolist() == list(overlay.convert("RGBA").getpixel((side // 16, side // 2)))[:3]
-    assert 0 == overlay.convert("RGBA").getpixel((side // 2, side // 2))[3]
+    assert side > 500
+    assert BLUE.tolist() == list(overlay.getpixel((side // 16, side // 2)))
+    assert 1 == len(set(overlay.getpixel((side // 2, side // 2))))
 
 
 def test_png_says_in_words_what_it_shows() -> None:
@@ -234,15 +235,14 @@ def longest_run(mask: Any) -> int:
 
 
 def panel() -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of the overlay: where four blue corners are drawn. The colour bar is beyond it."""
-    corners = np.zeros((8, 8))
-    corners[[0, 0, -1, -1], [0, -1, 0, -1]] = 1.0
-    lines, columns = np.nonzero(is_colour(pixels(heatmap_of(corners))[:, : int(0.86 * WIDTH)], BLUE))
-    return lines.min(), lines.max() + 1, columns.min(), columns.max() + 1
+    """Top, bottom, left and right of the overlay, the second image of the SVG."""
+    _, overlay, *_ = ElementTree.fromstring(heatmap_of(np.eye(8), picture_format="svg")).iter(f"{SVG}image")
+    x, y, width, height = (float(overlay.get(name, 0)) for name in ("x", "y", "width", "height"))
+    return round(y), round(y + height), round(x), round(x + width)
 
 
 def place_of(colour: Any, picture: Any) -> tuple[int, int]:
     """The line and column of the 8 x 8 overlay whose cell has the colour."""
     top, bottom, left, right = panel()
-    lines, columns = np.nonzero(is_colour(picture[:, : int(0.86 * WIDTH)], colour))
-    return int(8 * (np.median(lines) - top) / (bottom - top)), int(8 * (np.median(columns) - left) / (right - left))
+    lines, columns = np.nonzero(is_colour(picture[top:bottom, left:right], colour))
+    return int(8 * np.median(lines) / (bottom - top)), int(8 * np.median(columns) / (right - left))

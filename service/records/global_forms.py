@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from models.signature import Signature
+from service.records.global_pictures import Plot, global_drawing
 from service.records.jobs import ExplanationJob
 from service.serving.compute import ComputeClient
 from service.serving.global_wording import Attributed
 from service.serving.pool import ModelPool
 
 PARQUET = "application/vnd.apache.parquet"
-Plot = Literal["bar", "beeswarm", "dependence"]
 
 
 class GlobalForms:
@@ -27,8 +27,19 @@ class GlobalForms:
         attributed = await asyncio.to_thread(Attributed.from_bytes, arrays)
         return await asyncio.wrap_future(self._compute.submit("table", **table_of(signature, attributed)))
 
-    async def picture(self, *_: object, **__: object) -> bytes:
-        raise NotImplementedError
+    async def picture(
+        self, job: ExplanationJob, arrays: bytes, plot: Plot, target: str | None, feature: str | None, **look: Any
+    ) -> bytes:
+        """A picture: `look` is its width, theme and format.
+
+        Raises:
+            InvalidRequest: when the target or the feature does not exist, or must be named, or the plot does not fit.
+            InputsNotKept: when it shows values that were not kept.
+        """
+        signature = await self._signature(job)
+        attributed = await asyncio.to_thread(Attributed.from_bytes, arrays)
+        kind, drawing = global_drawing(job, signature, attributed, plot, target, feature)
+        return await asyncio.wrap_future(self._compute.submit(kind, **drawing, **look))
 
     async def _signature(self, job: ExplanationJob) -> Signature:
         return (await self._pool.resolve(job.model, str(job.version))).signature

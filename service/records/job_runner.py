@@ -215,6 +215,11 @@ class ExplanationJobRunner:
             "receipt": receipt | {"deadline_ms": request.deadline_ms, "recorded": True},
         }
         self._note(job.model, estimates)
+        if not self._keep_inputs:
+            for target in document["targets"]:
+                for feature in target.get("features", ()):
+                    # What follows the values of a feature tells them.
+                    feature["dependence"] = None
         encoded = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY).decode()
         return encoded, await asyncio.to_thread(attributed.to_bytes, keep_rows=self._keep_inputs)
 

@@ -12,7 +12,8 @@ from service.bodies import JSON
 from service.errors import ExplanationCancelled, ExplanationJobStateConflict, UnknownExplanation
 from service.metrics import Metrics
 from service.problems import problem_response
-from service.records.global_forms import PARQUET, GlobalForms, Plot
+from service.records.global_forms import PARQUET, GlobalForms
+from service.records.global_pictures import Plot
 from service.records.job_desk import JobDesk
 from service.records.jobs import UNFINISHED, ExplanationJob
 from service.records.replay import Replayer

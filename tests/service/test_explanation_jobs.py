@@ -146,6 +146,27 @@ def test_a_global_explanation_of_the_test_part_comes_as_a_table(server: Server) 
     assert stated["mean_absolute_attribution"] == pytest.approx(np.mean(bmi))
 
 
+def test_a_global_explanation_is_drawn_in_three_ways(server: Server) -> None:
+    body = {"model": "diabetes", "dataset": "background", "max_rows": 12}
+    location = later(server.client, "/explain/global", body)
+    finished(server.client, location)
+
+    pictures = [
+        server.client.get(f"{location}?plot={plot}&width=500", headers={"Accept": media})
+        for plot in ("bar", "beeswarm", "dependence&feature=bmi")
+        for media in ("image/png", "image/svg+xml")
+    ]
+    refused = [
+        server.client.get(f"{location}?{query}", headers={"Accept": "image/png"})
+        for query in ("plot=dependence", "plot=dependence&feature=nothing", "target=nothing", "plot=violin")
+    ]
+
+    assert [200] * 6 == [picture.status_code for picture in pictures], [p.text[:300] for p in pictures]
+    assert all(picture.content.startswith(b"\x89PNG") for picture in pictures[::2])
+    assert all(b"<svg" in picture.content for picture in pictures[1::2])
+    assert [422] * 4 == [response.status_code for response in refused]
+
+
 def test_a_global_explanation_of_images_is_a_heatmap_for_each_label(server: Server) -> None:
     body = {"model": "digits", "dataset": "background", "max_rows": 3, "target": ["3", "8"], "tolerance": 0.5}
 

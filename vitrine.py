@@ -9,8 +9,9 @@ Each call is described once, by a function that builds a `Call`: the request, an
 >>> async with AsyncClient("http://127.0.0.1:8000") as vitrine:                           # doctest: +SKIP
 ...     await vitrine.predict("diabetes", [[59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.8598, 87]])
 
-Nothing is sent again silently: a call that fails raises, and the caller decides. The two exceptions only read, and
-carry on for as long as `patience_seconds` says: `follow` and `events` go on when the server is being restarted.
+Nothing is sent again silently: a call that fails raises, and the caller decides. The exceptions only read, and
+carry on for as long as `patience_seconds` says: `follow`, `follow_explanation` and `events` go on when the server is
+being restarted.
 
 VitrineError          any failure; `str()` of it is a full sentence
 `- ServerUnreachable  no answer came: nobody listens there, the connection broke, or the time was up
@@ -146,9 +147,71 @@ def picture(
     )
 
 
+def explain_later(
+    model: str, inputs: Sequence[Any], *, version: int | str = "champion", **options: Any
+) -> Call[Document]:
+    """Asks for explanations to be fetched later: returns their progress at once, and their `id`.
+
+    See `explanation` and `follow_explanation`. A server that keeps no explanations answers with them instead.
+    """
+    body = {"model": model, "version": version, "inputs": list(inputs), **options}
+    return Call(
+        "POST", "/explain", _json, body, headers={"Prefer": "respond-async"}, extra_seconds=_deadline_seconds(options)
+    )
+
+
+def explain_global(
+    model: str, inputs: Sequence[Any] | None = None, *, version: int | str = "champion", **options: Any
+) -> Call[Document]:
+    """Asks how a version explains many rows: returns the progress at once, and the `id` to fetch the answer by.
+
+    Args:
+        inputs: the rows; without them, those of the data set that `dataset` names ("test", "validation", "train",
+            "background").
+        options: those of `POST /explain/global`.
+    """
+    body = {"model": model, "version": version, **options}
+    if inputs is not None:
+        body["inputs"] = list(inputs)
+    return Call("POST", "/explain/global", _json, body)
+
+
 def explanation(explanation_id: str) -> Call[Document]:
-    """A recorded explanation."""
+    """A recorded explanation; its progress, with a `status`, while it is being computed."""
     return Call("GET", f"/explanations/{_quoted(explanation_id)}", _json)
+
+
+def explanation_picture(
+    explanation_id: str,
+    *,
+    kind: Literal["png", "svg"] = "png",
+    width: int = 800,
+    theme: Literal["light", "dark"] = "light",
+    plot: Literal["bar", "beeswarm", "dependence"] | None = None,
+    target: str | None = None,
+    feature: str | None = None,
+) -> Call[bytes]:
+    """A picture of a recorded explanation, as the bytes of a file. `plot`, `target`, `feature`: of a global one."""
+    asked = {"width": width, "theme": theme, "plot": plot, "target": target, "feature": feature}
+    return Call(
+        "GET",
+        f"/explanations/{_quoted(explanation_id)}",
+        lambda response: response.content,
+        params={name: value for name, value in asked.items() if value is not None},
+        headers={"Accept": _PICTURES[kind]},
+    )
+
+
+def explanation_table(explanation_id: str) -> Call[bytes]:
+    """The attributions of a global explanation as a Parquet file: a line for each row, target and feature."""
+    headers = {"Accept": "application/vnd.apache.parquet"}
+    path = f"/explanations/{_quoted(explanation_id)}"
+    return Call("GET", path, lambda response: response.content, headers=headers)
+
+
+def cancel_explanation(explanation_id: str) -> Call[None]:
+    """Cancels an explanation that is not done."""
+    return Call("DELETE", f"/explanations/{_quoted(explanation_id)}", lambda _: None)
 
 
 def replay(explanation_id: str) -> Call[Document]:
@@ -250,7 +313,12 @@ class _Methods:
     explain = _Method(explain)
     explain_as_shap = _Method(explain_as_shap)
     picture = _Method(picture)
+    explain_later = _Method(explain_later)
+    explain_global = _Method(explain_global)
     explanation = _Method(explanation)
+    explanation_picture = _Method(explanation_picture)
+    explanation_table = _Method(explanation_table)
+    cancel_explanation = _Method(cancel_explanation)
     replay = _Method(replay)
     train = _Method(train)
     job = _Method(job)
@@ -311,6 +379,27 @@ class Client(_Methods):
                 patience.renew()
                 yield document
                 if document["status"] in FINISHED:
+                    return
+            _Event().wait(every_seconds)
+
+    def follow_explanation(
+        self, explanation_id: str, *, every_seconds: float = 0.5, patience_seconds: float = 60.0
+    ) -> Iterator[Document]:
+        """The progress of an explanation, again and again; the last document is the explanation itself.
+
+        Raises:
+            VitrineError: with what ended it, when it failed or was cancelled.
+        """
+        patience = _Patience(patience_seconds)
+        while True:
+            try:
+                document = self.explanation(explanation_id)
+            except VitrineError as error:
+                patience.bear(error)
+            else:
+                patience.renew()
+                yield document
+                if "receipt" in document:
                     return
             _Event().wait(every_seconds)
 
@@ -377,6 +466,27 @@ class AsyncClient(_Methods):
                 patience.renew()
                 yield document
                 if document["status"] in FINISHED:
+                    return
+            await asyncio.sleep(every_seconds)
+
+    async def follow_explanation(
+        self, explanation_id: str, *, every_seconds: float = 0.5, patience_seconds: float = 60.0
+    ) -> AsyncIterator[Document]:
+        """The progress of an explanation, again and again; the last document is the explanation itself.
+
+        Raises:
+            VitrineError: with what ended it, when it failed or was cancelled.
+        """
+        patience = _Patience(patience_seconds)
+        while True:
+            try:
+                document = await self.explanation(explanation_id)
+            except VitrineError as error:
+                patience.bear(error)
+            else:
+                patience.renew()
+                yield document
+                if "receipt" in document:
                     return
             await asyncio.sleep(every_seconds)
 

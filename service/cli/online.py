@@ -22,6 +22,7 @@ from service.cli.connection import (
     output,
     print_json,
 )
+from service.cli.global_explanations import GlobalFiles, GlobalRequest, explain_globally
 from service.cli.rows import read_rows
 
 BAR_WIDTH = 24
@@ -71,9 +72,27 @@ def predict(
     output().print(table)
 
 
+class Dataset(StrEnum):
+    TEST = "test"
+    VALIDATION = "validation"
+    TRAIN = "train"
+    BACKGROUND = "background"
+
+
+class Plot(StrEnum):
+    BAR = "bar"
+    BEESWARM = "beeswarm"
+    DEPENDENCE = "dependence"
+
+
 def explain(
     model: ModelArgument,
-    source: InputOption,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--input", "-i", help="File of rows: JSON, JSON lines, or CSV with a header. - is standard input."
+        ),
+    ] = None,
     version: VersionOption = "champion",
     target: Annotated[
         list[str] | None, typer.Option(help="A label (may be repeated), all, or predicted.", show_default="predicted")
@@ -93,11 +112,25 @@ def explain(
     svg: Annotated[Path | None, typer.Option(help="Write a picture to this file instead.", metavar="FILE")] = None,
     width: Annotated[int, typer.Option(help="Of a picture, in pixels.")] = 800,
     theme: Annotated[Theme, typer.Option(help="Of a picture.")] = Theme.LIGHT,
+    is_global: Annotated[
+        bool, typer.Option("--global", help="Explain the version over many rows: how much each feature matters.")
+    ] = False,
+    dataset: Annotated[
+        Dataset | None, typer.Option(help="With --global: rows of the version's data.", show_default="test")
+    ] = None,
+    max_rows: Annotated[int | None, typer.Option(help="With --global: of more rows, so many are drawn.")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="With --global: write all attributions to this file.", metavar="FILE")
+    ] = None,
+    plot: Annotated[Plot, typer.Option(help="With --global: kind of picture.")] = Plot.BAR,
+    feature: Annotated[str | None, typer.Option(help="With --plot dependence: of which feature.")] = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
     """Explain the predictions of the rows of a file: each feature's share, with its error."""
-    rows = read_rows(source)
+    if source is None and not is_global:
+        fail("Rows are missing. Give them with --input FILE, or explain over a data set with --global.", code=MISUSED)
+    rows = read_rows(source) if source is not None else None
     asked: dict[str, Any] = {
         "target": target[0] if target and len(target) == 1 else target,
         "output": output_kind.value if output_kind else None,
@@ -111,6 +144,17 @@ def explain(
         "top_k": top_k,
     }
     asked = {name: value for name, value in asked.items() if value is not None}
+    if is_global:
+        if top_k is not None:
+            fail("--top-k is of single rows, and --global of many.", code=MISUSED)
+        asked |= {"dataset": dataset.value} if dataset else {}
+        asked |= {"max_rows": max_rows} if max_rows is not None else {}
+        request = GlobalRequest(model, version, rows, asked)
+        looks = {"width": width, "theme": theme.value, "plot": plot.value, "feature": feature}
+        files = GlobalFiles(parquet, png, svg, looks, asked.get("target"))
+        explain_globally(request, files, url, as_json=as_json)
+        return
+    assert rows is not None
     if png is None and svg is None:
         with connected(url) as client:
             answer = client.explain(model, rows, version=version, **asked)

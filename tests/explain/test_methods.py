@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from explain import regression
@@ -114,3 +117,16 @@ def test_an_option_for_images_does_not_exist_for_columns() -> None:
 
 def test_a_method_without_options_runs_with_none() -> None:
     assert {} == resolve_options("expected-gradients", "columns", {})
+
+
+def test_the_docs_name_every_method_with_its_options() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "explanations.md").read_text()
+    table = text.partition("### What a method explains, and its options")[2].partition("\n- ")[0]
+    lines = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| `")]
+    documented = {
+        name: set(re.findall(r"`([\w-]+)`", options))
+        for names, _, options in lines
+        for name in re.findall(r"`([^`]+)`", names)
+    }
+
+    assert {name: {option.name for option in method.options} for name, method in METHODS.items()} == documented

@@ -54,6 +54,8 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     explanation_errors.LayerDoesNotFit: (422, "layer-does-not-fit", "The layer does not fit"),
     explanation_errors.OptionNotUsable: (422, "option-not-usable", "The option cannot be used"),
     explanation_errors.NotFinite: (422, "not-finite", "A number is not finite"),
+    explanation_errors.InvalidHierarchy: (422, "invalid-hierarchy", "The hierarchy does not fit the players"),
+    explanation_errors.NothingToDraw: (422, "nothing-to-draw", "There is nothing to draw"),
     explanation_errors.BudgetTooSmall: (422, "budget-too-small", "The budget is too small"),
     explanation_errors.NotDifferentiable: (422, "not-differentiable", "The model has no gradients"),
     explanation_errors.GradientNotFinite: (422, "gradient-not-finite", "The gradient is not finite"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -14,7 +15,9 @@ import orjson
 import sqlalchemy.exc
 
 from explain.attribution import Estimate
+from models.errors import Fault
 from models.rows import ModelInput
+from service.errors import InvalidRequest
 from service.jobs.membership import Silence
 from service.problems import STATUSES, problem_document, unexpected_problem
 from service.records.job_requests import global_request_of, resolved_of, rows_of
@@ -87,20 +90,14 @@ class ExplanationJobRunner:
             self._running.work.cancel()
 
     async def run_for_ever(self) -> None:
-        try:
-            while True:
-                self._news.clear()
-                job = await self._claim()
-                if job is not None:
-                    await self._run(job)
-                    continue
-                try:
-                    await asyncio.wait_for(self._news.wait(), LOOK_SECONDS)
-                except TimeoutError:
-                    continue
-        finally:
-            if self._running is not None:
-                self._running.work.cancel()
+        while True:
+            self._news.clear()
+            job = await self._claim()
+            if job is not None:
+                await self._run(job)
+                continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), LOOK_SECONDS)
 
     def release(self) -> None:
         """Gives up what is running, for another process or the next life of this one to begin again."""
@@ -135,6 +132,8 @@ class ExplanationJobRunner:
                     running.work.cancel()
             await self._finish(job, running.work)
         finally:
+            # Cancelled itself, when the server ends, it leaves nothing at work.
+            running.work.cancel()
             self._running = None
 
     async def _beat(self, running: _Running) -> bool:
@@ -232,7 +231,10 @@ class ExplanationJobRunner:
         if request.dataset == "background":
             return _drawn(*served.artifact.background, request.max_rows, request.seed)
         part = request.dataset or "test"
-        return await self._patient.rows_of(served, part, max_rows=request.max_rows, seed=request.seed), None
+        rows = await self._patient.rows_of(served, part, max_rows=request.max_rows, seed=request.seed)
+        if len(rows) == 0:
+            raise InvalidRequest([Fault("#/dataset", "a part that has rows", f"{part}, which has none")])
+        return rows, None
 
     def _progress(self, job: ExplanationJob) -> Callable[[int], None]:
         def note(done_rows: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from time import monotonic
 from typing import Any
 
@@ -24,7 +24,7 @@ from explain.hierarchy import Hierarchy
 from explain.limits import Limits
 from explain.methods import AUTO, METHODS, Kind, check_method
 from explain.paths import Gradient
-from explain.players import feature_players, pixel_players
+from explain.players import Players, feature_players, pixel_players
 from explain.running import Work
 from models.artifact import Artifact
 from models.rows import ModelInput
@@ -95,6 +95,8 @@ class ExplainedVersion:
         signature = artifact.signature
         self.kind: Kind = kind_of(signature)
         rows, weights = artifact.background
+        # Asked for a row's segments when its work is planned, begun and grouped.
+        self._segments = lru_cache(maxsize=64)(_segments_of)
         self._players = pixel_players(rows.shape[1:]) if signature.image else feature_players(rows.shape[1])
         self._backgrounds = {
             output: Background.of(rows, partial(engine.evaluate, output=output), weights)
@@ -109,7 +111,7 @@ class ExplainedVersion:
             background = named_background(order.options.get("baseline", "sample"), row, background, evaluate)
         players = self._players
         if (n_segments := order.options.get("segments")) is not None:
-            players = segments.segment_players(row, n_segments).elements
+            players = self._segments(row.tobytes(), row.shape, n_segments).elements
         return Game(evaluate, row, background, players)
 
     def plan(self, rows: ModelInput, order: ExplanationOrder) -> tuple[str, float]:
@@ -195,7 +197,7 @@ class ExplainedVersion:
     def _hierarchy(self, row: ModelInput, order: ExplanationOrder) -> Hierarchy:
         """Who belongs together among the players: neighbours of like colour, or columns that go together."""
         if (n_segments := order.options.get("segments")) is not None:
-            return segments.segment_players(row, n_segments).hierarchy
+            return self._segments(row.tobytes(), row.shape, n_segments).hierarchy
         return self._whole_hierarchy
 
     @cached_property
@@ -206,6 +208,10 @@ class ExplainedVersion:
         columns = [str(column) for column in range(background.rows.shape[1])]
         players = group_players(columns, {}, background=background.rows, weights=background.weights)
         return players.hierarchy
+
+
+def _segments_of(row: bytes, shape: tuple[int, ...], n_segments: int) -> Players:
+    return segments.segment_players(np.frombuffer(row, np.float32).reshape(shape), n_segments)
 
 
 def _n_playing(method: str, game: Game) -> int:

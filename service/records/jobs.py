@@ -167,7 +167,7 @@ class ExplanationJobStore:
     def claim(self, owner: str, silent: set[str]) -> ExplanationJob | None:
         """Takes the oldest job that is queued, or whose owner is among the silent ones."""
         free = (_jobs.status == "queued") | ((_jobs.status == "running") & _jobs.owner.in_(silent))
-        oldest = sa.select(explanation_jobs_table).where(free).order_by(_jobs.id).limit(1)
+        oldest = sa.select(explanation_jobs_table).where(free).order_by(_jobs.created_at, _jobs.id).limit(1)
         with writing(self._engine) as connection:
             row = connection.execute(oldest).mappings().one_or_none()
             if row is None:

@@ -38,7 +38,9 @@ def test_every_default_is_a_value_that_its_option_takes(name: str) -> None:
     method = METHODS[name]
 
     assert [] == [o.name for o in method.options if o.default is not None and not o.accepted.takes(o.default)]
-    assert len(method.options) == len({option.name for option in method.options})
+    for kind in method.kinds:
+        names = [option.name for option in options_of(method.options, kind)]
+        assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize(

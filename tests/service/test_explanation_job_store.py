@@ -31,8 +31,8 @@ def job(*, age: timedelta = timedelta(0)) -> ExplanationJob:
 
 
 def test_the_oldest_job_is_claimed_by_one_owner_alone(store: ExplanationJobStore) -> None:
-    jobs = [job(), job()]
-    for each in jobs:
+    jobs = [job(age=timedelta(seconds=1)), job()]
+    for each in reversed(jobs):
         store.submit(each)
 
     claims = [store.claim(owner, set()) for owner in ("a", "b", "c")]
@@ -104,7 +104,7 @@ def test_a_cancelled_job_is_nobody_s_and_cannot_be_cancelled_twice(store: Explan
 
 
 def test_inputs_are_kept_only_until_a_job_has_ended(store: ExplanationJobStore) -> None:
-    jobs = [job(), job()]
+    jobs = [job(age=timedelta(seconds=1)), job()]
     for each in jobs:
         store.submit(each)
     claimed = store.claim("a", set())

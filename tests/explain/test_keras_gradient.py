@@ -66,7 +66,15 @@ def normal(*shape: int, seed: int = 0) -> Any:
 
 
 @pytest.mark.parametrize(
-    "kind", ["lstm", "bidirectional", "attention", "max pooling", "global max pooling", "convolution"]
+    "kind",
+    [
+        pytest.param("lstm", marks=pytest.mark.soak),
+        "bidirectional",
+        "attention",
+        "max pooling",
+        "global max pooling",
+        "convolution",
+    ],
 )
 def test_attributions_through_a_layer_add_up_for_several_targets_as_for_one(kind: str) -> None:
     model = built(kind)
@@ -75,10 +83,11 @@ def test_attributions_through_a_layer_add_up_for_several_targets_as_for_one(kind
 
     gradient = KerasGradient(model, SLICE_ROWS)
     path = integrated_gradients(game, gradient, [0, 1], baseline=rows[0], limits=Limits(1e-3, 2000))
-    alone = integrated_gradients(game, gradient, [1], baseline=rows[0], limits=Limits(1e-3, path.evaluations // 2))
+    alone = integrated_gradients(game, gradient, [1], baseline=rows[0], limits=Limits(0, path.evaluations // 2))
 
     assert 2 == gradient.targets_together
-    assert (np.abs(path.efficiency_residuals) <= 0.01 * path.scales).all()
+    # A maximum has kinks, where Gauss-Legendre nodes converge slowly.
+    assert (np.abs(path.efficiency_residuals) <= 0.02 * path.scales).all()
     np.testing.assert_allclose(path.attributions[:, 1], alone.attributions[:, 0], rtol=1e-3, atol=1e-5)
 
 
@@ -128,6 +137,13 @@ def sequence_output() -> Any:
     return keras.Model(series, keras.layers.Dense(2)(series))
 
 
+def any_length() -> Any:
+    import keras
+
+    series = keras.Input((None, 3))
+    return keras.Model(series, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(series)))
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
@@ -136,6 +152,7 @@ def sequence_output() -> Any:
         ),
         pytest.param(lambda: embedding("float32"), "an embedding or a rounding cuts it", id="tokens given as floats"),
         pytest.param(multi_input, "it has 2 inputs and 1 outputs", id="two inputs"),
+        pytest.param(any_length, r"its rows have the shape \(None, 3\)", id="series of any length"),
         pytest.param(sequence_output, r"its output has the shape \(None, 6, 2\)", id="an output for each step"),
     ],
 )
@@ -178,7 +195,7 @@ def test_saturated_softmax_is_worth_nothing_as_probability_and_is_explained_by_i
         expected_gradients(
             game_on(model, rows, row), KerasGradient(model, 64), [0], seed=0, limits=Limits(0.05, 10_000)
         )
-        for model in (keras.Model(logits.inputs, probability(logits.inputs[0])), logits)
+        for model in (keras.Model(logits.inputs[0], probability(logits.inputs[0])), logits)
     )
 
     np.testing.assert_array_equal(flat.attributions, 0)
@@ -218,6 +235,7 @@ def test_row_equal_to_its_background_gets_exact_zeros(rows: Any) -> None:
 
     np.testing.assert_array_equal(estimate.attributions, 0)
     np.testing.assert_array_equal(estimate.standard_errors, 0)
+    assert "tolerance" == estimate.stop_reason
 
 
 @pytest.mark.parametrize("n_rows", [1, 5])

@@ -22,7 +22,7 @@ from service.tallies import cumulative_buckets
 logger = logging.getLogger("vitrine.metrics")
 
 READINESS = ("starting", "ready", "degraded", "draining")
-ORDER_KINDS = ("load", "predict", "explain")
+ORDER_KINDS = ("load", "predict", "explain", "job")
 """Kinds of orders that are shown with 0 when there are none."""
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from explain.attribution import Estimate
-from explain.gradients import Gradient, KerasGradient
+from explain.cam import FeatureMaps, KerasFeatureMaps
+from explain.gradients import KerasGradient
+from explain.paths import Gradient
 from models.artifact import Artifact
 from service.serving.engine import SLICE_ROWS, OnnxEngine
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, Networks
@@ -46,7 +48,10 @@ def version(diabetes_artifact: Artifact) -> ExplainedVersion:
     def gradient(output: str) -> Gradient:
         return KerasGradient(model(output), 256)
 
-    return ExplainedVersion(diabetes_artifact, engine, price, Networks(gradient, model, price))
+    def maps(output: str, layer: str | None) -> FeatureMaps:
+        return KerasFeatureMaps(model(output), layer)
+
+    return ExplainedVersion(diabetes_artifact, engine, price, Networks(gradient, model, maps, price))
 
 
 @pytest.mark.parametrize(

@@ -97,12 +97,14 @@ def players_of(row_shape: tuple[int, ...]) -> Any:
 def _precision(name: str) -> Iterator[None]:
     import keras
 
-    before = keras.config.dtype_policy()
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(name)
     keras.config.set_dtype_policy(name)
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
 
 
 def _is_variance(variable: Any) -> bool:

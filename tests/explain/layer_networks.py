@@ -142,8 +142,7 @@ def networks() -> list[Network]:
         first = layers.Conv2D(3, 3, padding="same", activation="relu")(inputs)
         second = layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(first))
         hidden = layers.ReLU()(layers.Add()([first, second]))
-        hidden = layers.GlobalAveragePooling2D()(hidden)
-        return keras.Model(inputs, layers.Dense(N_TARGETS, activation="softmax")(hidden))
+        return keras.Model(inputs, layers.Dense(N_TARGETS, activation="softmax")(layers.Flatten()(hidden)))
 
     def two_inputs() -> Any:
         image, columns = keras.Input((4, 4, 1)), keras.Input((3,))

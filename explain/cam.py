@@ -181,8 +181,8 @@ class KerasFeatureMaps:
         shape = graph.inputs[0].shape[1:]
         signature = [tf.TensorSpec((slice_rows, *shape), tf.float32), tf.TensorSpec((slice_rows,), tf.int32)]
 
-        # oneDNN's convolutions are faster than XLA's on a CPU.
-        @tf.function(input_signature=signature, jit_compile=bool(tf.config.list_logical_devices("GPU")))
+        # Without XLA: for one row at a time it gains little, and it lacks operations that heads are made of.
+        @tf.function(input_signature=signature)
         def maps(rows: Any, targets: Any) -> Any:
             watched, *others = keras.tree.flatten(before(rows, training=False))
             with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -53,15 +53,15 @@ class Inputs:
 
 
 def one_input_model(model: Any) -> Any:
-    """A Keras model on the same layers that takes `Inputs.join` of its inputs: `(n_rows, n_elements)` in float32.
+    """A Keras model on the same layers that takes `Inputs.join` of its inputs: `(n_rows, n_elements)`.
 
-    Its gradients are those of the inputs, side by side. Whole numbers are exact up to 2^24.
+    Its gradients are those of the inputs, side by side. In float32 whole numbers are exact up to 2^24.
     """
     import keras
 
     ops: Any = keras.ops
     inputs = Inputs.of(model)
-    flat = keras.Input((inputs.ends[-1],), dtype="float32")
+    flat = keras.Input((inputs.ends[-1],))
     parts = ops.split(flat, inputs.ends[:-1], axis=1)
     shaped = [
         ops.cast(ops.reshape(part, (-1, *shape)), tensor.dtype)

@@ -97,12 +97,14 @@ def players_of(row_shape: tuple[int, ...]) -> Any:
 def _precision(name: str) -> Iterator[None]:
     import keras
 
-    before = keras.config.dtype_policy()
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(name)
     keras.config.set_dtype_policy(name)
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
 
 
 def _is_variance(variable: Any) -> bool:
@@ -140,8 +142,7 @@ def networks() -> list[Network]:
         first = layers.Conv2D(3, 3, padding="same", activation="relu")(inputs)
         second = layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(first))
         hidden = layers.ReLU()(layers.Add()([first, second]))
-        hidden = layers.GlobalAveragePooling2D()(hidden)
-        return keras.Model(inputs, layers.Dense(N_TARGETS, activation="softmax")(hidden))
+        return keras.Model(inputs, layers.Dense(N_TARGETS, activation="softmax")(layers.Flatten()(hidden)))
 
     def two_inputs() -> Any:
         image, columns = keras.Input((4, 4, 1)), keras.Input((3,))

@@ -9,7 +9,7 @@ import pytest
 
 from explain.attribution import Estimate
 from explain.errors import BudgetTooSmall, MethodDoesNotFit, NotFinite, OptionNotUsable
-from explain.game import Background, Game, feature_players, pixel_players
+from explain.game import Background, Game
 from explain.limits import Limits
 from explain.perturbation import LEAST_PAIRS, occlusion, rise
 
@@ -137,9 +137,7 @@ def test_number_as_baseline_replaces_every_value() -> None:
 
 def test_image_of_one_colour_that_is_the_background_has_nothing_to_lose() -> None:
     colour = np.full((1, *IMAGE), 0.3)
-    game = game_of(
-        smooth_model(IMAGE), row=colour[0], background=colour.repeat(3, axis=0), players=pixel_players(IMAGE)
-    )
+    game = game_of(smooth_model(IMAGE), row=colour[0], background=colour.repeat(3, axis=0), players=pixels())
 
     occluded = occlusion(game, [0, 1], limits=LIMITLESS, slice_rows=8)
     masked = rise(game, [0, 1], seed=0, limits=LIMITLESS, slice_rows=64)
@@ -151,7 +149,7 @@ def test_image_of_one_colour_that_is_the_background_has_nothing_to_lose() -> Non
 
 
 def test_image_of_one_colour_is_explained_against_another() -> None:
-    game = game_of(one_pixel, row=np.ones(IMAGE), background=np.zeros((1, *IMAGE)), players=pixel_players(IMAGE))
+    game = game_of(one_pixel, row=np.ones(IMAGE), background=np.zeros((1, *IMAGE)), players=pixels())
 
     occluded = occlusion(game, [0], limits=LIMITLESS, slice_rows=8, window=1, stride=1)
     masked = rise(game, [0], seed=0, limits=Limits(0, 1000), slice_rows=64)
@@ -359,9 +357,7 @@ def test_answer_that_is_not_a_number_is_refused(method: str) -> None:
     def broken_below(rows: Any) -> Any:
         return np.where(rows.min(axis=(1, 2, 3)) >= -0.5, 1.0, np.nan)[:, np.newaxis]
 
-    game = game_of(
-        broken_below, row=np.ones(IMAGE), background=np.full((1, *IMAGE), -1.0), players=pixel_players(IMAGE)
-    )
+    game = game_of(broken_below, row=np.ones(IMAGE), background=np.full((1, *IMAGE), -1.0), players=pixels())
 
     with pytest.raises(NotFinite, match="the model's answer"):
         run(method, game)
@@ -419,6 +415,11 @@ def smooth_model(row_shape: tuple[int, ...]) -> Callable[[Any], Any]:
     return model
 
 
+def pixels() -> Any:
+    """One player per pixel, its channels together."""
+    return np.repeat(np.arange(30), IMAGE[2]).reshape(IMAGE)
+
+
 def quadrants() -> Any:
     """Four segments of unequal size, all channels together."""
     rows, columns = np.indices(IMAGE[:2])
@@ -431,7 +432,7 @@ def image_game(
     rng = np.random.default_rng(1)
     row = rng.normal(size=IMAGE)
     background = rng.normal(size=(3, *IMAGE)) if background is None else background
-    game = game_of(model, row=row, background=background, players=pixel_players(IMAGE) if players is None else players)
+    game = game_of(model, row=row, background=background, players=pixels() if players is None else players)
     if seen is None:
         return game
 
@@ -448,7 +449,7 @@ def game_of(
     row = np.asarray(row, dtype=np.float32)
     shares = None if weights is None else np.asarray(weights, dtype=np.float64) / np.sum(weights)
     reference = Background.of(np.asarray(background, dtype=np.float32), model, shares)
-    return Game(model, row, reference, feature_players(len(row)) if players is None else players)
+    return Game(model, row, reference, np.arange(len(row)) if players is None else players)
 
 
 def peak(estimate: Estimate) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.attribution import Estimate, Interactions
+from explain.errors import MethodDoesNotFit
 from explain.game import CoalitionMatrix, Game
 from explain.interactions import exact_interactions
 
@@ -39,7 +40,14 @@ def exact(game: Game, *, slice_rows: int, interactions: bool = False) -> Estimat
 
     Returns:
         An `Estimate` over all outputs, with standard errors of 0.
+
+    Raises:
+        MethodDoesNotFit: when more than 20 players differ from a background row.
     """
+    n_differing = int(game.differing.sum(axis=1).max())
+    if n_differing > MAX_PLAYERS:
+        reason = f"it takes at most {MAX_PLAYERS} players, and {n_differing} differ here"
+        raise MethodDoesNotFit("exact", reason, ("permutation", "partition"))
     patterns, group_of = np.unique(game.differing, axis=0, return_inverse=True)
     group_of = group_of.reshape(-1)
     n_outputs = len(game.background.base_values)

@@ -87,7 +87,7 @@ def test_budget_below_a_pair_of_orders_shares_groups_evenly_and_states_no_error_
 
     estimate = partition_of(game, budget=30)
 
-    assert ("budget", 30) >= (estimate.stop_reason, estimate.evaluations)
+    assert "budget" == estimate.stop_reason
     assert np.isnan(estimate.standard_errors).all()
     same = np.split(estimate.attributions, np.flatnonzero(np.diff(estimate.attributions[:, 0])) + 1)
     bounds = np.cumsum([0, *map(len, same)])
@@ -192,10 +192,10 @@ def partition_of(game: Game, tree: Tree | None = None, *, budget: int | None = N
 
 
 def tied_game(n_players: int = 5) -> Game:
-    """Players of small whole numbers, many equal to the background in many of its four rows."""
+    """Players of which many are equal to the background in many of its four rows, which are equal nowhere else."""
     network = random_network(n_players, seed=1)
     rng = np.random.default_rng(1)
-    background = np.where(rng.random((4, n_players)) < 0.4, 1, rng.integers(2, 9, size=(4, n_players)))
+    background = np.where(rng.random((4, n_players)) < 0.4, 1, np.arange(2, 6)[:, np.newaxis])
     return game_of(network.evaluate, np.ones(n_players), background, weights=rng.dirichlet(np.ones(4)))
 
 

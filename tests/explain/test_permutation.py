@@ -70,7 +70,7 @@ def test_no_row_is_evaluated_twice_even_where_players_tie_with_the_background() 
     assert len(seen) == len(set(seen))
     assert len(seen) == estimate.evaluations + rows_for_the_value
     assert not known_beforehand & set(seen[rows_for_the_value:])
-    assert estimate.evaluations > 300
+    assert estimate.evaluations > 100
 
 
 def test_ties_with_the_background_change_no_value() -> None:
@@ -214,11 +214,11 @@ def permutation_of(
 
 
 def tied_game() -> Game:
-    """Eight players of small whole numbers, each equal to the background in half of its six rows."""
+    """Eight players, each equal to the background in half of its six rows, which are equal nowhere else."""
     network = random_network(8, seed=1)
     rng = np.random.default_rng(1)
     row = np.ones(8)
-    background = np.where(rng.random((6, 8)) < 0.5, row, rng.integers(2, 9, size=(6, 8)))
+    background = np.where(rng.random((6, 8)) < 0.5, row, np.arange(2, 8)[:, np.newaxis])
     return game_of(network.evaluate, row, background, weights=rng.dirichlet(np.ones(6)))
 
 

@@ -12,7 +12,7 @@ Signs = NDArray[np.float64]
 
 MAX_FITTED = 2000
 """Pairs that a model is fitted to, at most: the fit takes their square in memory."""
-SHRINKAGES = (1e-3, 3e-2, 1.0)
+SHRINKAGES = (1e-5, 1e-2, 1.0)
 """Penalties on the coefficients, as parts of the number of coefficients; what predicts best is taken."""
 MAX_STEPS = 30
 """Of conjugate gradients. Ending early shrinks as well, and is the same every time."""

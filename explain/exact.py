@@ -52,14 +52,14 @@ def exact(game: Game, *, slice_rows: int, interactions: bool = False) -> Estimat
     group_of = group_of.reshape(-1)
     n_outputs = len(game.background.base_values)
     attributions = np.zeros((game.n_players, n_outputs))
-    joint = np.zeros((game.n_players, game.n_players, n_outputs))
+    joint = np.zeros((game.n_players, game.n_players, n_outputs)) if interactions else None
     for group, pattern in enumerate(patterns):
         playing = np.flatnonzero(pattern)
         members = np.flatnonzero(group_of == group)
         coalitions = all_coalitions(len(playing))
         values = game.coalition_values(coalitions, playing, members, slice_rows=slice_rows)
         attributions[playing] += shapley_matrix(len(playing)) @ values
-        if interactions:
+        if joint is not None:
             joint[playing[:, np.newaxis], playing] += exact_interactions(coalitions, values)
     zeros = np.zeros_like(attributions)
     return Estimate(
@@ -73,7 +73,7 @@ def exact(game: Game, *, slice_rows: int, interactions: bool = False) -> Estimat
         scales=game.scales,
         evaluations=int(exact_cost(game)),
         stop_reason="exact",
-        interactions=Interactions.of_matrices(joint, np.zeros_like(joint)) if interactions else None,
+        interactions=None if joint is None else Interactions.of_matrices(joint, np.zeros_like(joint)),
     )
 
 

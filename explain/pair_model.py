@@ -14,7 +14,7 @@ MAX_FITTED = 2000
 """Pairs that a model is fitted to, at most: the fit takes their square in memory."""
 SHRINKAGES = (1e-5, 1e-2, 1.0)
 """Penalties on the coefficients, as parts of the number of coefficients; what predicts best is taken."""
-MAX_STEPS = 30
+MAX_STEPS = 80
 """Of conjugate gradients. Ending early shrinks as well, and is the same every time."""
 
 
@@ -122,7 +122,7 @@ def _solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[n
     square = np.einsum("mt,mt->t", residual, residual)
     first = square
     for _ in range(MAX_STEPS):
-        if (square <= 1e-20 * first).all():
+        if (square <= 1e-12 * first).all():
             break
         # einsum, not BLAS: its order of summation does not depend on threads.
         image = np.einsum("mn,nt->mt", matrix, direction)

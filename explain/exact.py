@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.attribution import Estimate, Interactions
+from explain.errors import MethodDoesNotFit
 from explain.game import CoalitionMatrix, Game
 from explain.interactions import exact_interactions
 
@@ -39,19 +40,26 @@ def exact(game: Game, *, slice_rows: int, interactions: bool = False) -> Estimat
 
     Returns:
         An `Estimate` over all outputs, with standard errors of 0.
+
+    Raises:
+        MethodDoesNotFit: when more than 20 players differ from a background row.
     """
+    n_differing = int(game.differing.sum(axis=1).max())
+    if n_differing > MAX_PLAYERS:
+        reason = f"it takes at most {MAX_PLAYERS} players, and {n_differing} differ here"
+        raise MethodDoesNotFit("exact", reason, ("permutation", "partition"))
     patterns, group_of = np.unique(game.differing, axis=0, return_inverse=True)
     group_of = group_of.reshape(-1)
     n_outputs = len(game.background.base_values)
     attributions = np.zeros((game.n_players, n_outputs))
-    joint = np.zeros((game.n_players, game.n_players, n_outputs))
+    joint = np.zeros((game.n_players, game.n_players, n_outputs)) if interactions else None
     for group, pattern in enumerate(patterns):
         playing = np.flatnonzero(pattern)
         members = np.flatnonzero(group_of == group)
         coalitions = all_coalitions(len(playing))
         values = game.coalition_values(coalitions, playing, members, slice_rows=slice_rows)
         attributions[playing] += shapley_matrix(len(playing)) @ values
-        if interactions:
+        if joint is not None:
             joint[playing[:, np.newaxis], playing] += exact_interactions(coalitions, values)
     zeros = np.zeros_like(attributions)
     return Estimate(
@@ -65,7 +73,7 @@ def exact(game: Game, *, slice_rows: int, interactions: bool = False) -> Estimat
         scales=game.scales,
         evaluations=int(exact_cost(game)),
         stop_reason="exact",
-        interactions=Interactions.of_matrices(joint, np.zeros_like(joint)) if interactions else None,
+        interactions=None if joint is None else Interactions.of_matrices(joint, np.zeros_like(joint)),
     )
 
 

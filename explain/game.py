@@ -81,8 +81,14 @@ class Game:
 
     @cached_property
     def scales(self) -> NDArray[np.float64]:
-        """`(n_outputs,)`: S = max(|value - base value|, spread)."""
-        return np.maximum(np.abs(self.value - self.background.base_values), self.background.spreads)
+        """`(n_outputs,)`: S = max(|value - base value|, spread), and no less than a float32 output can resolve.
+
+        Without that floor a constant model would have its rounding explained, to a tolerance that is never reached.
+        """
+        resolution = np.finfo(np.float32).eps * np.abs(self.value)
+        return np.maximum.reduce(
+            [np.abs(self.value - self.background.base_values), self.background.spreads, resolution]
+        )
 
     @cached_property
     def differing(self) -> CoalitionMatrix:

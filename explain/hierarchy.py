@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from explain.errors import InvalidHierarchy
 
-Tree: TypeAlias = "int | tuple[Tree, ...]"
+Tree: TypeAlias = int | tuple["Tree", ...]
 """A player by its number, or a group of trees."""
 
 

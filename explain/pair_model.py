@@ -12,9 +12,9 @@ Signs = NDArray[np.float64]
 
 MAX_FITTED = 2000
 """Pairs that a model is fitted to, at most: the fit takes their square in memory."""
-SHRINKAGES = (1e-3, 3e-2, 1.0)
+SHRINKAGES = (1e-5, 1e-2, 1.0)
 """Penalties on the coefficients, as parts of the number of coefficients; what predicts best is taken."""
-MAX_STEPS = 30
+MAX_STEPS = 80
 """Of conjugate gradients. Ending early shrinks as well, and is the same every time."""
 
 
@@ -63,22 +63,25 @@ def fit_pair_models(
     stratum_means = ((2.0 * sizes - n_players) ** 2 - n_players) / (2 * n_terms)
     means = stratum_means[strata]
     # Products of signs are whole numbers, so that a BLAS product is exact in whatever order it sums.
-    kernel = (((signs[fitted] @ signs[fitted].T) ** 2 - n_players) / 2) - n_terms * np.outer(
-        means[fitted], means[fitted]
-    )
+    products = ((signs[fitted] @ signs[fitted].T) ** 2 - n_players) / 2
+    # Levels are fitted with the terms, as freely as all terms together: a sample's own mean is not its stratum's.
+    same_stratum = strata[fitted][:, np.newaxis] == strata[fitted]
+    kernel = products + n_terms * (same_stratum - np.outer(means[fitted], means[fitted]))
     candidates: list[list[PairModel]] = []
     scores = np.zeros((len(SHRINKAGES), evens.shape[1]))
     for fold in range(folds.max() + 1):
         train = folds[fitted] != fold
         mine = fitted[train]
-        centres = _stratum_means(evens[mine], strata[mine], strata.max() + 1)
+        counts = np.maximum(np.bincount(strata[mine], minlength=len(sizes)), 1)
+        centres = _stratum_sums(evens[mine], strata[mine], len(sizes)) / counts[:, np.newaxis]
         models = []
         for number, shrinkage in enumerate(SHRINKAGES):
             inner = kernel[np.ix_(train, train)]
             inner[np.diag_indices_from(inner)] += shrinkage * n_terms
             multipliers = _solve(inner, evens[mine] - centres[strata[mine]])
             terms = _terms(signs[mine], means[mine], multipliers)
-            model = PairModel(terms, centres - stratum_means[:, np.newaxis] * terms.sum(axis=(0, 1)) / 2)
+            levels = centres + n_terms * _stratum_sums(multipliers, strata[mine], len(centres))
+            model = PairModel(terms, levels - stratum_means[:, np.newaxis] * terms.sum(axis=(0, 1)) / 2)
             held_out = folds == fold
             scores[number] += ((evens[held_out] - model.of(signs[held_out], strata[held_out])) ** 2).sum(axis=0)
             models.append(model)
@@ -109,10 +112,10 @@ def _terms(signs: Signs, means: NDArray[np.float64], multipliers: NDArray[np.flo
     return terms
 
 
-def _stratum_means(values: NDArray[np.float64], strata: NDArray[np.intp], n_strata: int) -> NDArray[np.float64]:
+def _stratum_sums(values: NDArray[np.float64], strata: NDArray[np.intp], n_strata: int) -> NDArray[np.float64]:
     sums = np.zeros((n_strata, values.shape[1]))
     np.add.at(sums, strata, values)
-    return sums / np.maximum(np.bincount(strata, minlength=n_strata), 1)[:, np.newaxis]
+    return sums
 
 
 def _solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -122,7 +125,7 @@ def _solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[n
     square = np.einsum("mt,mt->t", residual, residual)
     first = square
     for _ in range(MAX_STEPS):
-        if (square <= 1e-20 * first).all():
+        if (square <= 1e-12 * first).all():
             break
         # einsum, not BLAS: its order of summation does not depend on threads.
         image = np.einsum("mn,nt->mt", matrix, direction)

@@ -49,7 +49,9 @@ class Draw:
             return played(rows)[:, np.newaxis]
 
         # The background's own call is not one of the estimator's.
-        background = Background(self.baseline[np.newaxis], np.ones(1), self.model(self.baseline[np.newaxis])[np.newaxis])
+        background = Background(
+            self.baseline[np.newaxis], np.ones(1), self.model(self.baseline[np.newaxis])[np.newaxis]
+        )
         return Game(evaluate, self.row, background, feature_players(len(self.row)))
 
 

@@ -1,4 +1,4 @@
-"""Linear algebra in a fixed order of operations: its bits depend on no thread count, unlike those of BLAS and LAPACK."""
+"""Linear algebra in a fixed order of operations: unlike that of BLAS and LAPACK, its bits depend on no threads."""
 
 from __future__ import annotations
 

@@ -171,9 +171,7 @@ class Regression:
         )
 
 
-def best_penalties(
-    gram: Matrix, products: Matrix, squares: NDArray[np.float64], n_free: int
-) -> NDArray[np.float64]:
+def best_penalties(gram: Matrix, products: Matrix, squares: NDArray[np.float64], n_free: int) -> NDArray[np.float64]:
     """The ridge penalty of greatest restricted likelihood for each target, `(n_targets,)`, of `PENALTIES`.
 
     Args:

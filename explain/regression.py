@@ -23,7 +23,7 @@ LEAST_PAIRS = 2
 """Pairs per player below which nothing is solved: the values would follow the luck of the draw."""
 PAIRS_FOR_ERRORS = 4
 """Pairs per player below which no standard error is stated: the regression leaves too little to estimate it from."""
-GROWTH = 1.25
+GROWTH = 1.5
 """How much longer a run is after each round."""
 
 PAIRS_TIMES_TOLERANCE_SQUARED = 0.0075
@@ -50,11 +50,18 @@ def kernel(game: Game, targets: Sequence[int], *, seed: int, limits: Limits, sli
     replacement, by their leverage scores (Musco and Witter 2024, "Provably accurate Shapley value estimation via
     leverage score sampling"), in the order of `PairStream`: a longer run begins with the pairs of a shorter one.
 
-    The standard error is that of the estimate itself. Sizes are strata, so its variance is the sum, over the strata,
-    of that of what a pair's residual adds to an attribution, times 1 - the part of the stratum that was seen (Särndal
-    et al. 1992, "Model assisted survey sampling", result 6.6.1), with each squared residual divided by 1 - its
-    leverage (HC2; MacKinnon and White 1985). It is NaN below 4 pairs per player, and 0 when every coalition was seen;
-    then the estimate is that of `exact`. Half-widths use Student's t.
+    What is left over is what three or more players owe to each other. Its part of three is learned beside, by ridge
+    regression on features that no Shapley value depends on (`explain.proxy`), so that it no longer disturbs. While
+    pairs are unseen the attributions are therefore not linear in the model, to within their errors.
+
+    The standard error is that of the estimate itself. Sizes are strata, so the variance of a regression on players
+    alone is the sum, over the strata, of that of what a pair's residual adds to an attribution, times 1 - the part of
+    the stratum that was seen (Särndal et al. 1992, "Model assisted survey sampling", result 6.6.1). With features that
+    are learned from the same pairs there are two such estimates, neither too small on average: what each pair's
+    difference from its prediction by all others would add to a regression on players alone, and what it adds to the
+    attributions (the jackknife; Efron and Stein 1981). The smaller is stated. Where nothing is learned, each squared
+    residual is divided by 1 - its leverage (HC2; MacKinnon and White 1985). The error is NaN below 4 pairs per player,
+    and 0 when every coalition was seen; then the estimate is that of `exact`. Half-widths use Student's t.
 
     Players that equal the whole background play no part: they get 0.
 

@@ -192,19 +192,21 @@ def test_players_that_nothing_tells_apart_differ_by_no_more_than_their_errors() 
     assert (np.abs(estimate.attributions[0]) > 0.01 * estimate.scales).all()
 
 
-def test_attributions_of_a_sum_of_models_are_the_sum_of_attributions() -> None:
-    """To the last digits and with any number of pairs: the same pairs are drawn for every model."""
+@pytest.mark.parametrize("pairs", [60, 2**11 - 1])
+def test_attributions_of_a_sum_of_models_are_the_sum_of_attributions(pairs: int) -> None:
+    """Within their errors, since what is learned of a model depends on it; to the last digits with every pair."""
     game, other = random_game(12, seed=1), random_game(12, seed=2)
 
     def combined(rows: Any) -> Any:
         return game.evaluate(rows) - 2 * other.evaluate(rows)
 
     first, second, together = (
-        kernel_of(Game(model, game.row, Background.of(game.background.rows, model), game.players), pairs=50)
+        kernel_of(Game(model, game.row, Background.of(game.background.rows, model), game.players), pairs=pairs)
         for model in (game.evaluate, other.evaluate, combined)
     )
 
-    np.testing.assert_allclose(together.attributions, first.attributions - 2 * second.attributions, atol=1e-12)
+    difference = np.abs(together.attributions - (first.attributions - 2 * second.attributions))
+    assert (difference <= together.half_widths + first.half_widths + 2 * second.half_widths + 1e-12).all()
 
 
 def test_additive_model_needs_no_more_than_the_least() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,7 +90,10 @@ def shapiq_kernel(model: CountedModel, budget: int, *, paired: bool = False) -> 
         return model(np.where(coalitions, draw.row, draw.baseline))
 
     approximator = shapiq.KernelSHAP(n=len(draw.row), pairing_trick=paired, random_state=draw.seed)
-    return approximator.approximate(budget + 2, value).get_n_order_values(1)
+    with warnings.catch_warnings():
+        # It evaluates every coalition of a size at once where that is cheaper than drawing them, and says so each time.
+        warnings.filterwarnings("ignore", message="Not all budget is required")
+        return approximator.approximate(budget + 2, value).get_n_order_values(1)
 
 
 ESTIMATORS: dict[str, Estimator] = {

@@ -4,8 +4,10 @@ PORT ?= 8000
 HOME_DIR ?= var
 BIN := .venv/bin
 LOCK := requirements/dev.lock
+BENCH_BIN := .venv-bench/bin
 # The environment is whole when this file is newer than what it was made from.
 STAMP := .venv/.installed
+BENCH_STAMP := .venv-bench/.installed
 
 .PHONY: install run test soak check format lint types imports bench lock clean
 
@@ -42,15 +44,23 @@ types:
 imports:
 	$(BIN)/lint-imports
 
-bench: install
+bench: install $(BENCH_STAMP)
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.latency
+	$(BENCH_BIN)/python -m benchmarks.shapley
+
+# The estimators that ours are measured against, in an environment of their own.
+$(BENCH_STAMP): $(STAMP) requirements/bench.lock
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BENCH_BIN)/python requirements/bench.lock
+	@touch $(BENCH_STAMP)
 
 # The lock files, from pyproject.toml. They hold hashes and name no registry.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra tracking $(COMPILE) -o $(LOCK)
 	$(BIN)/uv pip compile pyproject.toml $(COMPILE) --constraint $(LOCK) -o requirements/runtime.lock
 	$(BIN)/uv pip compile pyproject.toml --extra tracking $(COMPILE) --constraint $(LOCK) -o requirements/tracking.lock
+	$(BIN)/uv pip compile pyproject.toml --extra bench $(COMPILE) --constraint $(LOCK) -o requirements/bench.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gpu $(COMPILE) --constraint $(LOCK) -o requirements/gpu.lock
 	echo uv | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/installer.lock
 	echo hatchling | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/build.lock
@@ -58,4 +68,4 @@ lock:
 COMPILE := --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-bench

@@ -14,6 +14,8 @@ from explain.exact import coalition_count
 from explain.game import CoalitionMatrix, Game
 from explain.interactions import PairSample, of_players, sampled_interactions
 from explain.limits import Limits
+from explain.linear import inverse
+from explain.proxy import Regression
 from explain.sampling import PairStream
 
 MAX_PLAYERS = 1024
@@ -22,7 +24,7 @@ LEAST_PAIRS = 2
 """Pairs per player below which nothing is solved: the values would follow the luck of the draw."""
 PAIRS_FOR_ERRORS = 4
 """Pairs per player below which no standard error is stated: the regression leaves too little to estimate it from."""
-GROWTH = 1.25
+GROWTH = 1.5
 """How much longer a run is after each round."""
 
 PAIRS_TIMES_TOLERANCE_SQUARED = 0.0075
@@ -51,11 +53,18 @@ def kernel(
     replacement, by their leverage scores (Musco and Witter 2024, "Provably accurate Shapley value estimation via
     leverage score sampling"), in the order of `PairStream`: a longer run begins with the pairs of a shorter one.
 
-    The standard error is that of the estimate itself. Sizes are strata, so its variance is the sum, over the strata,
-    of that of what a pair's residual adds to an attribution, times 1 - the part of the stratum that was seen (Särndal
-    et al. 1992, "Model assisted survey sampling", result 6.6.1), with each squared residual divided by 1 - its
-    leverage (HC2; MacKinnon and White 1985). It is NaN below 4 pairs per player, and 0 when every coalition was seen;
-    then the estimate is that of `exact`. Half-widths use Student's t.
+    What is left over is what three or more players owe to each other. Its part of three is learned beside, by ridge
+    regression on features that no Shapley value depends on (`explain.proxy`), so that it no longer disturbs. While
+    pairs are unseen the attributions are therefore not linear in the model, to within their errors.
+
+    The standard error is that of the estimate itself. Sizes are strata, so the variance of a regression on players
+    alone is the sum, over the strata, of that of what a pair's residual adds to an attribution, times 1 - the part of
+    the stratum that was seen (Särndal et al. 1992, "Model assisted survey sampling", result 6.6.1). With features that
+    are learned from the same pairs there are two such estimates, neither too small on average: what each pair's
+    difference from its prediction by all others would add to a regression on players alone, and what it adds to the
+    attributions (the jackknife; Efron and Stein 1981). The smaller is stated. Where nothing is learned, each squared
+    residual is divided by 1 - its leverage (HC2; MacKinnon and White 1985). The error is NaN below 4 pairs per player,
+    and 0 when every coalition was seen; then the estimate is that of `exact`. Half-widths use Student's t.
 
     Players that equal the whole background play no part: they get 0.
 
@@ -75,24 +84,25 @@ def kernel(
     playing, chosen = game.playing, list(targets)
     everyone = np.arange(len(game.background.rows))
     rows_per_pair = 2 * len(everyone)
-    gains = (game.value - game.background.base_values)[chosen]
+    gains = game.value - game.background.base_values
     scales = game.scales[chosen]
     pairs = PairStream(len(playing), seed)
     rounds = _Rounds(len(playing), pairs.n_pairs, rows_per_pair, slice_rows, limits.budget)
     coalitions, strata = np.zeros((0, len(playing)), dtype=bool), np.zeros(0, dtype=np.intp)
-    differences, evens = np.zeros((0, len(chosen))), np.zeros((0, len(chosen)))
+    differences, evens = np.zeros((0, len(gains))), np.zeros((0, len(chosen)))
     wanted = rounds.first()
     while True:
         fresh, their_strata = pairs.take(wanted - len(coalitions))
         both = np.concatenate([fresh, ~fresh])
-        values = game.coalition_values(both, playing, everyone, slice_rows=slice_rows)[:, chosen]
+        values = game.coalition_values(both, playing, everyone, slice_rows=slice_rows)
         coalitions = np.concatenate([coalitions, fresh])
         strata = np.concatenate([strata, their_strata])
         differences = np.concatenate([differences, values[: len(fresh)] - values[len(fresh) :]])
-        evens = np.concatenate([evens, (values[: len(fresh)] + values[len(fresh) :]) / 2])
+        middles = (values[: len(fresh)] + values[len(fresh) :]) / 2
+        evens = np.concatenate([evens, middles[:, chosen]])
         # Strata together, each in the order of its draws: sums then do not depend on how pairs fell into rounds.
         order = np.argsort(strata, kind="stable")
-        fit = _fit(pairs, coalitions[order], strata[order], differences[order], gains)
+        fit = _fit(pairs, coalitions[order], strata[order], differences[order], gains, chosen)
         n_seen = len(coalitions)
         wanted = rounds.after(n_seen)
         stop: StopReason | None = "exact"
@@ -165,6 +175,7 @@ def _fit(
     strata: NDArray[np.intp],
     differences: NDArray[np.float64],
     gains: NDArray[np.float64],
+    targets: list[int],
 ) -> _Fit:
     """Solves the regression and estimates its error.
 
@@ -175,53 +186,72 @@ def _fit(
     Args:
         coalitions: `(n_seen, n_players)`, strata together.
         strata: `(n_seen,)`.
-        differences: `(n_seen, n_targets)`, v(coalition) - v(complement).
-        gains: `(n_targets,)`, v(all) - v(none).
+        differences: `(n_seen, n_outputs)`, v(coalition) - v(complement).
+        gains: `(n_outputs,)`, v(all) - v(none).
+        targets: the outputs that are asked for.
     """
     n_players = pairs.n_players
     even = np.tile(gains / max(n_players, 1), (n_players, 1))
     if n_players < 2:
-        return _Fit(even, np.zeros_like(even), np.zeros_like(even))
+        nothing = np.zeros((n_players, len(targets)))
+        return _Fit(even[:, targets], nothing, nothing)
     counts = np.bincount(strata, minlength=len(pairs.sizes))
     parts = (pairs.sizes / n_players)[strata, np.newaxis]
     regressors = coalitions - parts
     responses = differences / 2 - (parts - 0.5) * gains
     # The kernel weight (n-1) / (C(n,s) s (n-s)), divided by the probability of having been drawn.
-    weights = (pairs.shares / (pairs.sizes * (n_players - pairs.sizes) * np.maximum(counts, 1)))[strata, np.newaxis]
-    weighted = weights * regressors
+    weights = (pairs.shares / (pairs.sizes * (n_players - pairs.sizes) * np.maximum(counts, 1)))[strata]
+    weighted = weights[:, np.newaxis] * regressors
     # einsum, not BLAS or LAPACK: their order of summation depends on threads.
     gram = np.einsum("mi,mj->ij", weighted, regressors)
     # Regressors are orthogonal to the even direction; filling it in makes the matrix regular and changes no solution.
-    inverse = _inverse(gram + np.trace(gram) / (n_players * (n_players - 1)))
+    solver = inverse(gram + np.trace(gram) / (n_players * (n_players - 1)))
     # what each observation adds to each attribution per unit: (n_seen, n_players)
-    influences = np.einsum("mi,ij->mj", weighted, inverse)
+    influences = np.einsum("mi,ij->mj", weighted, solver)
     deviations = np.einsum("mi,mt->it", influences, responses)
     residuals = responses - np.einsum("mi,it->mt", regressors, deviations)
     leverages = np.einsum("mi,mi->m", influences, regressors)
-    residuals /= np.sqrt(np.maximum(1 - leverages, 1e-6))[:, np.newaxis]
-    errors = _standard_errors(pairs, counts, influences, residuals)
-    return _Fit(even + deviations, errors, _quantile(pairs, counts) * errors)
+    attributions = (even + deviations)[:, targets]
+    plain = residuals[:, targets] / np.sqrt(np.maximum(1 - leverages, 1e-6))[:, np.newaxis]
+    variances = _variances(pairs, counts, influences, plain)
+    if len(coalitions) < pairs.n_pairs:
+        signs = np.where(coalitions, 1.0, -1.0)
+        regression = Regression(signs, regressors, weights, leverages, influences, even + deviations, residuals)
+        for place, correction in enumerate(regression.corrections(targets)):
+            if correction is None:
+                continue
+            attributions[:, place] -= correction.attributions
+            left_out = correction.left_out[:, np.newaxis]
+            # Two estimates of the error, neither of which is too small on average: see `kernel`.
+            crossed, jackknife = (
+                _variances(pairs, counts, influence, left_out)[:, 0]
+                for influence in (influences, correction.influences)
+            )
+            variances[:, place] = min(crossed, jackknife, key=np.sum)
+    if len(coalitions) < min(pairs.n_pairs, PAIRS_FOR_ERRORS * n_players):
+        variances = np.full_like(variances, np.nan)
+    errors = np.sqrt(variances)
+    return _Fit(attributions, errors, _quantile(pairs, counts) * errors)
 
 
-def _standard_errors(
+def _variances(
     pairs: PairStream,
     counts: NDArray[np.intp],
     influences: NDArray[np.float64],
     residuals: NDArray[np.float64],
 ) -> Attributions:
-    n_seen = len(influences)
+    """`(n_players, n_targets)`: of sums of influences times residuals over strata drawn without replacement."""
     variances = np.zeros((pairs.n_players, residuals.shape[1]))
-    if n_seen < pairs.n_pairs and n_seen < PAIRS_FOR_ERRORS * pairs.n_players:
-        return np.full_like(variances, np.nan)
     ends = np.cumsum(counts).tolist()
     for end, count, size in zip(ends, counts.tolist(), pairs.stratum_sizes, strict=True):
-        if count == size:
+        # One pair tells nothing of the scatter, but no run with so few states an error.
+        if count == size or count < 2:
             continue
         mine, theirs = influences[end - count : end], residuals[end - count : end]
         squares = np.einsum("mi,mt->it", mine**2, theirs**2)
         sums = np.einsum("mi,mt->it", mine, theirs)
         variances += (1 - count / size) * count / (count - 1) * np.maximum(squares - sums**2 / count, 0)
-    return np.sqrt(variances)
+    return variances
 
 
 def _quantile(pairs: PairStream, counts: NDArray[np.intp]) -> float:
@@ -230,20 +260,6 @@ def _quantile(pairs: PairStream, counts: NDArray[np.intp]) -> float:
 
     sampled = sum(count for count, size in zip(counts.tolist(), pairs.stratum_sizes, strict=True) if count < size)
     return float(t.ppf((1 + CONFIDENCE) / 2, max(sampled - (pairs.n_players - 1), 1)))
-
-
-def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of a positive definite matrix by sweeping (Goodnight 1979), in a fixed order of operations."""
-    swept = matrix.copy()
-    for pivot in range(len(swept)):
-        diagonal = swept[pivot, pivot]
-        line = swept[pivot] / diagonal
-        column = swept[:, pivot].copy()
-        swept -= column[:, np.newaxis] * line
-        swept[pivot] = line
-        swept[:, pivot] = -column / diagonal
-        swept[pivot, pivot] = 1 / diagonal
-    return swept
 
 
 def _of_all(game: Game, values: Attributions) -> Attributions:

@@ -102,18 +102,26 @@ class _Stratum:
 
     def _draw_new(self, n_pairs: int) -> CoalitionMatrix:
         drawn = np.zeros((n_pairs, self._n_players), dtype=bool)
-        for place in range(n_pairs):
-            while True:
-                coalition = np.zeros(self._n_players, dtype=bool)
-                coalition[self._rng.choice(self._n_players, self._size, replace=False)] = True
-                if self._halved and not coalition[0]:
-                    coalition = ~coalition
-                name = np.packbits(coalition).tobytes()
-                if name not in self._seen:
-                    break
-            self._seen.add(name)
-            drawn[place] = coalition
+        n_drawn = 0
+        # Never more candidates than are missing, so that the order does not depend on how draws fall into calls.
+        while n_drawn < n_pairs:
+            candidates = self._candidates(n_pairs - n_drawn)
+            for name, candidate in zip(np.packbits(candidates, axis=1), candidates, strict=True):
+                if name.tobytes() not in self._seen:
+                    self._seen.add(name.tobytes())
+                    drawn[n_drawn] = candidate
+                    n_drawn += 1
         return drawn
+
+    def _candidates(self, count: int) -> CoalitionMatrix:
+        """Coalitions of the players with the smallest of as many uniform numbers; one may have been seen before."""
+        numbers = self._rng.random((count, self._n_players))
+        coalitions = np.zeros(numbers.shape, dtype=bool)
+        members = np.argpartition(numbers, self._size - 1, axis=1)[:, : self._size]
+        np.put_along_axis(coalitions, members, True, axis=1)
+        if self._halved:
+            coalitions ^= ~coalitions[:, :1]
+        return coalitions
 
 
 def numbered_coalitions(numbers: NDArray[np.int64], n_players: int, size: int) -> CoalitionMatrix:

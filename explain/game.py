@@ -140,14 +140,3 @@ class Game:
         sums = np.zeros((len(flat), self.n_players))
         np.add.at(sums.T, self.players.reshape(-1), flat.T)
         return sums
-
-
-def feature_players(n_features: int) -> NDArray[np.intp]:
-    """One player per column, for rows of columns."""
-    return np.arange(n_features)
-
-
-def pixel_players(row_shape: tuple[int, ...]) -> NDArray[np.intp]:
-    """One player per pixel, its channels together, for an image `(height, width, channels)`."""
-    height, width, channels = row_shape
-    return np.repeat(np.arange(height * width), channels).reshape(row_shape)

@@ -14,9 +14,10 @@ from explain.attribution import Estimate
 from explain.auto import Situation, choose_method
 from explain.errors import ToleranceNotReached
 from explain.exact import coalition_count, exact, exact_cost
-from explain.game import Background, Game, feature_players, pixel_players
+from explain.game import Background, Game
 from explain.gradients import Gradient, expected_gradients
 from explain.limits import Limits
+from explain.players import feature_players, pixel_players
 from explain.regression import expected_cost, kernel
 from models.artifact import Artifact
 from models.rows import ModelInput

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from explain.exact import all_coalitions, exact, exact_cost, shapley_matrix
-from explain.game import Background, Evaluate, Game, feature_players
+from explain.game import Background, Evaluate, Game
+from explain.players import feature_players
 from models.artifact import Artifact
 
 N_FEATURES, N_BACKGROUND = 5, 7

@@ -9,9 +9,10 @@ import pytest
 
 from explain.attribution import Estimate
 from explain.errors import BudgetTooSmall
-from explain.game import Background, Game, Rows, feature_players, pixel_players
+from explain.game import Background, Game, Rows
 from explain.gradients import KerasGradient, expected_gradients, refine, student_t_quantile
 from explain.limits import Limits
+from explain.players import feature_players, pixel_players
 from models.artifact import Artifact
 
 N_FEATURES, N_BACKGROUND, REPLICATES = 4, 6, 8

@@ -12,8 +12,9 @@ import pytest
 from explain.attribution import Estimate
 from explain.errors import BudgetTooSmall
 from explain.exact import exact
-from explain.game import Background, Evaluate, Game, feature_players
+from explain.game import Background, Evaluate, Game
 from explain.limits import Limits
+from explain.players import feature_players
 from explain.regression import LEAST_PAIRS, PAIRS_FOR_ERRORS, kernel
 from explain.sampling import PairStream, numbered_coalitions
 from models.artifact import Artifact

@@ -26,6 +26,15 @@ class BudgetTooSmall(ExplanationError):
         self.needed = needed
 
 
+class InvalidHierarchy(ExplanationError):
+    """A tree of groups that does not hold each player once."""
+
+    def __init__(self, received: str) -> None:
+        super().__init__(
+            f"A hierarchy holds each player from 0 to n_players - 1 once, and no empty group; received {received}."
+        )
+
+
 class ToleranceNotReached(ExplanationError):
     """A strict request that stopped before its tolerance was reached; `reached` is NaN where no error is stated."""
 

@@ -56,3 +56,11 @@ class NothingToDraw(ExplanationError):
             f"A picture needs finite attributions, at least one; received {count}, {unknown} of them NaN or infinite."
         )
         self.unknown, self.count = unknown, count
+
+
+class InvalidPlayers(ExplanationError):
+    """Players that cannot be made of this row: more than it has, or of a text with nothing in it."""
+
+    def __init__(self, expected: str, received: str) -> None:
+        super().__init__(f"Players cannot be made: expected {expected}; received {received}.")
+        self.expected, self.received = expected, received

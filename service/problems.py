@@ -48,6 +48,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.LossNotFinite: (422, "loss-not-finite", "The loss is not a finite number"),
     explanation_errors.MethodDoesNotFit: (422, "method-does-not-fit", "The method does not fit"),
     explanation_errors.BudgetTooSmall: (422, "budget-too-small", "The budget is too small"),
+    explanation_errors.InvalidPlayers: (422, "invalid-players", "Players cannot be made"),
     explanation_errors.ToleranceNotReached: (422, "tolerance-not-reached", "The tolerance was not reached"),
     model_errors.CorruptVersion: (503, "corrupt-version", "The version cannot be loaded"),
     service_errors.ComputeUnavailable: (503, "compute-unavailable", "The compute process is unavailable"),

@@ -83,7 +83,9 @@ def summarize(
     deviations = flat.std(axis=0)
     scaled = flat / np.where(deviations > 0, deviations, 1)
     n_clusters = min(n_rows, len(np.unique(scaled, axis=0)))
-    fit = KMeans(n_clusters, n_init=4, random_state=seed).fit(scaled, sample_weight=shares)
+    # scikit-learn takes a number here as well as a word.
+    fit = KMeans(n_clusters, n_init=4, random_state=seed)  # pyright: ignore[reportArgumentType]
+    fit.fit(scaled, sample_weight=shares)
     distances = ((scaled - fit.cluster_centers_[fit.labels_]) ** 2).sum(axis=1)
     members = [np.flatnonzero(fit.labels_ == cluster) for cluster in range(n_clusters)]
     nearest = np.array([mine[np.argmin(distances[mine])] for mine in members])

@@ -151,7 +151,7 @@ def _merges(labels: NDArray[np.intp], colours: NDArray[np.float64]) -> list[tupl
         n_start - 1 pairs; the k-th makes segment n_start + k.
     """
     flat = labels.reshape(-1)
-    places = np.stack(np.indices(labels.shape), axis=-1) * (NEARNESS / max(labels.shape))
+    places = np.moveaxis(np.array(np.indices(labels.shape)), 0, -1) * (NEARNESS / max(labels.shape))
     traits = np.concatenate([colours, places], axis=2).reshape(len(flat), -1)
     sizes = np.bincount(flat).astype(np.float64).tolist()
     sums = np.stack([np.bincount(flat, trait) for trait in traits.T], axis=1)

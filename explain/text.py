@@ -145,12 +145,12 @@ def text_game(text: TextPlayers, evaluate: Evaluate, layout: TextLayout, masking
     Raises:
         InvalidPlayers: when masking is by a mask token and the vocabulary has none.
     """
-    if masking == "mask" and layout.mask_id is None:
+    hidden = layout.mask_id if masking == "mask" else layout.padding_id
+    if hidden is None:
         raise InvalidPlayers("a mask token in the vocabulary, or masking by padding or drop", "no mask token")
-    hidden = np.int32(layout.mask_id if masking == "mask" else layout.padding_id)
     if masking == "drop":
         evaluate = dropping(evaluate, layout.padding_id)
-    nothing = np.where(text.hideable, hidden, text.row)
+    nothing = np.where(text.hideable, np.int32(hidden), text.row)
     return Game(evaluate, text.row, baseline(nothing, evaluate), text.players.elements)  # pyright: ignore[reportArgumentType]
 
 

@@ -25,7 +25,7 @@ Explain = Callable[[ReferenceOrder], Estimate]
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Keras files: networks of columns, a recurrent one, a normalized one."""
+    """Keras files: networks of columns and of series."""
     import keras
     from keras import layers
 
@@ -46,7 +46,10 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "linear": saved("linear", (N_FEATURES,), layers.Dense(3)),
         "gru": saved("gru", (4, 2), layers.GRU(5), layers.Dense(2)),
         "gelu": saved("gelu", (N_FEATURES,), layers.Dense(8, activation="gelu"), layers.Dense(2)),
-        "normalized": saved("normalized", (N_FEATURES,), layers.Dense(8), layers.LayerNormalization(), layers.Dense(2)),
+        "pooled": saved("pooled", (4, 2), layers.GlobalMaxPooling1D(), layers.Dense(2)),
+        "large": saved(
+            "large", (N_FEATURES,), layers.Dense(8, activation="relu"), layers.Dense(2), layers.Rescaling(1e7)
+        ),
     }
 
 
@@ -107,7 +110,8 @@ def test_shap_by_samples_comes_near_and_states_no_error(
     ours = exact(game_of(order), slice_rows=4096)
     assert estimate.stop_reason == "budget"
     assert np.isnan(estimate.standard_errors).all()
-    np.testing.assert_allclose(estimate.attributions, ours.attributions[:, [2, 0]], atol=0.1 * ours.scales.max())
+    truth = ours.attributions[:, [2, 0]]
+    assert np.linalg.norm(estimate.attributions - truth) < 0.25 * np.linalg.norm(truth)
     # The rows of the background and the explained one come on top with shap.kernel.
     assert 0 < estimate.evaluations <= 40 * 4 + 5
     np.testing.assert_allclose(estimate.efficiency_residuals, 0, atol=1e-6)
@@ -171,7 +175,7 @@ def test_a_seed_decides_what_shap_draws(method: str, networks: dict[str, Path], 
     assert np.abs(first.attributions - other.attributions).max() > 1e-6
 
 
-@pytest.mark.parametrize(("network", "operation"), [("gru", "\\w+"), ("gelu", "Erf|Erfc|Pow")])
+@pytest.mark.parametrize(("network", "operation"), [("gru", "TensorList[A-Z][a-z]+|While"), ("gelu", "Erf|Erfc|Pow")])
 def test_a_layer_without_a_rule_is_refused_and_harms_nobody(
     network: str, operation: str, networks: dict[str, Path], explain: Explain
 ) -> None:
@@ -191,8 +195,17 @@ def test_a_layer_without_a_rule_is_refused_and_harms_nobody(
 
 
 def test_values_that_do_not_add_up_are_refused(networks: dict[str, Path], explain: Explain) -> None:
-    with pytest.raises(MethodDoesNotFit, match=r"miss the output by [0-9.]+, more than the 0\.01 that it allows"):
-        explain(evenly(an_order("shap.deep", networks["normalized"])))
+    """shap's rule for a maximum pairs the rows of a batch with steps, where both are four."""
+    with pytest.raises(MethodDoesNotFit, match=r"shap's attributions miss the output by [0-9.]+ of the explanation's"):
+        explain(series_order("shap.deep", networks["pooled"]))
+
+
+def test_values_in_large_units_may_round_as_much(networks: dict[str, Path], explain: Explain) -> None:
+    """shap's own limit, 0.01 in the units of the output, is less than float32 can tell here."""
+    estimate = explain(evenly(an_order("shap.deep", networks["large"])))
+
+    assert np.abs(estimate.attributions).max() > 1e6
+    np.testing.assert_allclose(estimate.efficiency_residuals / estimate.scales, 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["shap.deep", "shap.gradient"])

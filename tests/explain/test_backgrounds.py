@@ -23,7 +23,7 @@ def test_sample_is_what_the_version_holds() -> None:
 
 def test_mean_is_one_weighted_row_with_its_own_output() -> None:
     """The base value is the output for the mean image, not the mean output."""
-    rows = images(3)
+    rows = images(3) * np.array([0.2, 1, 2], np.float32).reshape(3, 1, 1, 1)
     sample = Background.of(rows, brightness, WEIGHTS)
 
     background = named_background("mean", images(1)[0], sample, brightness)

@@ -65,7 +65,10 @@ def test_attributions_of_tokens_are_those_of_brute_force(text_network: Evaluate,
 
     estimate = exact(game, slice_rows=64)
 
-    expected = brute_force(7, lambda coalition: text_network(written(coalition, masking)[np.newaxis])[0])
+    def values(coalitions: list[Sequence[bool]]) -> np.ndarray:
+        return text_network(np.stack([written(coalition, masking) for coalition in coalitions]))
+
+    expected = brute_force(7, values)
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(estimate.attributions, expected, rtol=0, atol=1e-5 * estimate.scales.max())
     assert [player.token for player in text.players.described if isinstance(player, TokenPlayer)] == [
@@ -89,11 +92,11 @@ def test_runs_of_words_play_as_one(text_network: Evaluate) -> None:
 
     estimate = exact(game, slice_rows=64)
 
-    def value(coalition: Sequence[bool]) -> np.ndarray:
-        tokens = [coalition[span] for span, theirs in enumerate(spans) for _ in theirs]
-        return text_network(written(tokens, "mask")[np.newaxis])[0]
+    def values(coalitions: list[Sequence[bool]]) -> np.ndarray:
+        tokens = [[there for there, theirs in zip(who, spans, strict=True) for _ in theirs] for who in coalitions]
+        return text_network(np.stack([written(those, "mask") for those in tokens]))
 
-    np.testing.assert_allclose(estimate.attributions, brute_force(3, value), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(estimate.attributions, brute_force(3, values), rtol=0, atol=1e-5)
 
 
 def test_padding_and_special_tokens_get_nothing(text_network: Evaluate) -> None:
@@ -142,16 +145,18 @@ def test_attributions_of_windows_are_those_of_brute_force(series_network: Evalua
 
     estimate = exact(Game(series_network, row, references, players.elements), slice_rows=128)
 
-    def value(coalition: Sequence[bool]) -> np.ndarray:
-        rows = references.rows.copy()
-        for player, (start, end), channel in zip(
-            range(6), [(0, 2), (0, 2), (2, 5), (2, 5), (5, 8), (5, 8)], [0, 1] * 3, strict=True
-        ):
-            if coalition[player]:
-                rows[:, start:end, channel] = row[start:end, channel]
-        return references.weights @ series_network(rows)
+    places = [(window, channel) for window in [(0, 2), (2, 5), (5, 8)] for channel in (0, 1)]
 
-    expected = brute_force(6, value)
+    def values(coalitions: list[Sequence[bool]]) -> np.ndarray:
+        rows = np.repeat(references.rows[np.newaxis], len(coalitions), axis=0)
+        for mixed, coalition in zip(rows, coalitions, strict=True):
+            for there, ((start, end), channel) in zip(coalition, places, strict=True):
+                if there:
+                    mixed[:, start:end, channel] = row[start:end, channel]
+        outputs = series_network(rows.reshape(-1, 8, 2)).reshape(len(coalitions), len(references.rows), -1)
+        return np.einsum("m,cmk->ck", references.weights, outputs)
+
+    expected = brute_force(6, values)
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(estimate.attributions, expected, rtol=0, atol=1e-5 * estimate.scales.max())
 
@@ -173,11 +178,12 @@ def test_attributions_of_segments_are_those_of_brute_force(name: Any) -> None:
 
     estimate = exact(Game(network, row, references, players.elements), slice_rows=128)
 
-    def value(coalition: Sequence[bool]) -> np.ndarray:
-        shown = np.isin(players.elements, np.flatnonzero(coalition))
-        return np.mean([network(np.where(shown, row, other)[np.newaxis])[0] for other in references.rows], axis=0)
+    def values(coalitions: list[Sequence[bool]]) -> np.ndarray:
+        shown = [np.isin(players.elements, np.flatnonzero(coalition)) for coalition in coalitions]
+        rows = np.stack([np.where(mine, row, other) for mine in shown for other in references.rows])
+        return network(rows).reshape(len(coalitions), len(references.rows), -1).mean(axis=1)
 
-    np.testing.assert_allclose(estimate.attributions, brute_force(6, value), rtol=0, atol=1e-5 * estimate.scales.max())
+    np.testing.assert_allclose(estimate.attributions, brute_force(6, values), rtol=0, atol=1e-5 * estimate.scales.max())
     pixels = share_over_pixels(estimate.attributions, players.elements)
     np.testing.assert_allclose(pixels.sum(axis=(0, 1)), estimate.attributions.sum(axis=0), atol=1e-12)
 
@@ -198,19 +204,20 @@ def written(coalition: Sequence[bool], masking: Masking) -> np.ndarray:
     return np.array([2, *(n if there else hidden for n, there in zip(ids, coalition, strict=True)), 3, 0], np.int32)
 
 
-def brute_force(n_players: int, value: Callable[[Sequence[bool]], np.ndarray]) -> np.ndarray:
-    """Shapley values by their definition, `(n_players, n_outputs)`: what each adds to each coalition, weighted."""
-    values = {
-        coalition: np.asarray(value(coalition), dtype=np.float64)
-        for coalition in itertools.product([False, True], repeat=n_players)
-    }
-    shares = np.zeros((n_players, len(next(iter(values.values())))))
-    for coalition, without in values.items():
-        weight = 1 / (n_players * math.comb(n_players - 1, sum(coalition))) if sum(coalition) < n_players else 0
-        for player in range(n_players):
-            if not coalition[player]:
-                joined = (*coalition[:player], True, *coalition[player + 1 :])
-                shares[player] += weight * (values[joined] - without)
+def brute_force(n_players: int, values: Callable[[list[Sequence[bool]]], np.ndarray]) -> np.ndarray:
+    """Shapley values by their definition, `(n_players, n_outputs)`: what each adds to each coalition, weighted.
+
+    Args:
+        values: of coalitions, `(n_coalitions, n_outputs)`.
+    """
+    coalitions: list[Sequence[bool]] = list(itertools.product([False, True], repeat=n_players))
+    value_of = dict(zip(coalitions, values(coalitions).astype(np.float64), strict=True))
+    shares = np.zeros((n_players, len(value_of[coalitions[0]])))
+    for coalition in coalitions:
+        for player in (player for player in range(n_players) if not coalition[player]):
+            weight = 1 / (n_players * math.comb(n_players - 1, sum(coalition)))
+            joined = (*coalition[:player], True, *coalition[player + 1 :])
+            shares[player] += weight * (value_of[joined] - value_of[coalition])
     return shares
 
 

@@ -37,3 +37,23 @@ class ToleranceNotReached(ExplanationError):
             f"Stopped at the {stop_reason} {found} tolerance of {tolerance:g}. Allow a longer deadline_ms, "
             "a larger budget or tolerance, or strict: false."
         )
+
+
+class NotDifferentiable(ExplanationError):
+    """The model has no gradient that an explanation could use."""
+
+    def __init__(self, reason: str, cure: str) -> None:
+        super().__init__(f"Gradients of this model cannot be taken: {reason}. {cure}")
+        self.reason = reason
+
+
+class GradientNotFinite(ExplanationError):
+    """The gradient of an output is NaN or infinite at points that an explanation needs."""
+
+    def __init__(self, target: int, n_elements: int, of_elements: int) -> None:
+        super().__init__(
+            f"The gradient of output {target} is not finite for {n_elements} of {of_elements} inputs, near the row or "
+            "between it and the background: the network overflows or divides by zero there, or takes a root or a "
+            "logarithm of 0. Use a method that takes no gradients (exact, kernel, permutation), or another output."
+        )
+        self.target = target

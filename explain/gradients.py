@@ -1,68 +1,129 @@
-"""Attributions from gradients along straight paths: expected gradients."""
+"""Gradients of Keras models, and attributions from them along straight paths: expected gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import CONFIDENCE, Estimate
-from explain.errors import BudgetTooSmall
+from explain.attribution import Estimate, StopReason
+from explain.errors import BudgetTooSmall, NotDifferentiable
 from explain.game import Game, Rows
 from explain.limits import Limits
+from explain.paths import REPLICATES, Gradient, path_sums, replicate_errors
 
-REPLICATES = 8
-"""Independent repetitions of the whole estimate; their scatter is its standard error."""
+MIRRORED_FROM = 4
+"""Positions on a path from which on new ones mirror the old ones.
 
+Mirrored pairs are exact where a slope is linear in their interval, so that errors fall with the power -2.5 of the
+positions instead of -1.5 for smooth networks; in the wide intervals of few positions they can be worse than chance.
+"""
+GOLDEN = (5**0.5 - 1) / 2
 
-class Gradient(Protocol):
-    """The gradient of one chosen output per row, in calls of a fixed number of rows.
-
-    Called with rows `(slice_rows, *row_shape)` and target indices `(slice_rows,)`, it returns
-    `(slice_rows, *row_shape)`.
-    """
-
-    slice_rows: int
-
-    def __call__(self, rows: Rows, targets: NDArray[np.int32]) -> NDArray[np.floating[Any]]: ...
+TARGETS_TOGETHER = 10
+"""The most targets that one compiled call serves."""
+SLICE_UNITS = {"cpu": 2**19, "gpu": 2**30}
+"""Values of all layers together in one call: what fills a device, and on a GPU what its memory holds."""
+LARGEST_SLICE = {"cpu": 1024, "gpu": 4096}
 
 
 class KerasGradient:
-    """Gradients of a Keras model, compiled once for one slice size.
+    """Gradients of a Keras model, compiled for one slice size: for one target per row, and for several.
 
     Args:
         model: maps `(n_rows, *row_shape)` to `(n_rows, n_targets)`.
-        slice_rows: rows of every call.
+        slice_rows: rows of every call; see `fitting_slice_rows`.
+
+    Raises:
+        NotDifferentiable: when the model has several inputs or outputs, takes integers, or has no gradient with
+            respect to its input (an embedding looks numbers up; it does not compute with them).
 
     XLA is used for networks without convolutions on a CPU and for every network on a GPU: on a CPU oneDNN's
-    convolution gradients are faster than XLA's (42 against 60 microseconds a row on an 8 x 8 digits network).
+    convolution gradients are faster than XLA's (42 against 60 microseconds a row on an 8 x 8 digits network). Where
+    XLA lacks an operation (max pooling with deterministic operations), the network runs without it.
     """
 
     def __init__(self, model: Any, slice_rows: int) -> None:
         import keras
         import tensorflow as tf
 
+        inputs, outputs = keras.tree.flatten(model.input), keras.tree.flatten(model.output)
+        _check_inputs(inputs, outputs)
         self.slice_rows = slice_rows
+        self.targets_together = min(outputs[0].shape[-1], TARGETS_TOGETHER)
         convolves = any("conv" in type(layer).__name__.lower() for layer in model._flatten_layers())
-        on_gpu = bool(tf.config.list_logical_devices("GPU"))
-        self.device = "gpu" if on_gpu else "cpu"
-        shape = keras.tree.flatten(model.input)[0].shape[1:]
-        signature = [tf.TensorSpec((slice_rows, *shape), tf.float32), tf.TensorSpec((slice_rows,), tf.int32)]
+        self.device = _device()
+        self._model, self._shape = model, inputs[0].shape[1:]
+        self._compile(xla=self.device == "gpu" or not convolves)
+        try:
+            self._warm_up()
+        except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
+            if not self.xla:
+                raise
+            self._compile(xla=False)
+            self._warm_up()
 
-        @tf.function(input_signature=signature, jit_compile=on_gpu or not convolves)
-        def gradient(rows: Any, targets: Any) -> Any:
+    def _compile(self, *, xla: bool) -> None:
+        import tensorflow as tf
+
+        model, n_targets = self._model, self.targets_together
+        rows_spec = tf.TensorSpec((self.slice_rows, *self._shape), tf.float32)
+
+        def differentiable(slopes: Any) -> Any:
+            if slopes is None:
+                raise NotDifferentiable(
+                    "no path of computation leads from its input to its output (an embedding or a rounding cuts it)",
+                    "Explain from the layer behind that one, or use a method that takes no gradients.",
+                )
+            return slopes
+
+        @tf.function(input_signature=[rows_spec, tf.TensorSpec((self.slice_rows,), tf.int32)], jit_compile=xla)
+        def one(rows: Any, targets: Any) -> Any:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(rows)
                 chosen = tf.gather(model(rows, training=False), targets, batch_dims=1)
-            return tape.gradient(chosen, rows)
+            return differentiable(tape.gradient(chosen, rows))
 
-        self._gradient = gradient
-        self(np.zeros((slice_rows, *shape), np.float32), np.zeros(slice_rows, np.int32))
+        @tf.function(
+            input_signature=[rows_spec, tf.TensorSpec((self.slice_rows, n_targets), tf.int32)], jit_compile=xla
+        )
+        def several(rows: Any, targets: Any) -> Any:
+            with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
+                tape.watch(rows)
+                chosen = tf.unstack(tf.gather(model(rows, training=False), targets, batch_dims=1), axis=1)
+            # Its backward passes are separate on purpose: batched by `tape.jacobian` they fail for many layers.
+            return tf.stack([tape.gradient(output, rows) for output in chosen], axis=1)
+
+        self.xla, self._one, self._several = xla, one, several
+
+    def _warm_up(self) -> None:
+        rows = np.zeros((self.slice_rows, *self._shape), np.float32)
+        self(rows, np.zeros(self.slice_rows, np.int32))
+        if self.targets_together > 1:
+            self(rows, np.zeros((self.slice_rows, self.targets_together), np.int32))
 
     def __call__(self, rows: Rows, targets: NDArray[np.int32]) -> NDArray[np.floating[Any]]:
-        return self._gradient(rows, targets).numpy()
+        return (self._one if targets.ndim == 1 else self._several)(rows, targets).numpy()
+
+
+def fitting_slice_rows(model: Any) -> int:
+    """Rows that one call of a gradient of this model should take: a power of two, at least 8.
+
+    A call costs about half a millisecond whatever it does, so that small networks want many rows in it; a large one
+    wants few, for memory and so that a deadline finds a gap. It follows from the sizes of the layers alone, and from
+    whether there is a GPU: never from a clock, since attributions can depend on it in the last bits.
+    """
+    import keras
+
+    units = 0
+    for layer in model._flatten_layers():
+        for output in keras.tree.flatten(getattr(layer, "output", ())):
+            units += int(np.prod([size or 1 for size in output.shape[1:]]))
+    device = _device()
+    fitting = int(np.clip(SLICE_UNITS[device] // max(units, 1), 8, LARGEST_SLICE[device]))
+    return 1 << (fitting.bit_length() - 1)
 
 
 def expected_gradients(
@@ -71,60 +132,73 @@ def expected_gradients(
     """Expected gradients: the mean over background rows b and path positions a of (x - b) * df/dx(b + a (x - b)).
 
     Erion et al. 2021, "Improving performance of deep learning models with axiomatic attribution priors and expected
-    gradients", eq. 4. The sum over the background is taken in full, with its weights; only path positions are drawn.
-    Eight independent replicates each draw one position per background row, stratified over the rows, and refine them
-    by nested stratification (a randomized van der Corput sequence; Owen 1995): each round fills the empty half-strata
-    and doubles the positions. The standard error is that of the mean of the replicates; half-widths use Student's t
-    with 7 degrees of freedom.
+    gradients", eq. 4. Eight independent replicates each take the background rows in a random order of their own, all
+    of them unless the deadline or the budget comes before, with one position per row from a randomly shifted golden
+    sequence. Then each round doubles the positions of every path. Up to 4 they are stratified at random (a nested
+    van der Corput sequence; Owen 1995); from there on each is mirrored in its interval (local antithetic sampling;
+    Owen 2008). Every position stays uniform, so that the estimate has no bias. The standard error is that of the mean
+    of the replicates; half-widths use Student's t with 7 degrees of freedom.
 
-    With a budget below 8 positions per background row, each replicate takes a systematic sample of the background.
+    While some background rows are missing, what is there is a ratio of weighted sums, and no tolerance is said to be
+    reached.
 
     Args:
-        targets: the outputs to explain.
-        seed: the same seed, game and number of evaluations give the same bits.
+        targets: the outputs to explain. Where the gradient allows, they share the passes forward.
+        seed: the same seed, game and number of evaluations give the same bits; a longer run begins with a shorter one.
 
     Returns:
         An `Estimate` over the asked targets. The residual is reported, never spread over the attributions.
 
     Raises:
         BudgetTooSmall: when the budget does not cover one position per replicate and target.
+        GradientNotFinite: when a slope is NaN or infinite.
     """
     rng = np.random.default_rng(seed)
-    background = game.background
-    chosen, weights = _reference_rows(background.weights, len(targets), limits.budget, rng)
-    n_references = chosen.shape[1]
-    strata = rng.permuted(np.tile(np.arange(n_references), (REPLICATES, 1)), axis=1)
-    positions = ((strata + rng.random(strata.shape)) / n_references)[..., np.newaxis]
-    fresh = positions
-    sums = np.zeros((REPLICATES, game.n_players, len(targets)))
-    scales = game.scales[list(targets)]
-    wanted = (game.value - background.base_values)[list(targets)]
-    evaluations = 0
+    background, chosen = game.background, list(targets)
+    counting = np.flatnonzero(background.weights > 0)
+    affordable = _affordable(len(counting), len(chosen), limits.budget)
+    orders = rng.permuted(np.tile(counting, (REPLICATES, 1)), axis=1)
+    positions = ((np.arange(len(counting)) * GOLDEN + rng.random((REPLICATES, 1))) % 1)[..., np.newaxis]
+    weights = background.weights[orders]
+    sums = np.zeros((REPLICATES, game.n_players, len(chosen)))
+    wanted = (game.value - background.base_values)[chosen]
+    scales = game.scales[chosen]
+    evaluations, seen, fresh = 0, 0, positions
+    # Rounds fill their slices while the background is taken up: the deadline is asked between them.
+    new = slice(0, min(affordable, max(gradient.slice_rows // REPLICATES, 1)))
     while True:
-        for t, target in enumerate(targets):
-            sums[:, :, t] += _path_sums(game, gradient, target, chosen, weights, fresh)
-        evaluations += fresh.size * len(targets)
-        estimates = sums / positions.shape[2]
+        shares = np.broadcast_to(weights[:, new, np.newaxis], fresh[:, new].shape)
+        elements = path_sums(gradient, game.row, background.rows, orders[:, new], fresh[:, new], shares, chosen)
+        for place in range(len(chosen)):
+            sums[:, :, place] += game.sum_to_players(elements[..., place])
+        evaluations += shares.size * len(chosen)
+        seen = new.stop
+        estimates = sums / (weights[:, :seen].sum(axis=1) * positions.shape[2])[:, np.newaxis, np.newaxis]
         attributions = estimates.mean(axis=0)
-        errors = estimates.std(axis=0, ddof=1) / np.sqrt(REPLICATES)
-        half_widths = student_t_quantile() * errors
+        errors, half_widths = replicate_errors(estimates, n_points=seen * positions.shape[2])
         residuals = np.abs(attributions.sum(axis=0) - wanted)
-        within = np.maximum(half_widths.max(axis=0), residuals) <= limits.tolerance * scales
-        stop = limits.stop_reason(
-            within=bool(within.all()), evaluations=evaluations, next_round=positions.size * len(targets)
+        whole = seen == len(counting)
+        following = positions.size if whole else REPLICATES * max(min(2 * seen, affordable) - seen, 1)
+        stop: StopReason | None = limits.stop_reason(
+            within=whole and bool((np.maximum(half_widths.max(axis=0), residuals) <= limits.tolerance * scales).all()),
+            evaluations=evaluations,
+            next_round=following * len(chosen),
         )
         if stop is not None:
             break
-        fresh = refine(positions, rng)
-        positions = np.concatenate([positions, fresh], axis=2)
+        if whole:
+            fresh, new = refine(positions, rng), slice(0, len(counting))
+            positions = np.concatenate([positions, fresh], axis=2)
+        else:
+            new = slice(seen, min(2 * seen, affordable))
     return Estimate(
         method="expected-gradients",
         estimand="aumann-shapley",
         attributions=attributions,
         standard_errors=errors,
         half_widths=half_widths,
-        values=game.value[list(targets)],
-        base_values=background.base_values[list(targets)],
+        values=game.value[chosen],
+        base_values=background.base_values[chosen],
         scales=scales,
         evaluations=evaluations,
         stop_reason=stop,
@@ -134,6 +208,8 @@ def expected_gradients(
 def refine(positions: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """One new position in each empty half of the strata that hold one each.
 
+    Up to `MIRRORED_FROM` strata it is drawn at random; beyond, it is the mirror image of the old one.
+
     Args:
         positions: `(..., m)` in [0, 1), one in each of m equal strata.
 
@@ -141,65 +217,41 @@ def refine(positions: NDArray[np.float64], rng: np.random.Generator) -> NDArray[
         `(..., m)`, so that the old and new ones together hold one in each of 2 m equal strata.
     """
     n_strata = positions.shape[-1]
-    halves = np.floor(positions * 2 * n_strata).astype(np.int64)
-    return np.minimum(((halves ^ 1) + rng.random(positions.shape)) / (2 * n_strata), np.nextafter(1.0, 0.0))
+    if n_strata >= MIRRORED_FROM:
+        mirrored = (2 * np.floor(positions * n_strata) + 1) / n_strata - positions
+    else:
+        halves = np.floor(positions * 2 * n_strata).astype(np.int64)
+        mirrored = ((halves ^ 1) + rng.random(positions.shape)) / (2 * n_strata)
+    return np.minimum(mirrored, np.nextafter(1.0, 0.0))
 
 
-def student_t_quantile() -> float:
-    """The factor from a standard error over the replicates to a 95 % half-width."""
-    from scipy.stats import t
-
-    return float(t.ppf((1 + CONFIDENCE) / 2, REPLICATES - 1))
-
-
-def _reference_rows(
-    weights: NDArray[np.float64], n_targets: int, budget: int | None, rng: np.random.Generator
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Which background rows each replicate takes, and their weights, both `(REPLICATES, n_references)`."""
-    affordable = len(weights) if budget is None else budget // (REPLICATES * n_targets)
+def _affordable(n_background: int, n_targets: int, budget: int | None) -> int:
+    """Background rows that a budget lets each replicate take."""
+    affordable = n_background if budget is None else budget // (REPLICATES * n_targets)
     if affordable < 1:
         raise BudgetTooSmall("expected-gradients", REPLICATES * n_targets, budget or 0)
-    if affordable >= len(weights):
-        everything = np.tile(np.arange(len(weights)), (REPLICATES, 1))
-        return everything, np.tile(weights, (REPLICATES, 1))
-    picks = np.empty((REPLICATES, affordable), dtype=np.intp)
-    for replicate in range(REPLICATES):
-        order = rng.permutation(len(weights))
-        marks = (np.arange(affordable) + rng.random()) / affordable
-        picks[replicate] = order[np.searchsorted(np.cumsum(weights[order])[:-1], marks, side="right")]
-    return picks, np.full(picks.shape, 1.0 / affordable)
+    return min(affordable, n_background)
 
 
-def _path_sums(
-    game: Game,
-    gradient: Gradient,
-    target: int,
-    chosen: NDArray[np.intp],
-    weights: NDArray[np.float64],
-    positions: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """`(REPLICATES, n_players)`: weighted sums of (x - b) * gradient over path points.
+def _device() -> str:
+    import tensorflow as tf
 
-    Points are put through the network in slices of a fixed size, the last one filled up with the row itself, and
-    summed in float64 in their order.
-    """
-    n_points = positions.size
-    per_replicate = n_points // REPLICATES
-    references = np.repeat(chosen.reshape(-1), positions.shape[2])
-    point_weights = np.repeat(weights.reshape(-1), positions.shape[2])
-    along = positions.reshape(-1)
-    ones = (1,) * game.row.ndim
-    sums = np.zeros((REPLICATES, *game.row.shape))
-    targets = np.full(gradient.slice_rows, target, dtype=np.int32)
-    points = np.empty((gradient.slice_rows, *game.row.shape), dtype=np.float32)
-    for start in range(0, n_points, gradient.slice_rows):
-        stop = min(start + gradient.slice_rows, n_points)
-        steps = game.row - game.background.rows[references[start:stop]]
-        points[: stop - start] = game.row - (1 - along[start:stop]).reshape(-1, *ones) * steps
-        points[stop - start :] = game.row
-        slopes = gradient(points, targets)[: stop - start].astype(np.float64)
-        slopes *= steps * point_weights[start:stop].reshape(-1, *ones)
-        owner = np.arange(start, stop) // per_replicate
-        first = np.flatnonzero(np.diff(owner, prepend=-1))
-        sums[owner[first]] += np.add.reduceat(slopes, first, axis=0)
-    return game.sum_to_players(sums)
+    return "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
+
+
+def _check_inputs(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise NotDifferentiable(
+            f"it has {len(inputs)} inputs and {len(outputs)} outputs, and one of each is expected",
+            "Wrap it in a model that takes its inputs as one array and splits them, and gives one output.",
+        )
+    if not str(inputs[0].dtype).startswith(("float", "bfloat")):
+        raise NotDifferentiable(
+            f"its input is {inputs[0].dtype}, and slopes exist along real numbers only",
+            "Explain from the layer behind the embedding, or use a method that takes no gradients.",
+        )
+    if len(outputs[0].shape) != 2:
+        raise NotDifferentiable(
+            f"its output has the shape {tuple(outputs[0].shape)}, and (n_rows, n_targets) is expected",
+            "Pool or choose until each target is one number per row.",
+        )

@@ -48,6 +48,8 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.LossNotFinite: (422, "loss-not-finite", "The loss is not a finite number"),
     explanation_errors.MethodDoesNotFit: (422, "method-does-not-fit", "The method does not fit"),
     explanation_errors.BudgetTooSmall: (422, "budget-too-small", "The budget is too small"),
+    explanation_errors.NotDifferentiable: (422, "not-differentiable", "The model has no gradients"),
+    explanation_errors.GradientNotFinite: (422, "gradient-not-finite", "The gradient is not finite"),
     explanation_errors.ToleranceNotReached: (422, "tolerance-not-reached", "The tolerance was not reached"),
     model_errors.CorruptVersion: (503, "corrupt-version", "The version cannot be loaded"),
     service_errors.ComputeUnavailable: (503, "compute-unavailable", "The compute process is unavailable"),

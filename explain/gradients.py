@@ -49,8 +49,8 @@ class KerasGradient:
         import keras
         import tensorflow as tf
 
-        inputs, outputs = keras.tree.flatten(model.input), keras.tree.flatten(model.output)
-        _check_inputs(inputs, outputs)
+        inputs, outputs = keras.tree.flatten(model.inputs or []), keras.tree.flatten(model.outputs or [])
+        _check_ends(inputs, outputs)
         self.slice_rows = slice_rows
         self.targets_together = min(outputs[0].shape[-1], TARGETS_TOGETHER)
         convolves = any("conv" in type(layer).__name__.lower() for layer in model._flatten_layers())
@@ -239,11 +239,11 @@ def _device() -> str:
     return "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
 
 
-def _check_inputs(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+def _check_ends(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
     if len(inputs) != 1 or len(outputs) != 1:
         raise NotDifferentiable(
             f"it has {len(inputs)} inputs and {len(outputs)} outputs, and one of each is expected",
-            "Wrap it in a model that takes its inputs as one array and splits them, and gives one output.",
+            "Wrap it in a functional model that takes its inputs as one array, splits them, and gives one output.",
         )
     if not str(inputs[0].dtype).startswith(("float", "bfloat")):
         raise NotDifferentiable(

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from explain.attribution import Estimate
-from explain.gradients import KerasGradient
+from explain.gradients import KerasGradient, fitting_slice_rows
 from models.artifact import Artifact, open_artifact
 from models.outputs import target_model
 from models.rows import ModelInput
@@ -36,9 +36,6 @@ from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadR
 from service.settings import read_settings
 
 logger = logging.getLogger("vitrine.compute")
-
-GRADIENT_SLICE_ELEMENTS = 256 * 1024
-"""Elements in one gradient call: 256 rows where a row is small, fewer where it is large."""
 
 
 class LoadedVersion:
@@ -54,7 +51,7 @@ class LoadedVersion:
             self.engine = KerasEngine(model, signature)
         row_ms = warm_up(self.engine, signature)
         self.explained = ExplainedVersion(artifact, PoliteEngine(self.engine, courtesy), row_ms)
-        slice_rows = int(np.clip(GRADIENT_SLICE_ELEMENTS // np.prod(signature.input_shape), 1, 256))
+        slice_rows = fitting_slice_rows(model)
         gradients = {
             output: KerasGradient(target_model(model, signature, output), slice_rows) for output in signature.outputs
         }

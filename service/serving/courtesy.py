@@ -97,7 +97,7 @@ class PoliteGradient:
 
     def __init__(self, gradient: KerasGradient, courtesy: Courtesy) -> None:
         self._gradient, self._courtesy = gradient, courtesy
-        self.slice_rows = gradient.slice_rows
+        self.slice_rows, self.targets_together = gradient.slice_rows, gradient.targets_together
 
     def __call__(self, rows: Rows, targets: NDArray[np.int32]) -> NDArray[np.floating[Any]]:
         self._courtesy.give_way()

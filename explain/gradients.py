@@ -12,7 +12,7 @@ from explain.attribution import Estimate, StopReason
 from explain.errors import BudgetTooSmall, NotDifferentiable
 from explain.game import Game, Rows
 from explain.limits import Limits
-from explain.paths import REPLICATES, Gradient, path_sums, replicate_errors
+from explain.paths import REPLICATES, Gradient, allowed_residuals, path_sums, replicate_errors
 
 MIRRORED_FROM = 4
 """Positions on a path from which on new ones mirror the old ones.
@@ -71,20 +71,15 @@ class KerasGradient:
         model, n_targets = self._model, self.targets_together
         rows_spec = tf.TensorSpec((self.slice_rows, *self._shape), tf.float32)
 
-        def differentiable(slopes: Any) -> Any:
-            if slopes is None:
-                raise NotDifferentiable(
-                    "no path of computation leads from its input to its output (an embedding or a rounding cuts it)",
-                    "Explain from the layer behind that one, or use a method that takes no gradients.",
-                )
-            return slopes
-
         @tf.function(input_signature=[rows_spec, tf.TensorSpec((self.slice_rows,), tf.int32)], jit_compile=xla)
         def one(rows: Any, targets: Any) -> Any:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(rows)
                 chosen = tf.gather(model(rows, training=False), targets, batch_dims=1)
-            return differentiable(tape.gradient(chosen, rows))
+            slopes = tape.gradient(chosen, rows)
+            # Raised behind the call: what is raised while TensorFlow traces comes out as another class.
+            self._is_cut = slopes is None
+            return rows if slopes is None else slopes
 
         @tf.function(
             input_signature=[rows_spec, tf.TensorSpec((self.slice_rows, n_targets), tf.int32)], jit_compile=xla
@@ -101,6 +96,11 @@ class KerasGradient:
     def _warm_up(self) -> None:
         rows = np.zeros((self.slice_rows, *self._shape), np.float32)
         self(rows, np.zeros(self.slice_rows, np.int32))
+        if self._is_cut:
+            raise NotDifferentiable(
+                "no path of computation leads from its input to its output (an embedding or a rounding cuts it)",
+                "Explain from the layer behind that one, or use a method that takes no gradients.",
+            )
         if self.targets_together > 1:
             self(rows, np.zeros((self.slice_rows, self.targets_together), np.int32))
 
@@ -117,8 +117,10 @@ def fitting_slice_rows(model: Any) -> int:
     """
     import keras
 
-    units = 0
-    for layer in model._flatten_layers():
+    units = sum(int(np.prod([size or 1 for size in entry.shape[1:]])) for entry in keras.tree.flatten(model.inputs))
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
         for output in keras.tree.flatten(getattr(layer, "output", ())):
             units += int(np.prod([size or 1 for size in output.shape[1:]]))
     device = _device()
@@ -163,6 +165,7 @@ def expected_gradients(
     sums = np.zeros((REPLICATES, game.n_players, len(chosen)))
     wanted = (game.value - background.base_values)[chosen]
     scales = game.scales[chosen]
+    allowed = allowed_residuals(limits.tolerance, scales, game.value[chosen], background.base_values[chosen])
     evaluations, seen, fresh = 0, 0, positions
     # Rounds fill their slices while the background is taken up: the deadline is asked between them.
     new = slice(0, min(affordable, max(gradient.slice_rows // REPLICATES, 1)))
@@ -179,8 +182,9 @@ def expected_gradients(
         residuals = np.abs(attributions.sum(axis=0) - wanted)
         whole = seen == len(counting)
         following = positions.size if whole else REPLICATES * max(min(2 * seen, affordable) - seen, 1)
+        within = (half_widths <= limits.tolerance * scales).all() and (residuals <= allowed).all()
         stop: StopReason | None = limits.stop_reason(
-            within=whole and bool((np.maximum(half_widths.max(axis=0), residuals) <= limits.tolerance * scales).all()),
+            within=whole and bool(within),
             evaluations=evaluations,
             next_round=following * len(chosen),
         )

@@ -12,7 +12,7 @@ from explain.attribution import Estimate
 from explain.errors import BudgetTooSmall, MethodDoesNotFit
 from explain.game import Background, Game, Rows
 from explain.limits import Limits
-from explain.paths import Gradient, path_sums
+from explain.paths import Gradient, allowed_residuals, path_sums
 
 FEWEST_NODES, PANEL_NODES = 16, 64
 """A rule begins with at least so many nodes, and is divided into panels of 64 nodes when it has more."""
@@ -63,6 +63,7 @@ def integrated_gradients(
     values = game.value[chosen]
     base_values = np.asarray(game.evaluate(baseline[np.newaxis]), dtype=np.float64)[0][chosen]
     scales = np.maximum(np.abs(values - base_values), game.background.spreads[chosen])
+    allowed = allowed_residuals(limits.tolerance, scales, values, base_values)
     n_nodes, evaluations = _first_nodes(gradient, len(chosen), limits.budget), 0
     while True:
         positions, weights = gauss_legendre(n_nodes)
@@ -79,7 +80,7 @@ def integrated_gradients(
         evaluations += n_nodes * len(chosen)
         residuals = np.abs(attributions.sum(axis=0) - (values - base_values))
         stop = limits.stop_reason(
-            within=bool((residuals <= limits.tolerance * scales).all()),
+            within=bool((residuals <= allowed).all()),
             evaluations=evaluations,
             next_round=2 * n_nodes * len(chosen),
         )

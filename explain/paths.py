@@ -77,8 +77,9 @@ def path_sums(
         factors = steps * shares[start:stop].reshape(-1, *ones)
         first = np.flatnonzero(np.diff(groups[start:stop], prepend=-1))
         for place, slopes in slopes_of(gradient, points, targets):
-            terms = slopes[: stop - start] * factors
-            sums[groups[start:stop][first], place] += np.add.reduceat(terms, first, axis=0)
+            with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
+                terms = slopes[: stop - start] * factors
+                sums[groups[start:stop][first], place] += np.add.reduceat(terms, first, axis=0)
     check_finite(sums, targets)
     return np.moveaxis(sums, 1, -1)
 
@@ -129,3 +130,14 @@ def student_t_quantile() -> float:
     from scipy.stats import t
 
     return float(t.ppf((1 + CONFIDENCE) / 2, REPLICATES - 1))
+
+
+def allowed_residuals(
+    tolerance: float, scales: NDArray[np.float64], values: NDArray[np.float64], base_values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`(n_targets,)`: the largest residual within a tolerance: that part of S, but never less than float32 resolves.
+
+    Of a row that equals its background S is 0, and the two outputs may differ in their last bits.
+    """
+    resolution = 4 * np.finfo(np.float32).eps * np.maximum(np.abs(values), np.abs(base_values))
+    return np.maximum(tolerance * scales, resolution)

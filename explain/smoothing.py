@@ -97,6 +97,7 @@ def _slope_sums(game: Game, gradient: Gradient, points: NDArray[np.float32], tar
         filling = np.repeat(part[:1], gradient.slice_rows - len(part), axis=0)
         replicates = np.arange(start, start + len(part)) % REPLICATES
         for place, slopes in slopes_of(gradient, np.concatenate([part, filling]), targets):
-            np.add.at(sums[:, place], replicates, slopes[: len(part)].astype(np.float64))
+            with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
+                np.add.at(sums[:, place], replicates, slopes[: len(part)].astype(np.float64))
     check_finite(sums, targets)
     return np.stack([game.sum_to_players(sums[:, place]) for place in range(len(targets))], axis=-1)

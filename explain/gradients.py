@@ -49,7 +49,7 @@ class KerasGradient:
         import keras
         import tensorflow as tf
 
-        inputs, outputs = keras.tree.flatten(model.inputs or []), keras.tree.flatten(model.outputs or [])
+        inputs, outputs = (keras.tree.flatten(getattr(model, ends, None) or []) for ends in ("inputs", "outputs"))
         _check_ends(inputs, outputs)
         self.slice_rows = slice_rows
         self.targets_together = min(outputs[0].shape[-1], TARGETS_TOGETHER)
@@ -69,6 +69,7 @@ class KerasGradient:
         import tensorflow as tf
 
         model, n_targets = self._model, self.targets_together
+        self._is_cut = False
         rows_spec = tf.TensorSpec((self.slice_rows, *self._shape), tf.float32)
 
         @tf.function(input_signature=[rows_spec, tf.TensorSpec((self.slice_rows,), tf.int32)], jit_compile=xla)
@@ -253,6 +254,11 @@ def _check_ends(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         raise NotDifferentiable(
             f"its input is {inputs[0].dtype}, and slopes exist along real numbers only",
             "Explain from the layer behind the embedding, or use a method that takes no gradients.",
+        )
+    if None in inputs[0].shape[1:]:
+        raise NotDifferentiable(
+            f"its rows have the shape {tuple(inputs[0].shape[1:])}, and calls are compiled for a fixed one",
+            "Build the model on an input of the shape that its rows have.",
         )
     if len(outputs[0].shape) != 2:
         raise NotDifferentiable(

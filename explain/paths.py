@@ -104,7 +104,7 @@ def slopes_of(gradient: Gradient, points: Rows, targets: Sequence[int]) -> list[
 
 def check_finite(sums: NDArray[np.float64], targets: Sequence[int]) -> None:
     """Refuses sums of slopes, `(n_groups, n_targets, *row_shape)`, that are NaN or infinite."""
-    bad = ~np.isfinite(sums).all(axis=0)
+    bad = np.asarray(~np.isfinite(sums).all(axis=0))
     for place, target in enumerate(targets):
         if bad[place].any():
             raise GradientNotFinite(target, int(bad[place].sum()), bad[place].size)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from explain.attribution import Estimate
 from explain.errors import BudgetTooSmall
-from explain.game import Background, Game
+from explain.game import Background, Game, Rows
 from explain.limits import Limits
 from explain.paths import REPLICATES, Gradient, check_finite, replicate_errors, slopes_of
 
@@ -53,7 +53,8 @@ def smooth_grad(
         for start in range(0, pairs, pairs_per_slice):
             shape = (min(pairs_per_slice, pairs - start), 1, REPLICATES, *game.row.shape)
             half = rng.standard_normal(shape, dtype=np.float32) * deviations
-            sums += _slope_sums(game, gradient, game.row + np.concatenate([half, -half], axis=1), chosen)
+            noisy = np.asarray(game.row + np.concatenate([half, -half], axis=1), dtype=np.float32)
+            sums += _slope_sums(game, gradient, noisy, chosen)
         drawn += pairs
         estimates = sums / (2 * drawn)
         attributions = estimates.mean(axis=0)
@@ -88,7 +89,7 @@ def element_spreads(background: Background) -> NDArray[np.float64]:
     return np.sqrt(np.einsum("b,b...->...", background.weights, (rows - means) ** 2))
 
 
-def _slope_sums(game: Game, gradient: Gradient, points: NDArray[np.float32], targets: list[int]) -> NDArray[np.float64]:
+def _slope_sums(game: Game, gradient: Gradient, points: Rows, targets: list[int]) -> NDArray[np.float64]:
     """Sums of slopes at `points`, `(n_pairs, 2, REPLICATES, *row_shape)`: `(REPLICATES, n_players, n_targets)`."""
     flat = points.reshape(-1, *game.row.shape)
     sums = np.zeros((REPLICATES, len(targets), *game.row.shape))

@@ -32,9 +32,10 @@ from explain.fidelity.ordering import edge_attributions
 from explain.fidelity.randomization import randomized_weights
 from explain.fidelity.report import FidelityReport
 from explain.fidelity.subject import Explain, Subject
-from explain.game import Background, Game, feature_players, pixel_players
+from explain.game import Background, Game
 from explain.gradients import Gradient, KerasGradient, expected_gradients
 from explain.limits import Limits
+from explain.players import feature_players, pixel_players
 from explain.regression import kernel
 from models.artifact import Artifact, open_artifact
 from models.building import Reporter, build_version, load_dataset

@@ -18,8 +18,9 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from explain.game import Background, Game, feature_players
+from explain.game import Background, Game
 from explain.limits import Limits
+from explain.players import feature_players
 from explain.regression import kernel
 
 Values = NDArray[np.float64]

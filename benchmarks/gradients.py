@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from benchmarks.tables import describe_machine, markdown_table
 from explain.attribution import Estimate
-from explain.game import Background, Game, feature_players, pixel_players
+from explain.game import Background, Game
 from explain.gradients import KerasGradient, expected_gradients, fitting_slice_rows
 from explain.limits import Limits
 from explain.paths import REPLICATES
+from explain.players import feature_players, pixel_players
 
 N_ROWS = 4
 SHAP_SAMPLES = 200

@@ -156,7 +156,7 @@ def rise(
     while True:
         for n_masks in _slices(wanted - n_pairs, max(slice_rows // 2, 1)):
             kept = masks.take(n_masks)
-            deviations = players.sum(kept.reshape(n_masks, -1) - 0.5)
+            deviations = players.sum(kept.reshape(n_masks, -1).astype(np.float64) - 0.5)
             rows = _mixed(game.row, reference.reshape(game.row.shape), np.concatenate([kept, 1 - kept]))
             outputs = _finite("rise", game.evaluate(rows))[:, chosen]
             differences = outputs[:n_masks] - outputs[n_masks:]
@@ -250,7 +250,7 @@ def _finite(method: str, outputs: NDArray[np.floating]) -> NDArray[np.float64]:
 def _mixed(row: Rows, reference: Rows, kept: NDArray[np.float32]) -> Rows:
     """`(n_masks, *row_shape)`: the row where a mask is 1, the reference where it is 0, between them in between."""
     parts = kept[..., np.newaxis]
-    return parts * row + (1 - parts) * reference
+    return np.asarray(parts * row + (1 - parts) * reference, dtype=np.float32)
 
 
 def _pairs_after(n_pairs: int, slice_rows: int, budget: int | None) -> int:
@@ -295,5 +295,5 @@ class _MaskStream:
             along = [n_masks if i == 0 else length if i == axis + 1 else 1 for i in range(n_axes + 1)]
             point, part = (places // size).reshape(along), (places % size / np.float32(size)).reshape(along)
             before, after = (np.take_along_axis(masks, point + i, axis=axis + 1) for i in (0, 1))
-            masks = (1 - part) * before + part * after
+            masks = np.asarray((1 - part) * before + part * after, dtype=np.float32)
         return masks

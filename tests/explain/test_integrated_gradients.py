@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from explain.errors import BudgetTooSmall, GradientNotFinite, MethodDoesNotFit
-from explain.game import Background, Game, Rows, feature_players
+from explain.game import Background, Game, Rows
 from explain.integrated import gauss_legendre, integrated_gradients, named_baseline
 from explain.limits import Limits
+from explain.players import feature_players
 
 
 class Formula:

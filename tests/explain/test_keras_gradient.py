@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from explain.errors import GradientNotFinite, NotDifferentiable
-from explain.game import Background, Game, feature_players, pixel_players
+from explain.game import Background, Game
 from explain.gradients import KerasGradient, expected_gradients, fitting_slice_rows
 from explain.integrated import integrated_gradients, named_baseline
 from explain.limits import Limits
+from explain.players import feature_players, pixel_players
 from explain.smoothing import smooth_grad
 
 SLICE_ROWS = 16
@@ -336,7 +337,8 @@ print(gradient.xla, np.count_nonzero(slopes[0]))
 def test_bits_do_not_depend_on_threads_or_on_what_was_explained_before() -> None:
     script = """
 import sys, hashlib, keras, numpy as np, tensorflow as tf
-from explain.game import Background, Game, pixel_players
+from explain.game import Background, Game
+from explain.players import pixel_players
 from explain.gradients import KerasGradient, expected_gradients
 from explain.limits import Limits
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))

@@ -13,8 +13,9 @@ import pytest
 
 from explain.attribution import Estimate
 from explain.exact import all_coalitions, shapley_matrix
-from explain.game import Background, Evaluate, Game, feature_players
+from explain.game import Background, Evaluate, Game
 from explain.limits import Limits
+from explain.players import feature_players
 from explain.proxy import PENALTIES, RANK, Regression, best_penalties, triple_features
 from explain.regression import kernel
 

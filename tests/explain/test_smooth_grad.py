@@ -8,8 +8,9 @@ import pytest
 
 from explain.attribution import Estimate
 from explain.errors import BudgetTooSmall, GradientNotFinite
-from explain.game import Background, Game, Rows, feature_players, pixel_players
+from explain.game import Background, Game, Rows
 from explain.limits import Limits
+from explain.players import feature_players, pixel_players
 from explain.smoothing import element_spreads, smooth_grad
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from explain.attribution import Estimate
 from explain.exact import exact
 from explain.fidelity.subject import Explain, Subject
-from explain.game import Background, Evaluate, Game, Rows, feature_players
+from explain.game import Background, Evaluate, Game, Rows
 from explain.gradients import expected_gradients
 from explain.limits import Limits
+from explain.players import feature_players
 from explain.regression import kernel
 
 

@@ -21,7 +21,8 @@ from small_models import (
 from explain.attribution import Estimate
 from explain.fidelity import axioms
 from explain.fidelity.subject import Explain
-from explain.game import Background, Game, feature_players
+from explain.game import Background, Game
+from explain.players import feature_players
 
 NETWORK = Network(9, 0)
 GRADIENTS = by_expected_gradients(NETWORK, 0.02)

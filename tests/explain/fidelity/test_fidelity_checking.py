@@ -27,7 +27,8 @@ from explain.fidelity.ordering import edge_attributions
 from explain.fidelity.report import FidelityReport
 from explain.fidelity.sample import Effort
 from explain.fidelity.subject import Explain, Subject
-from explain.game import Background, Game, feature_players, pixel_players
+from explain.game import Background, Game
+from explain.players import feature_players, pixel_players
 
 LITTLE = Effort(subsets=50, orders=5, replicates=64, perturbations=2, exact_background=8)
 CHANGES = (shuffled, flipped, random_parts, doubled)

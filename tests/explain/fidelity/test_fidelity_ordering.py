@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from explain.fidelity.ordering import descending, edge_attributions, ordering_curves, random_orders
-from explain.game import Background, Evaluate, Game, feature_players, pixel_players
+from explain.game import Background, Evaluate, Game
+from explain.players import feature_players, pixel_players
 
 
 def game_of(evaluate: Evaluate, row: list[float]) -> Game:

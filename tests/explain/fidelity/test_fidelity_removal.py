@@ -8,7 +8,8 @@ from small_models import Network, rows_of
 
 from explain.exact import exact
 from explain.fidelity.removal import draw_removals, infidelity, mu_fidelity
-from explain.game import Background, Evaluate, Game, feature_players
+from explain.game import Background, Evaluate, Game
+from explain.players import feature_players
 
 
 def game_of(evaluate: Evaluate, n_features: int = 9, n_background: int = 1) -> Game:

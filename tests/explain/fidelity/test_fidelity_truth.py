@@ -13,7 +13,8 @@ from explain.fidelity.truth import (
     independent_shapley,
     merged_players,
 )
-from explain.game import Background, Game, feature_players, pixel_players
+from explain.game import Background, Game
+from explain.players import feature_players, pixel_players
 
 NETWORK = Network(7, 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -93,7 +93,7 @@ def _contents(client: Client, document: dict[str, Any], files: GlobalFiles) -> l
         contents.append((files.parquet, client.explanation_table(document["id"])))
     names = [target["target"] for target in document["targets"]]
     target = files.target if files.target in names else names[0] if len(names) == 1 else None
-    kinds: tuple[tuple[Literal[png, svg], Path | None], ...] = (("png", files.png), ("svg", files.svg))
+    kinds: tuple[tuple[Literal["png", "svg"], Path | None], ...] = (("png", files.png), ("svg", files.svg))
     for kind, file in kinds:
         if file is not None:
             contents.append((file, client.explanation_picture(document["id"], kind=kind, target=target, **files.looks)))

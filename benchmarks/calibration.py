@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from benchmarks.tables import describe_machine, markdown_table
 from explain.attribution import Estimate
 from explain.exact import exact
-from explain.game import Background, Evaluate, Game, feature_players
+from explain.game import Background, Evaluate, Game
 from explain.gradients import expected_gradients
 from explain.limits import Limits
 from explain.partition import partition
 from explain.permutation import permutation
+from explain.players import feature_players
 from explain.regression import kernel
 
 SLICE_ROWS = 512

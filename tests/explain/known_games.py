@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from explain.game import Background, Evaluate, Game, feature_players
+from explain.game import Background, Evaluate, Game
+from explain.players import feature_players
 
 
 @dataclass(frozen=True)

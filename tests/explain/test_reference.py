@@ -195,7 +195,7 @@ def test_a_layer_without_a_rule_is_refused_and_harms_nobody(
 
 
 def test_values_that_do_not_add_up_are_refused(networks: dict[str, Path], explain: Explain) -> None:
-    """shap's rule for a maximum gives each step the whole of it, where its shapes happen to fit: two rows, two steps."""
+    """shap's rule for a maximum gives each step the whole of it, where its shapes happen to fit: two steps."""
     order = series_order("shap.deep", networks["pooled"])
     order = replace(
         order, row=order.row[:2], background=order.background[:1, :2], weights=np.ones(1), players=order.players[:2]

@@ -1,7 +1,8 @@
 """How near estimators of Shapley values come with the same number of calls: `kernel` beside shap and shapiq.
 
 `python -m benchmarks.shapley [GAME ...] [--draws N] [--multiples 4 8 16]` prints a table for each game, and ends with
-status 1 where `kernel` is worse than a peer or than what was published, with triples learned or without. It needs the extra `bench`.
+status 1 where `kernel`, with triples learned or without, is worse than a peer or than what was published. It needs the
+extra `bench`.
 
 The protocol is that of Musco and Witter (2024): budgets are multiples of the number of players, the error is
 ||estimate - truth||^2 / ||truth||^2, and a table shows its median over draws of a row and a seed.

@@ -123,8 +123,9 @@ class Regression:
 
         The features' coefficients are ridge estimates, with the penalty of greatest restricted likelihood (Patterson
         and Thompson 1971); players' are not penalized. Residuals then keep their weighted sums of 0 with each player,
-        so that a proxy that learned nothing, or what is wrong, leaves an unbiased estimate (Witter et al. 2025,
-        "Regression-adjusted Monte Carlo estimators for Shapley values and probabilistic values").
+        as if the regression adjusted had been corrected by its residuals (Witter et al. 2025, "Regression-adjusted
+        Monte Carlo estimators for Shapley values and probabilistic values"), but from the same pairs: what the ridge
+        shrinks stays as a bias.
         """
         nothing: list[Correction | None] = [None] * len(targets)
         player_weights = self.player_weights()

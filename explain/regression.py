@@ -24,7 +24,7 @@ LEAST_PAIRS = 2
 """Pairs per player below which nothing is solved: the values would follow the luck of the draw."""
 PAIRS_FOR_ERRORS = 4
 """Pairs per player below which no standard error is stated: the regression leaves too little to estimate it from."""
-GROWTH = 1.5
+GROWTH = 1.25
 """How much longer a run is after each round."""
 
 PAIRS_TIMES_TOLERANCE_SQUARED = 0.0075
@@ -43,7 +43,14 @@ def expected_cost(n_players: int, n_background: int, tolerance: float) -> float:
 
 
 def kernel(
-    game: Game, targets: Sequence[int], *, seed: int, limits: Limits, slice_rows: int, interactions: bool = False
+    game: Game,
+    targets: Sequence[int],
+    *,
+    seed: int,
+    limits: Limits,
+    slice_rows: int,
+    interactions: bool = False,
+    triples: bool = False,
 ) -> Estimate:
     """Shapley values of the asked outputs, by regression on sampled coalitions.
 
@@ -53,18 +60,19 @@ def kernel(
     replacement, by their leverage scores (Musco and Witter 2024, "Provably accurate Shapley value estimation via
     leverage score sampling"), in the order of `PairStream`: a longer run begins with the pairs of a shorter one.
 
-    What is left over is what three or more players owe to each other. Its part of three is learned beside, by ridge
-    regression on features that no Shapley value depends on (`explain.proxy`), so that it no longer disturbs. While
-    pairs are unseen the attributions are therefore not linear in the model, to within their errors.
+    The standard error is that of the estimate itself. Sizes are strata, so its variance is the sum, over the strata,
+    of that of what a pair's residual adds to an attribution, times 1 - the part of the stratum that was seen (Särndal
+    et al. 1992, "Model assisted survey sampling", result 6.6.1), with each squared residual divided by 1 - its
+    leverage (HC2; MacKinnon and White 1985). It is NaN below 4 pairs per player, and 0 when every coalition was seen;
+    then the estimate is that of `exact`. Half-widths use Student's t.
 
-    The standard error is that of the estimate itself. Sizes are strata, so the variance of a regression on players
-    alone is the sum, over the strata, of that of what a pair's residual adds to an attribution, times 1 - the part of
-    the stratum that was seen (Särndal et al. 1992, "Model assisted survey sampling", result 6.6.1). With features that
-    are learned from the same pairs there are two such estimates, neither too small on average: what each pair's
-    difference from its prediction by all others would add to a regression on players alone, and what it adds to the
-    attributions (the jackknife; Efron and Stein 1981). The smaller is stated. Where nothing is learned, each squared
-    residual is divided by 1 - its leverage (HC2; MacKinnon and White 1985). The error is NaN below 4 pairs per player,
-    and 0 when every coalition was seen; then the estimate is that of `exact`. Half-widths use Student's t.
+    With `triples`, what three players owe to each other is learned beside, by ridge regression on features that no
+    Shapley value depends on (`explain.proxy`), so that it no longer disturbs. There are then two estimates of the
+    variance: that of what each pair's difference from its prediction by all others would add to a regression on players
+    alone, and of what it adds to the attributions (the jackknife; Efron and Stein 1981). The smaller total is stated.
+    It fits all players together, not each alone: the ridge leaves a bias that no variance knows of, and the interval of
+    a player in many triples can cover far less than it says. While pairs are unseen, attributions are then linear in
+    the model only to within their errors.
 
     Players that equal the whole background play no part: they get 0.
 
@@ -74,6 +82,7 @@ def kernel(
         slice_rows: the most rows in one call of the model. How rows are cut into calls depends on nothing else.
         interactions: whether to give those of every two players too, from the same evaluations. The tolerance is that
             of the attributions.
+        triples: whether to learn what triples of players hide. Far more accurate, with less honest errors.
 
     Returns:
         An `Estimate` over the asked targets.
@@ -102,7 +111,7 @@ def kernel(
         evens = np.concatenate([evens, middles[:, chosen]])
         # Strata together, each in the order of its draws: sums then do not depend on how pairs fell into rounds.
         order = np.argsort(strata, kind="stable")
-        fit = _fit(pairs, coalitions[order], strata[order], differences[order], gains, chosen)
+        fit = _fit(pairs, coalitions[order], strata[order], differences[order], gains, chosen, triples=triples)
         n_seen = len(coalitions)
         wanted = rounds.after(n_seen)
         stop: StopReason | None = "exact"
@@ -176,6 +185,8 @@ def _fit(
     differences: NDArray[np.float64],
     gains: NDArray[np.float64],
     targets: list[int],
+    *,
+    triples: bool,
 ) -> _Fit:
     """Solves the regression and estimates its error.
 
@@ -189,6 +200,7 @@ def _fit(
         differences: `(n_seen, n_outputs)`, v(coalition) - v(complement).
         gains: `(n_outputs,)`, v(all) - v(none).
         targets: the outputs that are asked for.
+        triples: whether they are learned.
     """
     n_players = pairs.n_players
     even = np.tile(gains / max(n_players, 1), (n_players, 1))
@@ -214,7 +226,7 @@ def _fit(
     attributions = (even + deviations)[:, targets]
     plain = residuals[:, targets] / np.sqrt(np.maximum(1 - leverages, 1e-6))[:, np.newaxis]
     variances = _variances(pairs, counts, influences, plain)
-    if len(coalitions) < pairs.n_pairs:
+    if triples and len(coalitions) < pairs.n_pairs:
         signs = np.where(coalitions, 1.0, -1.0)
         regression = Regression(signs, regressors, weights, leverages, influences, even + deviations, residuals)
         for place, correction in enumerate(regression.corrections(targets)):

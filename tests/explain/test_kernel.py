@@ -84,8 +84,7 @@ def test_intervals_cover_the_true_values_as_often_as_they_say(game: str, pairs: 
     # Neither too bold nor too shy, for all together and for each player and output.
     made = np.sqrt((errors**2).mean(axis=0))
     assert pytest.approx(1, abs=0.1) == np.sqrt((claimed**2).mean() / (errors**2).mean())
-    # A player's own error follows which of its triples were learned, which its stated error knows less of.
-    np.testing.assert_allclose(np.sqrt((claimed**2).mean(axis=0)) / made, 1, atol=0.4)
+    np.testing.assert_allclose(np.sqrt((claimed**2).mean(axis=0)) / made, 1, atol=0.25)
     assert (np.abs(errors.mean(axis=0)) <= 4 * made / math.sqrt(len(estimates))).all()
 
 
@@ -194,21 +193,19 @@ def test_players_that_nothing_tells_apart_differ_by_no_more_than_their_errors() 
     assert (np.abs(estimate.attributions[0]) > 0.01 * estimate.scales).all()
 
 
-@pytest.mark.parametrize("pairs", [60, 2**11 - 1])
-def test_attributions_of_a_sum_of_models_are_the_sum_of_attributions(pairs: int) -> None:
-    """Within their errors, since what is learned of a model depends on it; to the last digits with every pair."""
+def test_attributions_of_a_sum_of_models_are_the_sum_of_attributions() -> None:
+    """To the last digits and with any number of pairs: the same pairs are drawn for every model."""
     game, other = random_game(12, seed=1), random_game(12, seed=2)
 
     def combined(rows: Any) -> Any:
         return game.evaluate(rows) - 2 * other.evaluate(rows)
 
     first, second, together = (
-        kernel_of(Game(model, game.row, Background.of(game.background.rows, model), game.players), pairs=pairs)
+        kernel_of(Game(model, game.row, Background.of(game.background.rows, model), game.players), pairs=50)
         for model in (game.evaluate, other.evaluate, combined)
     )
 
-    difference = np.abs(together.attributions - (first.attributions - 2 * second.attributions))
-    assert (difference <= together.half_widths + first.half_widths + 2 * second.half_widths + 1e-12).all()
+    np.testing.assert_allclose(together.attributions, first.attributions - 2 * second.attributions, atol=1e-12)
 
 
 def test_additive_model_needs_no_more_than_the_least() -> None:

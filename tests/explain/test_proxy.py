@@ -108,16 +108,16 @@ def test_observations_left_out_are_predicted_as_by_leaving_them_out() -> None:
         np.testing.assert_allclose(without[:n_players], jackknifed, atol=1e-10)
 
 
-def test_triples_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triples_are_learned() -> None:
     """Ten of a hundred and twenty triples pay; there are 16 pairs per player. The error was measured at 0.31."""
     game, true = triples_game(10)
 
-    learned, plain = errors_of(game, true, monkeypatch, pairs=160)
+    learned, plain = (error_of(game, true, pairs=160, triples=triples) for triples in (True, False))
 
     assert learned < 0.5 * plain
 
 
-def test_what_cannot_be_learned_costs_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_learned_costs_next_to_nothing() -> None:
     """A game of pure noise: every coalition's value is a hash of its members."""
 
     def evaluate(rows: Any) -> Any:
@@ -128,13 +128,13 @@ def test_what_cannot_be_learned_costs_next_to_nothing(monkeypatch: pytest.Monkey
     game = zero_one_game(evaluate, 10)
     true = (shapley_matrix(10) @ evaluate(all_coalitions(10)))[:, 0]
 
-    learned, plain = errors_of(game, true, monkeypatch, pairs=80)
+    learned, plain = (error_of(game, true, pairs=80, triples=triples) for triples in (True, False))
 
     assert learned < 1.1 * plain
 
 
 @pytest.mark.parametrize("pairs", [4, 16])
-def test_intervals_of_what_was_learned_cover_the_true_values(pairs: int) -> None:
+def test_intervals_with_learned_triples_cover_the_true_values_of_all_players_together(pairs: int) -> None:
     game, true = triples_game(12)
 
     estimates = [kernel_of(game, pairs=pairs * 12, seed=seed) for seed in range(60)]
@@ -152,6 +152,16 @@ def test_attributions_add_up_when_triples_were_learned() -> None:
     estimate = kernel_of(game, pairs=100)
 
     assert (np.abs(estimate.efficiency_residuals) <= 1e-9 * estimate.scales).all()
+
+
+def test_attributions_are_those_of_exact_once_every_coalition_was_seen() -> None:
+    game, true = triples_game(8)
+
+    estimate = kernel_of(game, pairs=2**7 - 1)
+
+    assert "exact" == estimate.stop_reason
+    np.testing.assert_allclose(estimate.attributions[:, 0], true, atol=1e-9)
+    np.testing.assert_array_equal(estimate.standard_errors, np.zeros((8, 1)))
 
 
 def test_bits_do_not_depend_on_the_number_of_threads() -> None:
@@ -197,17 +207,11 @@ def zero_one_game(evaluate: Evaluate, n_players: int) -> Game:
     return Game(evaluate, np.ones(n_players, np.float32), background, feature_players(n_players))
 
 
-def kernel_of(game: Game, *, pairs: int, seed: int = 0) -> Estimate:
-    return kernel(game, [0], seed=seed, limits=Limits(0, 2 * pairs), slice_rows=4096)
+def kernel_of(game: Game, *, pairs: int, seed: int = 0, triples: bool = True) -> Estimate:
+    return kernel(game, [0], seed=seed, limits=Limits(0, 2 * pairs), slice_rows=4096, triples=triples)
 
 
-def errors_of(game: Game, true: Any, monkeypatch: pytest.MonkeyPatch, *, pairs: int) -> tuple[float, float]:
-    """Root mean square errors over seeds, with the proxy and without."""
-
-    def error() -> float:
-        estimates = [kernel_of(game, pairs=pairs, seed=seed).attributions[:, 0] for seed in range(12)]
-        return float(np.sqrt(np.mean((np.array(estimates) - true) ** 2)))
-
-    learned = error()
-    monkeypatch.setattr(Regression, "corrections", lambda _, targets: [None] * len(targets))
-    return learned, error()
+def error_of(game: Game, true: Any, *, pairs: int, triples: bool) -> float:
+    """The root mean square error over seeds."""
+    estimates = [kernel_of(game, pairs=pairs, seed=seed, triples=triples).attributions[:, 0] for seed in range(12)]
+    return float(np.sqrt(np.mean((np.array(estimates) - true) ** 2)))

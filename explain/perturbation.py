@@ -250,7 +250,7 @@ def _finite(method: str, outputs: NDArray[np.floating]) -> NDArray[np.float64]:
 def _mixed(row: Rows, reference: Rows, kept: NDArray[np.float32]) -> Rows:
     """`(n_masks, *row_shape)`: the row where a mask is 1, the reference where it is 0, between them in between."""
     parts = kept[..., np.newaxis]
-    return np.asarray(parts * row + (1 - parts) * reference, dtype=np.float32)
+    return parts * row + np.subtract(1, parts, dtype=np.float32) * reference
 
 
 def _pairs_after(n_pairs: int, slice_rows: int, budget: int | None) -> int:
@@ -293,7 +293,8 @@ class _MaskStream:
         for axis, (length, size) in enumerate(zip(self._shape, self._sizes, strict=True)):
             places = np.arange(length) + np.floor(uniforms[:, [axis]] * size).astype(np.intp)
             along = [n_masks if i == 0 else length if i == axis + 1 else 1 for i in range(n_axes + 1)]
-            point, part = (places // size).reshape(along), (places % size / np.float32(size)).reshape(along)
+            point = (places // size).reshape(along)
+            part = np.divide(places % size, size, dtype=np.float32).reshape(along)
             before, after = (np.take_along_axis(masks, point + i, axis=axis + 1) for i in (0, 1))
-            masks = np.asarray((1 - part) * before + part * after, dtype=np.float32)
+            masks = np.subtract(1, part, dtype=np.float32) * before + part * after
         return masks

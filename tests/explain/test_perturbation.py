@@ -437,6 +437,7 @@ def image_game(
         return game
 
     def counting(rows: Any) -> Any:
+        assert np.float32 == rows.dtype
         seen.append(len(rows))
         return model(rows)
 

@@ -13,7 +13,6 @@ import numpy as np
 from explain.game import Background, Game
 from explain.inputs import Inputs, one_input_model
 
-N_TARGETS = 2
 TOKENS = 9
 
 
@@ -22,7 +21,7 @@ class Network:
     """A kind of layer within a small network, with random weights, a row and a background of two rows.
 
     Attributes:
-        build: the model, `(n_rows, *row_shape)` to `(n_rows, 2)`.
+        build: the model, `(n_rows, *row_shape)` to `(n_rows, 1)`.
         tokens: whether its input is numbers of words.
         players: those of `players_of` where there are none.
     """
@@ -124,7 +123,7 @@ def networks() -> list[Network]:
                 outputs = layer()(outputs)
             if len(outputs.shape) > 2:
                 outputs = layers.Flatten()(outputs)
-            return keras.Model(inputs, layers.Dense(N_TARGETS)(outputs))
+            return keras.Model(inputs, layers.Dense(1)(outputs))
 
         return build
 
@@ -135,22 +134,20 @@ def networks() -> list[Network]:
         inputs = keras.Input((4, 3))
         hidden = layers.Dense(4)(inputs)
         hidden = layers.Add()([hidden, layers.MultiHeadAttention(2, 2)(hidden, hidden)])
-        return keras.Model(inputs, layers.Dense(N_TARGETS)(layers.GlobalAveragePooling1D()(hidden)))
+        return keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(hidden)))
 
     def residual() -> Any:
         inputs = keras.Input((6, 6, 1))
         first = layers.Conv2D(3, 3, padding="same", activation="relu")(inputs)
         second = layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(first))
         hidden = layers.ReLU()(layers.Add()([first, second]))
-        return keras.Model(inputs, layers.Dense(N_TARGETS, activation="softmax")(layers.Flatten()(hidden)))
+        return keras.Model(inputs, layers.Dense(1, activation="sigmoid")(layers.Flatten()(hidden)))
 
     def two_inputs() -> Any:
         image, columns = keras.Input((4, 4, 1)), keras.Input((3,))
         seen = layers.Flatten()(layers.Conv2D(2, 3, activation="relu")(image))
         known = layers.Dense(4, activation="relu")(columns)
-        return one_input_model(
-            keras.Model([image, columns], layers.Dense(N_TARGETS)(layers.Concatenate()([seen, known])))
-        )
+        return one_input_model(keras.Model([image, columns], layers.Dense(1)(layers.Concatenate()([seen, known]))))
 
     def embedded(*hidden: Callable[[], Any]) -> Callable[[], Any]:
         return stacked((6,), lambda: layers.Embedding(TOKENS, 4), *hidden, dtype="int32")
@@ -192,7 +189,7 @@ def networks() -> list[Network]:
             lambda: layers.GroupNormalization(2),
             lambda: layers.ReLU(),
         ),
-        Network("residual block, softmax", image, residual),
+        Network("residual block, sigmoid", image, residual),
         of("`LSTM`", (4, 2), lambda: layers.LSTM(4)),
         of("`GRU`", (4, 2), lambda: layers.GRU(4)),
         of("`Bidirectional` LSTM", (4, 2), lambda: layers.Bidirectional(layers.LSTM(3))),

@@ -20,17 +20,22 @@ from layer_networks import Network, networks
 
 from explain.attribution import Estimate
 from explain.cam import KerasFeatureMaps, grad_cam, grad_cam_plus_plus, layer_cam
-from explain.errors import ExplanationError, MethodDoesNotFit
+from explain.errors import ExplanationError
 from explain.exact import exact
 from explain.gradients import KerasGradient, expected_gradients
+from explain.integrated import integrated_gradients, named_baseline
 from explain.limits import Limits
+from explain.partition import partition
+from explain.permutation import permutation
 from explain.perturbation import occlusion, rise
 from explain.regression import kernel
+from explain.smoothing import smooth_grad
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "explanations.md"
 BEGIN, END = "<!-- layer coverage: begin -->\n", "<!-- layer coverage: end -->\n"
 SLICE_ROWS = 128
-TARGETS = [1]
+TARGETS = [0]
+BUDGET = Limits(tolerance=0, budget=512)
 
 
 class Case:
@@ -41,8 +46,6 @@ class Case:
 
     @cached_property
     def gradient(self) -> KerasGradient:
-        if self.network.tokens:
-            raise MethodDoesNotFit("", "a token has no gradient: its number is looked up", ())
         return KerasGradient(self.network.model, SLICE_ROWS)
 
     @cached_property
@@ -68,9 +71,24 @@ class Column:
 COLUMNS = (
     Column("exact", lambda _, game: exact(game, slice_rows=SLICE_ROWS)),
     Column("kernel", lambda _, game: kernel(game, TARGETS, seed=0, limits=Limits(0), slice_rows=SLICE_ROWS)),
+    Column("permutation", lambda _, game: permutation(game, TARGETS, seed=0, limits=BUDGET, slice_rows=SLICE_ROWS)),
+    Column("partition", lambda _, game: partition(game, TARGETS, seed=0, limits=BUDGET, slice_rows=SLICE_ROWS)),
     Column(
         "expected-gradients",
-        lambda case, game: expected_gradients(game, case.gradient, TARGETS, seed=0, limits=Limits(0, 512)),
+        lambda case, game: expected_gradients(game, case.gradient, TARGETS, seed=0, limits=BUDGET),
+        evaluates=False,
+    ),
+    Column(
+        "integrated-gradients",
+        lambda case, game: integrated_gradients(
+            game, case.gradient, TARGETS, baseline=named_baseline(game.background, "mean"), limits=BUDGET
+        ),
+        evaluates=False,
+    ),
+    Column(
+        "smooth-grad",
+        lambda case, game: smooth_grad(game, case.gradient, TARGETS, seed=0, limits=BUDGET),
+        claims=False,
         evaluates=False,
     ),
     Column(
@@ -102,7 +120,7 @@ COLUMNS = (
         claims=False,
     ),
 )
-SHAPLEY = ("exact", "kernel")
+PATHS = ("expected-gradients", "integrated-gradients")
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +154,27 @@ def test_table_in_the_document_is_what_the_methods_do(results: Any, cases: list[
     assert table == written
 
 
-def test_shapley_values_add_up_and_are_those_of_the_network_in_float64(results: Any, cases: list[Case]) -> None:
+def test_methods_that_evaluate_say_of_a_network_what_they_say_of_it_in_float64(results: Any, cases: list[Case]) -> None:
     for case in cases:
-        expected = exact(case.network.precise_game, slice_rows=SLICE_ROWS).attributions[:, TARGETS]
-        for method in SHAPLEY:
-            estimate = results[case.network.layer, method]
-            attributions = estimate.attributions[:, TARGETS] if method == "exact" else estimate.attributions
-            scale = case.game.scales[TARGETS]
-            assert (np.abs(estimate.efficiency_residuals) <= 1e-5 * estimate.scales).all(), case.network.layer
-            assert (np.abs(attributions - expected) <= 1e-5 * scale).all(), case.network.layer
+        for column in COLUMNS:
+            estimate = results[case.network.layer, column.method]
+            if not column.evaluates or not isinstance(estimate, Estimate):
+                continue
+            expected = column.run(case, case.network.precise_game).attributions
+            difference = np.abs(estimate.attributions - expected).max()
+            assert difference <= 1e-5 * estimate.scales[0], (case.network.layer, column.method)
+
+
+def test_shapley_and_owen_values_add_up_and_the_kernels_are_the_exact_ones(results: Any, cases: list[Case]) -> None:
+    for case in cases:
+        estimates = {
+            method: results[case.network.layer, method] for method in ("exact", "kernel", "permutation", "partition")
+        }
+        for method, estimate in estimates.items():
+            residual = np.abs(estimate.efficiency_residuals[0])
+            assert residual <= 1e-5 * estimate.scales[0], (case.network.layer, method)
+        difference = np.abs(estimates["exact"].attributions - estimates["kernel"].attributions).max()
+        assert difference <= 1e-5 * case.game.scales[0], case.network.layer
 
 
 def test_gradients_agree_with_finite_differences_in_float64(results: Any, cases: list[Case]) -> None:
@@ -174,22 +204,13 @@ def test_gradients_by_feature_maps_agree_with_finite_differences_in_float64(resu
     assert len(checked) >= 10
 
 
-def test_saliency_of_changed_inputs_is_that_of_the_network_in_float64(results: Any, cases: list[Case]) -> None:
-    for case in cases:
-        for column in COLUMNS:
-            estimate = results[case.network.layer, column.method]
-            if column.claims or not column.evaluates or not isinstance(estimate, Estimate):
-                continue
-            expected = column.run(case, case.network.precise_game).attributions
-            difference = np.abs(estimate.attributions - expected).max()
-            assert difference <= 1e-5 * estimate.scales[0], (case.network.layer, column.method)
-
-
 def test_attributions_along_paths_add_up_within_a_tenth(results: Any, cases: list[Case]) -> None:
     for case in cases:
-        estimate = results[case.network.layer, "expected-gradients"]
-        if isinstance(estimate, Estimate):
-            assert (np.abs(estimate.efficiency_residuals) <= 0.1 * estimate.scales).all(), case.network.layer
+        for method in PATHS:
+            estimate = results[case.network.layer, method]
+            if isinstance(estimate, Estimate):
+                residual = np.abs(estimate.efficiency_residuals[0])
+                assert residual <= 0.1 * estimate.scales[0], (case.network.layer, method)
 
 
 def finite_differences(model: Callable[[Any], Any], point: Any, step: float = 1e-6) -> tuple[Any, Any]:

@@ -158,7 +158,8 @@ def rise(
             kept = masks.take(n_masks)
             deviations = players.sum(kept.reshape(n_masks, -1).astype(np.float64) - 0.5)
             rows = _mixed(game.row, reference.reshape(game.row.shape), np.concatenate([kept, 1 - kept]))
-            outputs = _finite("rise", game.evaluate(rows))[:, chosen]
+            # Masks are of float64; an engine takes rows of the type of the row alone.
+            outputs = _finite("rise", game.evaluate(rows.astype(game.row.dtype)))[:, chosen]
             differences = outputs[:n_masks] - outputs[n_masks:]
             # einsum, not a BLAS product: its order of summation does not depend on threads.
             sums[0] += np.einsum("mp,mt->pt", deviations, differences)

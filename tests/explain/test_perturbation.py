@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from explain.attribution import Estimate
 from explain.errors import BudgetTooSmall, MethodDoesNotFit, NotFinite, OptionNotUsable
-from explain.game import Background, Game
+from explain.game import Background, Game, Rows
 from explain.limits import Limits
 from explain.perturbation import LEAST_PAIRS, occlusion, rise
+from explain.players import pixel_players
 
 LIMITLESS = Limits(tolerance=0)
 LEAST = 2 * LEAST_PAIRS
@@ -456,3 +458,20 @@ def game_of(
 def peak(estimate: Estimate) -> tuple[int, ...]:
     place = np.unravel_index(estimate.attributions[:, 0].argmax(), IMAGE[:2])
     return tuple(int(i) for i in place)
+
+
+def test_the_model_is_given_rows_of_the_type_of_the_explained_row() -> None:
+    """An engine refuses float64: a mask with parts of a cell once made rows of it."""
+    received = set()
+
+    def evaluate(rows: Rows) -> NDArray[np.floating[Any]]:
+        received.add(rows.dtype)
+        return rows.reshape(len(rows), -1)[:, :1]
+
+    row = np.ones((8, 8, 1), np.float32)
+    game = Game(evaluate, row, Background.of(np.zeros((3, 8, 8, 1), np.float32), evaluate), pixel_players(row.shape))
+
+    rise(game, [0], seed=0, limits=Limits(0.5, budget=200), slice_rows=64, cells=[4, 4])
+    occlusion(game, [0], limits=Limits(0.5), slice_rows=64, window=2, stride=1, baseline=0)
+
+    assert {np.dtype(np.float32)} == received

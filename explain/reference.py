@@ -333,7 +333,9 @@ def _partition(order: ReferenceOrder, game: Game, counted: _Counted) -> tuple[At
 
 
 def _shares(explanation: Any) -> Attributions:
-    return np.asarray(explanation.values, dtype=np.float64)[0]
+    """`(n_playing, n_targets)`; shap leaves out the axis of a single target, for a model of one output."""
+    shares = np.asarray(explanation.values, dtype=np.float64)[0]
+    return shares.reshape(len(shares), -1)
 
 
 class _Masker:

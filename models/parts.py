@@ -9,7 +9,7 @@ from models.building import load_dataset
 from models.datasets import Part, split_dataset
 from models.errors import DatasetChanged
 from models.rows import ModelInput
-from models.spec import TrainingSpec
+from models.spec import parse_spec
 
 
 def rows_of_part(artifact: Artifact, part: Part, *, max_rows: int, seed: int) -> ModelInput:
@@ -18,7 +18,7 @@ def rows_of_part(artifact: Artifact, part: Part, *, max_rows: int, seed: int) ->
     Raises:
         DatasetChanged: when the data is not what the version was built from: what was a test row may be none now.
     """
-    spec = TrainingSpec.model_validate(artifact.card["spec"])
+    spec = parse_spec(artifact.card["spec"])
     dataset = load_dataset(spec)
     if dataset.sha256 != artifact.card["data"]["sha256"]:
         raise DatasetChanged(artifact.card["data"]["sha256"], dataset.sha256)

@@ -40,7 +40,8 @@ RUNS = {
 
 
 def explain(server: Server, **body: Any) -> dict[str, Any]:
-    response = server.client.post("/explain", json=body)
+    # The process for shap's explainers starts with the first of them, and imports for many seconds.
+    response = server.client.post("/explain", json=body, timeout=240)
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -92,7 +93,7 @@ def test_the_reference_explains_in_a_process_of_its_own(server: Server, method: 
 
     ours = explain(server, **{**body, "method": "exact"})
     document = explain(server, **body)
-    again = server.client.post(f"/explanations/{document['id']}/replay").json()
+    again = server.client.post(f"/explanations/{document['id']}/replay", timeout=240).json()
 
     theirs = attributions(document["explanations"][0])
     assert 1 == len(child_processes(server.process.pid, "service.serving.reference_process"))

@@ -110,7 +110,7 @@ def _caption(document: dict[str, Any], target: dict[str, Any]) -> Caption:
     return Caption(
         title=f"{document['model']} v{document['version']}: {predicted}",
         output=f"{receipt['output']} of {name}" if classified else name,
-        method=f"{receipt['method']}, {row['evaluations']:,} evaluations",
+        method=f"{receipt['method']}, {row['evaluations']:,} evaluation{'' if row['evaluations'] == 1 else 's'}",
         base_value=target["base_value"],
         value=target["value"],
     )

@@ -92,11 +92,16 @@ def breast_cancer() -> Case:
 
 
 def _case(name: str, model: Any, rows: NDArray[np.float32], labels: Any) -> Case:
+    import tensorflow as tf
+
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(rows[200:], labels[200:], epochs=4, batch_size=32, verbose=0)
 
+    # Compiled, as an engine is: called bare, Keras would take longer than the gradient.
+    compiled = tf.function(lambda rows: model(rows, training=False), reduce_retracing=True)
+
     def evaluate(rows: Any) -> Any:
-        return np.asarray(model(rows, training=False))
+        return compiled(tf.convert_to_tensor(rows)).numpy()
 
     gradient = KerasGradient(model, fitting_slice_rows(model))
     return Case(name, model, gradient, Background.of(rows[200:300], evaluate), rows[:N_ROWS], evaluate)

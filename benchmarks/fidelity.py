@@ -37,6 +37,7 @@ from explain.gradients import Gradient, KerasGradient, expected_gradients
 from explain.limits import Limits
 from explain.players import feature_players, pixel_players
 from explain.regression import kernel
+from explain.running import of_targets
 from models.artifact import Artifact, open_artifact
 from models.building import Reporter, build_version, load_dataset
 from models.datasets import split_dataset
@@ -67,10 +68,7 @@ class Result:
 
 
 def by_exact(game: Game, targets: Sequence[int], seed: int) -> Estimate:  # noqa: ARG001
-    estimate, chosen = exact(game, slice_rows=SLICE_ROWS), list(targets)
-    columns = {name: getattr(estimate, name)[:, chosen] for name in ("attributions", "standard_errors", "half_widths")}
-    ends = {name: getattr(estimate, name)[chosen] for name in ("values", "base_values", "scales")}
-    return replace(estimate, **columns, **ends)
+    return of_targets(exact(game, slice_rows=SLICE_ROWS), tuple(targets))
 
 
 def by_kernel(game: Game, targets: Sequence[int], seed: int) -> Estimate:

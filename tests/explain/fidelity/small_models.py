@@ -17,6 +17,7 @@ from explain.gradients import expected_gradients
 from explain.limits import Limits
 from explain.players import feature_players
 from explain.regression import kernel
+from explain.running import of_targets
 
 
 class Network:
@@ -50,11 +51,7 @@ def subject_of(
 
 
 def by_exact(game: Game, targets: Sequence[int], seed: int) -> Estimate:  # noqa: ARG001
-    estimate = exact(game, slice_rows=4096)
-    chosen = list(targets)
-    columns = {name: getattr(estimate, name)[:, chosen] for name in ("attributions", "standard_errors", "half_widths")}
-    ends = {name: getattr(estimate, name)[chosen] for name in ("values", "base_values", "scales")}
-    return replace(estimate, **columns, **ends)
+    return of_targets(exact(game, slice_rows=4096), tuple(targets))
 
 
 def by_kernel(tolerance: float) -> Explain:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.checkpoint import Checkpoint, CheckpointNotWritten, Checkpoints
 from models.errors import LossNotFinite
 from models.schedule import EarlyStopping, first_rate
-from models.spec import FitSpec
+from models.spec.fitting import FitSpec
 
 logger = logging.getLogger("vitrine.trainer")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from models.spec import CosineSpec, FitSpec, PlateauSpec
+from models.spec.fitting import CosineSpec, FitSpec, PlateauSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-FeatureKind = Literal["numeric", "image"]
+FeatureKind = Literal["numeric", "boolean", "categorical", "date", "text", "image", "series"]
 Task = Literal["classification", "regression"]
 
 

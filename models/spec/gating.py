@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 from pydantic import Field
 
 from models.datasets import Builtin
 from models.errors import Fault, pointer
+from models.evaluation.names import LESS_IS_BETTER, METRICS, MORE_IS_BETTER
 from models.spec.part import Part
-
-METRICS: dict[str, tuple[str, ...]] = {
-    "classification": ("accuracy", "precision", "recall", "f1"),
-    "regression": ("mae", "mse", "r2"),
-}
 
 
 class GatesSpec(Part):
-    min: dict[str, float] = Field(default={})
+    min: Annotated[dict[str, float], Field(description="by metric, what it must reach")] = {}
+    max: Annotated[dict[str, float], Field(description="by metric of which less is better, what it may reach")] = {}
 
 
 def gate_misfits(gates: GatesSpec, builtin: Builtin) -> Iterator[Fault]:
     """Where a gate asks for what the task does not have."""
-    for name in gates.min:
-        if name not in METRICS[builtin.task]:
-            expected = f"a metric of a {builtin.task}: {', '.join(METRICS[builtin.task])}"
-            yield Fault(pointer("gates", "min", name), expected, "an unknown metric")
+    for key, limits, held, other in (
+        ("min", gates.min, MORE_IS_BETTER[builtin.task], "max"),
+        ("max", gates.max, LESS_IS_BETTER[builtin.task], "min"),
+    ):
+        for name in limits:
+            if name in held:
+                continue
+            expected = f"a metric of a {builtin.task}: {', '.join(held)}"
+            received = (
+                f"{name!r}, which belongs in gates.{other}" if name in METRICS[builtin.task] else "an unknown metric"
+            )
+            yield Fault(pointer("gates", key, name), expected, received)

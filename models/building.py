@@ -30,13 +30,13 @@ _LIBRARIES = ("vitrine", "keras", "tensorflow", "onnxruntime", "numpy", "scikit-
 
 @dataclass(frozen=True)
 class Reporter:
-    """Who is told how a build goes on. `evaluation` is told the part that begins, its place and their number. `fence` is asked before anything is put in place: it raises when another
-    attempt has overtaken this one."""
+    """Who is told how a build goes on. `fence` is asked before anything is put in place: it raises when another
+    attempt has overtaken this one. `evaluation` is told each part of the evaluation, its place and their number."""
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
-    evaluation: Callable[[str, int, int], None] = lambda *_: None
     fence: Callable[[], None] = lambda: None
+    evaluation: Callable[[str, int, int], None] = lambda *_: None
 
 
 def build_version(

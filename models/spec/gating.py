@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
 
 from pydantic import Field
 
@@ -14,8 +13,8 @@ from models.spec.part import Part
 
 
 class GatesSpec(Part):
-    min: Annotated[dict[str, float], Field(description="by metric, what it must reach")] = {}
-    max: Annotated[dict[str, float], Field(description="by metric of which less is better, what it may reach")] = {}
+    min: dict[str, float] = Field(default={}, description="by metric, what it must reach")
+    max: dict[str, float] = Field(default={}, description="by metric of which less is better, what it may reach")
 
 
 def gate_misfits(gates: GatesSpec, builtin: Builtin) -> Iterator[Fault]:

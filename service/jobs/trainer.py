@@ -100,12 +100,17 @@ def _build(
         }
         reports.epoch(figures, last=report.epoch == report.epochs)
 
+    def report_evaluation(part: str, done: int, parts: int) -> None:
+        reports.evaluation({"part": part, "done": done, "parts": parts})
+
     def fence() -> None:
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
     fence()
     with TrainerMemory(impatient).noted(job, document["model"]):
-        build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch, fence), checkpoints)
+        build_version(
+            parse_spec(document), directory, Reporter(reports.step, report_epoch, fence, report_evaluation), checkpoints
+        )
 
 
 class ProgressReports:
@@ -122,6 +127,10 @@ class ProgressReports:
     def epoch(self, figures: dict[str, Any], *, last: bool) -> None:
         if last or self._clock() >= self._next_at:
             self._write("fitting", figures)
+
+    def evaluation(self, figures: dict[str, Any]) -> None:
+        logger.info("evaluating: %s", figures["part"])
+        self._write("evaluating", figures)
 
     def _write(self, step: str, figures: dict[str, Any] | None) -> None:
         try:

@@ -93,7 +93,9 @@ def robustness(
         "noise": {
             "rows": len(rows),
             "unmoved": score(rows, truth),
-            "curve": [{"size": size, metric: score(scale.kept(rows + size * draws), truth)} for size in sizes],
+            "curve": [
+                {"size": size, metric: score(scale.kept(rows + np.float32(size) * draws), truth)} for size in sizes
+            ],
         },
     }
     slope = _slope(model, signature)
@@ -104,7 +106,7 @@ def robustness(
     first = _signs(slope, rows, truth)
     curves: dict[str, Any] = {"fgsm": [], "pgd": []}
     for size in STEP_SIZES:
-        reach = np.float32(size) * scale.size
+        reach = (np.float32(size) * scale.size).astype(np.float32)
         curves["fgsm"].append({"size": size, metric: score(scale.kept(rows + reach * first), truth)})
         moved = rows
         for step in range(STEPS):

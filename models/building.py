@@ -23,7 +23,7 @@ from models.signature import Signature
 from models.spec import TrainingSpec
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
-Step = Literal["loading", "fitting", "evaluating", "explaining", "registering", "gating"]
+Step = Literal["searching", "loading", "fitting", "evaluating", "explaining", "registering", "gating"]
 _LIBRARIES = ("vitrine", "keras", "tensorflow", "onnxruntime", "numpy", "scikit-learn", "shap")
 
 
@@ -38,13 +38,19 @@ class Reporter:
 
 
 def build_version(
-    spec: TrainingSpec, directory: Path, reporter: Reporter, checkpoints: Path | None = None
+    spec: TrainingSpec,
+    directory: Path,
+    reporter: Reporter,
+    checkpoints: Path | None = None,
+    *,
+    search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
 
     Args:
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
+        search: the account of the search that has found the specification, for the card.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
@@ -81,6 +87,7 @@ def build_version(
             "task": signature.task,
             "data": _describe_data(spec, dataset, split),
             "spec": spec.model_dump(mode="json"),
+            "search": search,
             "evaluation": evaluation,
             "gates": check_gates(spec, evaluation["metrics"]),
             "training": _describe_training(fitted),

@@ -20,15 +20,23 @@ from models.spec.fitting import FitSpec
 
 logger = logging.getLogger("vitrine.trainer")
 
+_NO_METRICS = ("learning_rate", "penalty")
+"""What the history holds beside the metrics of each epoch."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """Where a fit stands after an epoch. `metrics` holds finite numbers only; `warning` is for a person to read."""
+    """Where a fit stands after an epoch. `metrics` holds finite numbers only; `warning` is for a person to read.
+
+    `validation_errors` has the validation loss of every epoch so far, without the penalties on weights, so that fits
+    with other penalties can be compared.
+    """
 
     epoch: int
     epochs: int
     metrics: dict[str, float]
     seconds_left: float
+    validation_errors: Sequence[float]
     warning: str | None = None
 
 
@@ -121,7 +129,7 @@ class Epochs(keras.callbacks.Callback):
         for loss in checkpoint.history["val_loss"]:
             self._stopping, self._rate = self._stopping.after(loss), self._rate.after(loss)
         logger.info("resuming after epoch %d of %d", self.done, self._training.epochs)
-        self._tell({name: values[-1] for name, values in self.history.items() if name != "learning_rate"})
+        self._tell({name: values[-1] for name, values in self.history.items() if name not in _NO_METRICS})
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 - Keras's names
         network: Any = self.model
@@ -135,7 +143,8 @@ class Epochs(keras.callbacks.Callback):
         network: Any = self.model
         metrics = {name: float(value) * self._units.get(name, 1.0) for name, value in (logs or {}).items()}
         self._check(metrics["val_loss"], "the validation part")
-        for name, value in {**metrics, "learning_rate": self._rate.rate}.items():
+        figures = {**metrics, "learning_rate": self._rate.rate, "penalty": float(sum(network.losses))}
+        for name, value in figures.items():
             self.history.setdefault(name, []).append(value)
         self._stopping = self._stopping.after(metrics["val_loss"])
         self._rate = self._rate.after(metrics["val_loss"])
@@ -178,7 +187,9 @@ class Epochs(keras.callbacks.Callback):
     def _tell(self, metrics: dict[str, float]) -> None:
         left = 0.0 if self.finished else self.timing.of_next(self._training.epochs - self.done)
         warning = " ".join(self.warnings) or None
-        self._report(EpochReport(self.done, self._training.epochs, metrics, round(left, 1), warning))
+        losses, penalties = self.history["val_loss"], self.history["penalty"]
+        errors = [loss - penalty for loss, penalty in zip(losses, penalties, strict=True)]
+        self._report(EpochReport(self.done, self._training.epochs, metrics, round(left, 1), errors, warning))
 
 
 def _in_words(epochs: Sequence[int]) -> str:

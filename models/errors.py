@@ -6,6 +6,7 @@ VitrineError
 |- InvalidDataset       a data set and a specification that do not fit each other
 |- DatasetChanged       a data set that is no longer what a version was built from
 |- LossNotFinite        a fit whose loss has become infinite or not a number
+|- SearchWithoutResult  a search none of whose trials came to its end
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
 |- GatesFailed          an alias may not move to a version whose gates failed
@@ -83,6 +84,14 @@ class LossNotFinite(VitrineError):
 
 def _words(fault: Fault) -> str:
     return f"{fault.pointer}: expected {fault.expected}, received {fault.received}"
+
+
+class SearchWithoutResult(VitrineError):
+    def __init__(self, reasons: Sequence[str]) -> None:
+        told = "; ".join(dict.fromkeys(reasons)) or "none has begun before search.minutes were over"
+        super().__init__(
+            f"None of the {len(reasons)} trials came to its end: {told}. Widen search.space, or give more minutes."
+        )
 
 
 class UnknownModel(VitrineError):

@@ -30,8 +30,8 @@ _LIBRARIES = ("vitrine", "keras", "tensorflow", "numpy")
 class FittedModel:
     """`model` takes raw units and gives raw units: `(n_rows, *input_shape)` to `(n_rows, n_network_outputs)`.
 
-    `history` has for each epoch its metrics and its `learning_rate`. `seconds` counts every attempt. `warnings` are
-    for a person to read.
+    `history` has for each epoch its metrics, its `learning_rate`, and the `penalty` on weights within its losses.
+    `seconds` counts every attempt. `warnings` are for a person to read.
     """
 
     model: keras.Model

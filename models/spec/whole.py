@@ -18,6 +18,8 @@ from models.spec.gating import GatesSpec
 from models.spec.network import ArchitectureSpec, RegularizationSpec
 from models.spec.part import Part
 from models.spec.preprocessing import PreprocessingSpec
+from models.spec.proposal import space_misfits
+from models.spec.search import SearchSpec, default_space, search_misfits
 from models.validation import faults_of
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["digits"])]
@@ -36,6 +38,7 @@ class TrainingSpec(Part):
     architecture: ArchitectureSpec | None = None
     regularization: RegularizationSpec = RegularizationSpec()
     training: FitSpec = FitSpec()
+    search: SearchSpec | None = None
     background: BackgroundSpec = BackgroundSpec()
     gates: GatesSpec = GatesSpec()
     promote: Literal["if-gates-pass", "never"] = "if-gates-pass"
@@ -63,13 +66,25 @@ def parse_spec(document: Any) -> TrainingSpec:
         raise InvalidSpec([Fault("#/dataset/builtin", expected, describe(spec.dataset.builtin), "no such data set")])
     if faults := list(_misfits(spec, builtin)):
         raise InvalidSpec(faults)
-    return spec.model_copy(
+    filled = spec.model_copy(
         update={
             "target": builtin.target,
             "architecture": spec.architecture or network.default_architecture(builtin),
             "positive_label": spec.positive_label or (builtin.labels[1] if len(builtin.labels) == 2 else None),
         }
     )
+    return _with_search(filled, builtin)
+
+
+def _with_search(spec: TrainingSpec, builtin: Builtin) -> TrainingSpec:
+    """A specification whose other defaults are filled in, with the space of its search."""
+    if spec.search is None:
+        return spec
+    faults = list(search_misfits(spec.search, spec.model_dump(mode="json"), builtin))
+    space = default_space(builtin) if spec.search.space is None else spec.search.space
+    if faults := faults or list(space_misfits(spec, space)):
+        raise InvalidSpec(faults)
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"space": space})})
 
 
 def _misfits(spec: TrainingSpec, builtin: Builtin) -> Iterator[Fault]:

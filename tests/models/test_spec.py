@@ -42,6 +42,7 @@ def test_every_default_is_filled_in() -> None:
             "class_weight": None,
             "seed": 0,
         },
+        "search": None,
         "background": {"rows": 100, "kind": "sample"},
         "gates": {"min": {}},
         "promote": "if-gates-pass",

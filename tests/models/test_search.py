@@ -177,7 +177,7 @@ def test_trials_are_fitted_and_a_value_that_diverges_fails_alone(tmp_path: Path)
     assert 3 == len(first.errors)
     assert first.value is not None
     assert first.value == pytest.approx(first.errors[-1], rel=0.05)
-    assert "not a finite number" in (second.reason or "")
+    assert "expected a finite number" in (second.reason or "")
     found, account = searched(asked, trials.all())
     assert 0.01 == found.training.learning_rate
     assert [0, 1] == [each["trial"] for each in account["trials"]]

@@ -4,6 +4,7 @@ VitrineError
 |- InvalidRows          rows that do not fit the signature
 |- InvalidSpec          a training specification that cannot be run
 |- InvalidDataset       a data set and a specification that do not fit each other
+|- UnreadableData       a file that holds no data set
 |- DatasetChanged       a data set that is no longer what a version was built from
 |- LossNotFinite        a fit whose loss has become infinite or not a number
 |- SearchWithoutResult  a search none of whose trials came to its end
@@ -146,3 +147,14 @@ class DiskFull(VitrineError):
             "checkpoint."
         )
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+
+
+class UnreadableData(_Faulty):
+    """A file that is no data set: where in it, what was expected, what was found, and what to do."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("The data cannot be read: " + "; ".join(_cured(fault) for fault in faults[:3]), faults)
+
+
+def _cured(fault: Fault) -> str:
+    return f"expected {fault.expected}, received {fault.received}" + (f" ({fault.detail})" if fault.detail else "")

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from models.datasets import Builtin
 from models.errors import Fault, pointer
+from models.facts import DataFacts
 from models.rows import describe
 from models.spec.gating import METRICS
 from models.spec.part import Part
@@ -64,9 +64,9 @@ class SearchSpec(Part):
     ] = None
 
 
-def default_space(builtin: Builtin) -> dict[str, Domain]:
+def default_space(facts: DataFacts) -> dict[str, Domain]:
     """What is searched where a specification names no space."""
-    image = builtin.kind == "image"
+    image = facts.whole_kind == "image"
     return {
         DEPTH: RangeSpec(low=1, high=3 if image else 4),
         WIDTH: RangeSpec(low=8, high=64, log=True) if image else RangeSpec(low=16, high=256, log=True),
@@ -98,11 +98,11 @@ def whole_keys(search: SearchSpec, document: Mapping[str, Any]) -> dict[str, boo
     return {path: is_whole(path, document) for path in search.space or {}}
 
 
-def search_misfits(search: SearchSpec | None, document: Mapping[str, Any], builtin: Builtin) -> Iterator[Fault]:
+def search_misfits(search: SearchSpec | None, document: Mapping[str, Any], facts: DataFacts) -> Iterator[Fault]:
     """Where a search cannot be made of a specification, given as a document with every default filled in."""
     if search is None:
         return
-    metrics = (LOSS, *METRICS[builtin.task])
+    metrics = (LOSS, *METRICS[facts.task])
     if search.metric not in metrics:
         yield Fault("#/search/metric", f"one of {', '.join(metrics)}", describe(search.metric))
     if search.space is not None and not search.space:

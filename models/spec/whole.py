@@ -74,15 +74,15 @@ def parse_spec(document: Any) -> TrainingSpec:
             "positive_label": spec.positive_label or (facts.labels[1] if len(facts.labels) == 2 else None),
         }
     )
-    return _with_search(filled, builtin)
+    return _with_search(filled, facts)
 
 
-def _with_search(spec: TrainingSpec, builtin: Builtin) -> TrainingSpec:
+def _with_search(spec: TrainingSpec, facts: DataFacts) -> TrainingSpec:
     """A specification whose other defaults are filled in, with the space of its search."""
     if spec.search is None:
         return spec
-    faults = list(search_misfits(spec.search, spec.model_dump(mode="json"), builtin))
-    space = default_space(builtin) if spec.search.space is None else spec.search.space
+    faults = list(search_misfits(spec.search, spec.model_dump(mode="json"), facts))
+    space = default_space(facts) if spec.search.space is None else spec.search.space
     if faults := faults or list(space_misfits(spec, space)):
         raise InvalidSpec(faults)
     return spec.model_copy(update={"search": spec.search.model_copy(update={"space": space})})

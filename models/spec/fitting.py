@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.datasets import Builtin
 from models.errors import Fault
+from models.facts import DataFacts
 from models.spec.part import Part
 
 
@@ -44,7 +44,7 @@ class FitSpec(Part):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-def fit_misfits(training: FitSpec, builtin: Builtin) -> Iterator[Fault]:
+def fit_misfits(training: FitSpec, facts: DataFacts) -> Iterator[Fault]:
     """Where the fit does not suit the task."""
-    if training.class_weight and builtin.task != "classification":
+    if training.class_weight and facts.task != "classification":
         yield Fault("#/training/class_weight", "null for a regression", "the string 'balanced'")

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.datasets import Builtin
 from models.errors import Fault
+from models.facts import DataFacts
 from models.spec.part import Part
 
 
@@ -24,14 +24,14 @@ class RegularizationSpec(Part):
     l2: Annotated[float, Field(ge=0)] = 1e-4
 
 
-def default_architecture(builtin: Builtin) -> ArchitectureSpec:
+def default_architecture(facts: DataFacts) -> ArchitectureSpec:
     """The network for a data set whose specification names none."""
-    if builtin.kind == "image":
+    if facts.whole_kind == "image":
         return ArchitectureSpec(type="cnn", layers=(32, 64))
     return ArchitectureSpec(type="mlp", layers=(64, 32))
 
 
-def architecture_misfits(architecture: ArchitectureSpec | None, builtin: Builtin) -> Iterator[Fault]:
+def architecture_misfits(architecture: ArchitectureSpec | None, facts: DataFacts) -> Iterator[Fault]:
     """Where the network cannot take the features."""
-    if architecture and architecture.type == "cnn" and builtin.kind != "image":
+    if architecture and architecture.type == "cnn" and facts.whole_kind != "image":
         yield Fault("#/architecture/type", "'mlp' for columns", "the string 'cnn'")

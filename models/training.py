@@ -18,7 +18,7 @@ from models.checkpoint import Checkpoints, Identity, digest_of
 from models.datasets import Dataset, Split
 from models.epochs import EpochReport, Epochs
 from models.errors import InvalidDataset
-from models.preprocessing import in_target_units, scaled_input, target_scale
+from models.preprocessing import in_target_units, preprocessed, target_scale
 from models.signature import Signature
 from models.spec import TrainingSpec
 
@@ -146,11 +146,12 @@ def _build(spec: TrainingSpec, dataset: Dataset, split: Split) -> tuple[keras.Mo
     signature, architecture = dataset.signature, spec.architecture
     assert architecture is not None  # parse_spec fills it in
     regularization = spec.regularization
-    inputs = keras.Input(signature.input_shape, name="image" if signature.image else "columns")
-    scaled = scaled_input(inputs, signature, dataset.inputs[split.train], spec.preprocessing.scaling)
+    inputs = keras.Input(signature.input_shape, name=signature.kind)
+    flat = architecture.type == "mlp"
+    encoded = preprocessed(inputs, signature, dataset.inputs[split.train], spec.preprocessing, flat=flat)
     layers = {"mlp": mlp.hidden_layers, "cnn": cnn.hidden_layers}[architecture.type]
     hidden = layers(
-        scaled,
+        encoded,
         architecture.layers,
         activation=architecture.activation,
         dropout=regularization.dropout,

@@ -137,3 +137,11 @@ class DiskFull(VitrineError):
             "checkpoint."
         )
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+
+
+class NotDifferentiableHere(VitrineError):
+    """The graph of a network cannot be differentiated by our rules; its Keras model perhaps can."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The network's ONNX graph cannot be differentiated: {reason}.")
+        self.reason = reason

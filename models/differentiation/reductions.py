@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from models.differentiation.rules import Cotangents, attribute, rule
-from models.differentiation.tape import Tape
+from models.differentiation.tape import FLOAT, Tape
 
 
 def _axes(tape: Tape, node: onnx.NodeProto) -> list[int]:
@@ -56,7 +56,7 @@ def _extreme(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> list[s
     """Equal extremes share alike, as in TensorFlow."""
     x, axes = node.input[0], tape.whole(*_axes(tape, node))
     is_it = tape.emit("Equal", x, _kept(tape, node, node.output[0]))
-    ones = tape.emit("Cast", is_it, to=onnx.TensorProto.FLOAT)
+    ones = tape.emit("Cast", is_it, to=FLOAT)
     shares = tape.emit("Div", ones, tape.emit("ReduceSum", ones, axes, keepdims=1))
     return [tape.emit("Mul", _kept(tape, node, str(cotangents[0])), shares)]
 
@@ -64,7 +64,7 @@ def _extreme(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> list[s
 @rule("GlobalMaxPool")
 def _global_max(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> list[str | None]:
     x = node.input[0]
-    ones = tape.emit("Cast", tape.emit("Equal", x, node.output[0]), to=onnx.TensorProto.FLOAT)
+    ones = tape.emit("Cast", tape.emit("Equal", x, node.output[0]), to=FLOAT)
     axes = tape.whole(*range(2 - len(tape.shape(x)), 0))
     shares = tape.emit("Div", ones, tape.emit("ReduceSum", ones, axes, keepdims=1))
     return [tape.emit("Mul", str(cotangents[0]), shares)]

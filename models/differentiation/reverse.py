@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from models.differentiation import elementwise, products, reductions, shaping, windows  # noqa: F401 - register rules
 from models.differentiation.rules import CONSTANT_ALMOST_EVERYWHERE, RULES
@@ -14,6 +14,8 @@ from models.errors import NotDifferentiableHere
 
 COTANGENTS, SLOPES = "cotangents", "slopes"
 """The second input of a graph of a gradient, and its output."""
+
+_ELEMENTWISE = frozenset("Add Sub Mul Div Pow Max Min Greater GreaterOrEqual Less LessOrEqual Equal".split())
 
 
 def differentiate(network: bytes, output: str) -> bytes:
@@ -37,6 +39,8 @@ def differentiate(network: bytes, output: str) -> bytes:
     """
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(network), data_prop=True)
     graph = _needed(model.graph, output)
+    if len(graph.input) != 1:
+        raise NotDifferentiableHere(f"it has {len(graph.input)} inputs")
     (rows,) = graph.input
     tape = Tape(graph, COTANGENTS)
     tape.active = _active(tape, graph, rows.name)
@@ -104,6 +108,36 @@ def _model(tape: Tape, graph: onnx.GraphProto, rows: onnx.ValueInfoProto, output
     outputs = [helper.make_tensor_value_info(SLOPES, FLOAT, ["n_targets", "n_rows", *row_shape])]
     nodes = [*graph.node, *tape.nodes]
     made = helper.make_graph(nodes, "gradient", inputs, outputs, [*graph.initializer, *tape.initializers])
-    return helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-    ).SerializeToString()
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    _shape_scalars(model)
+    return model.SerializeToString()
+
+
+def _shape_scalars(model: onnx.ModelProto) -> None:
+    """Gives single numbers in operations with an array as many axes as that has.
+
+    Without, ONNX Runtime steps through an array whose last axis has one element one by one: 0.38 instead of 0.01 ms for
+    256 images of 8 x 8 with one channel.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    ranks = {
+        each.name: len(each.type.tensor_type.shape.dim)
+        for each in (*inferred.value_info, *inferred.input)
+        if each.type.tensor_type.HasField("shape")
+    }
+    numbers = {each.name: each for each in model.graph.initializer if not each.dims}
+    shaped: dict[str, onnx.TensorProto] = {}
+    for node in model.graph.node:
+        if node.op_type not in _ELEMENTWISE or len(node.input) != 2:
+            continue
+        for place, name in enumerate(node.input):
+            rank = ranks.get(node.input[1 - place], 0)
+            if name in numbers and rank:
+                new = f"{name}:{rank}"
+                shaped[new] = numpy_helper.from_array(numpy_helper.to_array(numbers[name]).reshape([1] * rank), new)
+                node.input[place] = new
+    model.graph.initializer.extend(shaped.values())
+    used = {name for node in model.graph.node for name in node.input}
+    unused = [each for each in model.graph.initializer if each.name not in used]
+    for each in unused:
+        model.graph.initializer.remove(each)

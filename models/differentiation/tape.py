@@ -188,6 +188,14 @@ class Tape:
         """A list of one whole number: how many targets there are."""
         return self._once("targets", lambda: self.emit("Shape", self._seed, start=0, end=1))
 
+    def every_target(self) -> str:
+        """The numbers of the targets, from 0."""
+        return self._once("every", lambda: self._range(self.n_targets()))
+
+    def _range(self, count: str) -> str:
+        end = self.emit("Squeeze", count, self.whole(0))
+        return self.emit("Range", self.constant(0, np.int64), end, self.constant(1, np.int64))
+
     def _dynamic_shape(self, name: str) -> str:
         return self._once(
             ("of", name), lambda: self.emit("Concat", self.n_targets(), self.emit("Shape", name), axis=0)

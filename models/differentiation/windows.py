@@ -14,6 +14,9 @@ from models.differentiation.rules import Cotangents, attribute, rule
 from models.differentiation.tape import IR_VERSION, OPSET, Tape
 
 
+FEW_CHANNELS = 8
+
+
 @dataclass(frozen=True)
 class Windows:
     """Where windows of `kernel` positions, `dilations` apart, stand: every `strides`, from `-before` to `size + after`.
@@ -88,13 +91,17 @@ def _convolution(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> li
 def _convolved_back(
     tape: Tape, node: onnx.NodeProto, cotangent: str, kernels: NDArray[Any], windows: Windows, group: int
 ) -> str:
-    """Windows at every position: a convolution with the kernels turned round, which is the fastest. Else a transposed
-    convolution."""
+    """A convolution with the kernels turned round where windows stand at every position, else a transposed one.
+
+    The first is the faster where it gives many channels. Of few it computes as many as a vector holds: 2.5 ms for one
+    channel, where the other takes 0.4 ms (a batch of 256 images of 8 x 8 with 32 channels, AVX-512).
+    """
     extents = [(extent - 1) * each for extent, each in zip(windows.kernel, windows.dilations, strict=True)]
     pads = [
         extent - pad for side in (windows.before, windows.after) for extent, pad in zip(extents, side, strict=True)
     ]
-    if set(windows.strides) == {1} and min(pads) >= 0:
+    few = kernels.shape[1] * group < FEW_CHANNELS
+    if set(windows.strides) == {1} and min(pads) >= 0 and not few:
         turned = np.flip(kernels, axis=tuple(range(2, kernels.ndim)))
         parts = turned.reshape(group, -1, *turned.shape[1:]).swapaxes(1, 2)
         weights = tape.constant(parts.reshape(-1, *parts.shape[2:]))
@@ -148,15 +155,24 @@ def _max_pool(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> list[
         (extent - 1) * dilation >= stride
         for extent, dilation, stride in zip(windows.kernel, windows.dilations, windows.strides, strict=True)
     )
-    given = tape.emit("Reshape", str(cotangents[0]), tape.whole(0, -1))
-    places = tape.emit("Reshape", tape.second_output(node), tape.whole(1, -1))
-    places = tape.emit("Expand", places, tape.emit("Shape", given))
-    size = tape.emit("Reshape", tape.emit("Size", x), tape.whole(1))
-    nothing = tape.emit("Expand", tape.constant(0.0), tape.emit("Concat", tape.n_targets(), size, axis=0))
-    reduction = "add" if overlap else "none"
-    scattered = tape.emit("ScatterElements", nothing, places, given, axis=1, reduction=reduction)
+    places = tape.second_output(node)
+    size = tape.emit("Size", x)
     sizes = tape.sizes(x, range(1, len(tape.shape(x))))
-    return [tape.parted(scattered, sizes)]
+    if overlap:
+        given = tape.emit("Reshape", str(cotangents[0]), tape.whole(0, -1))
+        places = tape.emit("Expand", tape.emit("Reshape", places, tape.whole(1, -1)), tape.emit("Shape", given))
+        flat = tape.emit("Concat", tape.n_targets(), tape.emit("Reshape", size, tape.whole(1)), axis=0)
+        nothing = tape.emit("Expand", tape.constant(0.0), flat)
+        return [tape.parted(tape.emit("ScatterElements", nothing, places, given, axis=1, reduction="add"), sizes)]
+    # Places are counted through all rows of a target, and on through the next one.
+    outputs = tape.sizes(node.output[0], range(1, len(sizes) + 1))
+    first = tape.emit("Mul", tape.every_target(), size)
+    first = tape.emit("Reshape", first, tape.whole(-1, *[1] * (1 + len(sizes))))
+    places = tape.merged(tape.emit("Add", places, first), outputs)
+    given = tape.merged(str(cotangents[0]), outputs)
+    whole = tape.emit("Concat", tape.emit("Shape", given, start=0, end=1), tape.whole(*sizes), axis=0)
+    attributes = {name: each for name, each in windows.attributes.items() if name != "dilations"}
+    return [tape.parted(tape.emit("MaxUnpool", given, places, whole, **attributes), sizes)]
 
 
 @rule("AveragePool")

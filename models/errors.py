@@ -180,3 +180,11 @@ class UnreadableData(_Faulty):
 
 def _cured(fault: Fault) -> str:
     return f"expected {fault.expected}, received {fault.received}" + (f" ({fault.detail})" if fault.detail else "")
+
+
+class NotDifferentiableHere(VitrineError):
+    """The graph of a network cannot be differentiated by our rules; its Keras model perhaps can."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The network's ONNX graph cannot be differentiated: {reason}.")
+        self.reason = reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models import artifact
 from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.diagnosis import EpochStatistics
 from models.evaluation import evaluate
 from models.export import export_onnx, hybrid_rows
 from models.outputs import target_columns, target_model
@@ -146,9 +147,24 @@ def _describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[s
 def _describe_training(fitted: FittedModel) -> dict[str, Any]:
     return {
         "parameters": fitted.model.count_params(),
+        "device": fitted.device,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history["loss"]),
-        "seconds": round(fitted.seconds, 3),
+        "seconds": round(fitted.timing.seconds, 3),
         "curves": fitted.history,
+        "epoch_seconds": fitted.timing.epoch_seconds,
+        "peak_bytes": fitted.timing.peak_bytes,
+        "layers": _describe_layers(fitted.statistics),
         "warnings": list(fitted.warnings),
     }
+
+
+def _describe_layers(statistics: Sequence[EpochStatistics]) -> dict[str, Any]:
+    """The epochs that were measured and, by layer and figure, its value after each; None where it was not finite."""
+    figures: dict[str, dict[str, list[float | None]]] = {}
+    for place, epoch in enumerate(statistics):
+        for layer, values in epoch.layers.items():
+            for name, value in values.items():
+                held = figures.setdefault(layer, {}).setdefault(name, [None] * len(statistics))
+                held[place] = value
+    return {"epochs": [epoch.epoch for epoch in statistics], "figures": figures}

@@ -67,6 +67,7 @@ def parse_spec(document: Any) -> TrainingSpec:
         update={
             "target": builtin.target,
             "architecture": spec.architecture or network.default_architecture(builtin),
+            "training": fitting.filled_in(spec.training),
             "positive_label": spec.positive_label or (builtin.labels[1] if len(builtin.labels) == 2 else None),
         }
     )
@@ -78,6 +79,7 @@ def _misfits(spec: TrainingSpec, builtin: Builtin) -> Iterator[Fault]:
     yield from data.feature_misfits(spec.features, builtin)
     yield from data.split_misfits(spec.split, builtin)
     yield from network.architecture_misfits(spec.architecture, builtin)
+    yield from network.regularization_misfits(spec.regularization, builtin)
     yield from data.label_misfits(spec.positive_label, builtin)
     yield from fitting.fit_misfits(spec.training, builtin)
     yield from gating.gate_misfits(spec.gates, builtin)

@@ -10,63 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.builtins import BUILTINS, load_bunch, row_digests
 from models.rows import ModelInput
-from models.signature import Feature, FeatureKind, Signature, Task
+from models.signature import Feature, Signature
 
 Part = Literal["train", "validation", "test"]
-
-
-@dataclass(frozen=True, slots=True)
-class Builtin:
-    """What is known of a built-in data set before it is loaded, so that a specification can be checked at once."""
-
-    task: Task
-    target: str
-    kind: FeatureKind
-    features: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-
-
-_CELL_MEASURES = (
-    "radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",
-    "fractal dimension",
-)  # fmt: skip
-
-BUILTINS: dict[str, Builtin] = {
-    "digits": Builtin("classification", "digit", "image", ("image",), tuple("0123456789")),
-    "breast_cancer": Builtin(
-        "classification",
-        "diagnosis",
-        "numeric",
-        (
-            *(f"mean {measure}" for measure in _CELL_MEASURES),
-            *(f"{measure} error" for measure in _CELL_MEASURES),
-            *(f"worst {measure}" for measure in _CELL_MEASURES),
-        ),
-        ("malignant", "benign"),
-    ),
-    "diabetes": Builtin(
-        "regression", "progression", "numeric", ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
-    ),
-    "wine": Builtin(
-        "classification",
-        "class",
-        "numeric",
-        (
-            "alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids",
-            "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines",
-            "proline",
-        ),
-        ("class_0", "class_1", "class_2"),
-    ),
-    "iris": Builtin(
-        "classification",
-        "species",
-        "numeric",
-        ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"),
-        ("setosa", "versicolor", "virginica"),
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,35 +49,23 @@ class Split:
 
 def load_builtin(name: str, ignored: Iterable[str] = ()) -> Dataset:
     """Loads one of scikit-learn's bundled data sets under its own feature names and in raw units."""
-    from sklearn import datasets
-
-    builtin = BUILTINS[name]
-    bunch: Any = datasets.load_diabetes(scaled=False) if name == "diabetes" else getattr(datasets, f"load_{name}")()
+    facts, bunch = BUILTINS[name], load_bunch(name)
     ignored = tuple(ignored)
-    targets = bunch.target.astype(np.int64 if builtin.labels else np.float32)
-    if builtin.kind == "image":
-        raw = bunch.images[..., np.newaxis]
-        inputs = raw.astype(np.float32)
+    targets = bunch.target.astype(np.int64 if facts.labels else np.float32)
+    if facts.whole_kind == "image":
+        inputs = bunch.images[..., np.newaxis].astype(np.float32)
         features = (Feature("image", "image", inputs.shape[1:], (0.0, 16.0)),)
         columns: dict[str, NDArray[np.float64]] = {}
-        contents = [np.ascontiguousarray(row, dtype="<f8").tobytes() for row in raw]
     else:
-        columns = {feature: bunch.data[:, i].astype(np.float64) for i, feature in enumerate(builtin.features)}
-        kept = [feature for feature in builtin.features if feature not in ignored]
+        columns = {feature: bunch.data[:, i].astype(np.float64) for i, feature in enumerate(facts.features)}
+        kept = [feature for feature in facts.features if feature not in ignored]
         inputs = np.column_stack([columns[feature] for feature in kept]).astype(np.float32)
         features = tuple(
             Feature(feature, "numeric", (), (float(columns[feature].min()), float(columns[feature].max())))
             for feature in kept
         )
-        # Sorted by name, so that neither the order of the columns nor ignoring one moves a row to another part.
-        table = np.column_stack([columns[feature] for feature in sorted(columns)]).astype("<f8")
-        contents = [row.tobytes() for row in table]
-    signature = Signature(features, builtin.task, builtin.target, builtin.labels, ignored)
-    digests = tuple(
-        hashlib.sha256(content + str(target).encode()).digest()
-        for content, target in zip(contents, bunch.target, strict=True)
-    )
-    return Dataset(signature, inputs, targets, digests, columns)
+    signature = Signature(features, facts.task, facts.target, facts.labels, ignored)
+    return Dataset(signature, inputs, targets, row_digests(facts, bunch), columns)
 
 
 def split_dataset(dataset: Dataset, *, test: float, validation: float, by: str = "row") -> Split:

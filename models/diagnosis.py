@@ -19,7 +19,6 @@ CONVERGING = 0.01
 """The fall of the validation loss over the last tenth of the epochs, as a part of it, that counts as going on."""
 
 
-
 LayerFigures = Mapping[str, float]
 
 

@@ -178,9 +178,7 @@ class Epochs(keras.callbacks.Callback):
         if self._probe is not None and is_measured(self.done):
             self.statistics.append(EpochStatistics(self.done, self._probe()))
         now = monotonic()
-        self.timing = self.timing.after(
-            now - self._since, compiling=self._compiling, peak_bytes=self._peak_bytes()
-        )
+        self.timing = self.timing.after(now - self._since, compiling=self._compiling, peak_bytes=self._peak_bytes())
         self._since, self._compiling = now, False
         self._store(network)
         self._tell(metrics)

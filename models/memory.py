@@ -83,9 +83,7 @@ def check_memory(needed_bytes: int, available_bytes: int | None, *, parameters: 
         raise NotEnoughMemory(needed_bytes, available_bytes, parameters, batch_size)
 
 
-def available_bytes(
-    meminfo: Path = Path("/proc/meminfo"), control_group: Path = Path("/sys/fs/cgroup")
-) -> int | None:
+def available_bytes(meminfo: Path = Path("/proc/meminfo"), control_group: Path = Path("/sys/fs/cgroup")) -> int | None:
     """The memory that this process may still take: of the machine, or of its control group where that is less."""
     figures = []
     try:

@@ -17,7 +17,7 @@ def loss_of(loss: Loss, label_smoothing: float, signature: Signature) -> Any:
     standard deviation)."""
     losses: Any = keras.losses
     match loss, signature.task, signature.n_network_outputs > 1:
-        case ("auto" | "mse"), "regression", _:
+        case (("auto" | "mse"), "regression", _):
             return losses.MeanSquaredError()
         case "mae", "regression", _:
             return losses.MeanAbsoluteError()

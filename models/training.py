@@ -171,9 +171,7 @@ def _identity(spec: TrainingSpec, dataset: Dataset, split: Split, network: keras
     }
 
 
-def _build(
-    spec: TrainingSpec, dataset: Dataset, split: Split, scale: tuple[float, float], device: Device
-) -> Networks:
+def _build(spec: TrainingSpec, dataset: Dataset, split: Split, scale: tuple[float, float], device: Device) -> Networks:
     signature, architecture, training = dataset.signature, spec.architecture, spec.training
     assert architecture is not None  # parse_spec fills it in
     inputs = keras.Input(signature.input_shape, name="image" if signature.image else "columns")

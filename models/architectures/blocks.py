@@ -61,9 +61,7 @@ def _block(
     inputs: Any, filters: int, spec: CnnSpec | SeriesCnnSpec, habits: Habits, dimensions: type[Dimensions]
 ) -> Any:
     arguments, keywords = (filters, spec.kernel), {"padding": "same", "kernel_regularizer": habits.regularizer}
-    layer = activated(
-        dimensions.Convolution, *arguments, activation=spec.activation, normalization=spec.normalization
-    )
+    layer = activated(dimensions.Convolution, *arguments, activation=spec.activation, normalization=spec.normalization)
     first = layer(inputs, **keywords)
     if not spec.residual:
         return layer(first, **keywords)

@@ -7,16 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.datasets import Builtin
 from models.errors import Fault, pointer
+from models.facts import DataFacts
 from models.spec.part import Part
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 0.004
 """Of SGD and of AdamW, where a specification names none."""
 
-Loss = Literal[
-    "auto", "cross-entropy", "binary-cross-entropy", "categorical-cross-entropy", "mse", "mae", "huber"
-]
+Loss = Literal["auto", "cross-entropy", "binary-cross-entropy", "categorical-cross-entropy", "mse", "mae", "huber"]
 CLASSIFICATION_LOSSES = ("cross-entropy", "binary-cross-entropy", "categorical-cross-entropy")
 REGRESSION_LOSSES = ("mse", "mae", "huber")
 
@@ -80,9 +78,9 @@ class FitSpec(Part):
         Loss, Field(description="auto: cross-entropy, or the mean squared error of standardized targets")
     ] = "auto"
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
-    momentum: Annotated[
-        float | None, Field(ge=0, lt=1, description="of sgd (default 0.9) and rmsprop (default 0)")
-    ] = None
+    momentum: Annotated[float | None, Field(ge=0, lt=1, description="of sgd (default 0.9) and rmsprop (default 0)")] = (
+        None
+    )
     weight_decay: Annotated[
         float | None, Field(ge=0, description="of every weight in each step, by the rate; default 0, of adamw 0.004")
     ] = None
@@ -111,10 +109,10 @@ def filled_in(training: FitSpec) -> FitSpec:
     )
 
 
-def fit_misfits(training: FitSpec, builtin: Builtin) -> Iterator[Fault]:
+def fit_misfits(training: FitSpec, facts: DataFacts) -> Iterator[Fault]:
     """Where the fit does not suit the task, or its keys each other."""
-    yield from _class_weight_misfits(training.class_weight, builtin)
-    yield from _loss_misfits(training.loss, builtin)
+    yield from _class_weight_misfits(training.class_weight, facts)
+    yield from _loss_misfits(training.loss, facts)
     if training.momentum is not None and training.optimizer not in ("sgd", "rmsprop"):
         expected = f"null for {training.optimizer}: sgd and rmsprop have a momentum"
         yield Fault("#/training/momentum", expected, f"the number {training.momentum:g}")
@@ -125,29 +123,29 @@ def fit_misfits(training: FitSpec, builtin: Builtin) -> Iterator[Fault]:
         yield Fault("#/training/folds", "0 for none, or at least 2", "the number 1")
 
 
-def _class_weight_misfits(class_weight: ClassWeights | None, builtin: Builtin) -> Iterator[Fault]:
+def _class_weight_misfits(class_weight: ClassWeights | None, facts: DataFacts) -> Iterator[Fault]:
     if class_weight is None:
         return
-    if builtin.task != "classification":
+    if facts.task != "classification":
         received = "the string 'balanced'" if class_weight == "balanced" else "an object"
         yield Fault("#/training/class_weight", "null for a regression", received)
     elif isinstance(class_weight, dict):
         for label in class_weight:
-            if label not in builtin.labels:
-                expected = f"one of {', '.join(builtin.labels)}"
+            if label not in facts.labels:
+                expected = f"one of {', '.join(facts.labels)}"
                 yield Fault(pointer("training", "class_weight", label), expected, "an unknown label")
-        if missing := [label for label in builtin.labels if label not in class_weight]:
+        if missing := [label for label in facts.labels if label not in class_weight]:
             expected = f"a weight for each label; {', '.join(missing)} have none"
             yield Fault("#/training/class_weight", expected, f"{len(class_weight)} weights")
 
 
-def _loss_misfits(loss: str, builtin: Builtin) -> Iterator[Fault]:
+def _loss_misfits(loss: str, facts: DataFacts) -> Iterator[Fault]:
     received = f"the string {loss!r}"
-    if builtin.task == "regression" and loss in CLASSIFICATION_LOSSES:
+    if facts.task == "regression" and loss in CLASSIFICATION_LOSSES:
         yield Fault("#/training/loss", f"auto, {', '.join(REGRESSION_LOSSES)} for a regression", received)
-    if builtin.task == "classification" and loss in REGRESSION_LOSSES:
+    if facts.task == "classification" and loss in REGRESSION_LOSSES:
         yield Fault("#/training/loss", "auto or cross-entropy for a classification", received)
-    if builtin.task == "classification" and builtin.labels:
-        wrong = "categorical-cross-entropy" if len(builtin.labels) == 2 else "binary-cross-entropy"
+    if facts.task == "classification" and facts.labels:
+        wrong = "categorical-cross-entropy" if len(facts.labels) == 2 else "binary-cross-entropy"
         if loss == wrong:
-            yield Fault("#/training/loss", f"auto or cross-entropy for {len(builtin.labels)} labels", received)
+            yield Fault("#/training/loss", f"auto or cross-entropy for {len(facts.labels)} labels", received)

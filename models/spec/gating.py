@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from models.datasets import Builtin
 from models.errors import Fault, pointer
+from models.facts import DataFacts
 from models.spec.part import Part
 
 METRICS: dict[str, tuple[str, ...]] = {
@@ -20,9 +20,9 @@ class GatesSpec(Part):
     min: dict[str, float] = Field(default={})
 
 
-def gate_misfits(gates: GatesSpec, builtin: Builtin) -> Iterator[Fault]:
+def gate_misfits(gates: GatesSpec, facts: DataFacts) -> Iterator[Fault]:
     """Where a gate asks for what the task does not have."""
     for name in gates.min:
-        if name not in METRICS[builtin.task]:
-            expected = f"a metric of a {builtin.task}: {', '.join(METRICS[builtin.task])}"
+        if name not in METRICS[facts.task]:
+            expected = f"a metric of a {facts.task}: {', '.join(METRICS[facts.task])}"
             yield Fault(pointer("gates", "min", name), expected, "an unknown metric")

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.datasets import Builtin
 from models.errors import Fault
+from models.facts import DataFacts
 from models.spec.augmentation import AugmentationSpec, augmentation_misfits
 from models.spec.part import Part
 
@@ -99,16 +99,17 @@ class RegularizationSpec(Part):
     augmentation: Annotated[tuple[AugmentationSpec, ...], Field(max_length=16)] = ()
 
 
-def shape_of(builtin: Builtin) -> Shape:
+def shape_of(facts: DataFacts) -> Shape:
     """What a network is given of a row: columns, an image, or steps one after another."""
-    if builtin.kind == "image":
+    if facts.whole_kind == "image":
         return "image"
-    return "sequence" if builtin.kind in ("series", "text") else "columns"
+    # A text beside other features is summed up to columns; one alone is read token by token.
+    return "sequence" if tuple(facts.kinds.values()) in (("series",), ("text",)) else "columns"
 
 
-def default_architecture(builtin: Builtin) -> ArchitectureSpec:
+def default_architecture(facts: DataFacts) -> ArchitectureSpec:
     """The network for a data set whose specification names none."""
-    match shape_of(builtin):
+    match shape_of(facts):
         case "image":
             return CnnSpec(type="cnn", layers=(32, 64))
         case "sequence":
@@ -117,11 +118,11 @@ def default_architecture(builtin: Builtin) -> ArchitectureSpec:
             return MlpSpec(type="mlp", layers=(64, 32))
 
 
-def architecture_misfits(architecture: ArchitectureSpec | None, builtin: Builtin) -> Iterator[Fault]:
+def architecture_misfits(architecture: ArchitectureSpec | None, facts: DataFacts) -> Iterator[Fault]:
     """Where the network cannot take the features, or its parts do not fit each other."""
     if architecture is None:
         return
-    shape = shape_of(builtin)
+    shape = shape_of(facts)
     if architecture.type not in FITTING[shape]:
         *others, last = (repr(name) for name in FITTING[shape])
         names = f"{', '.join(others)} or {last}" if others else last
@@ -132,9 +133,9 @@ def architecture_misfits(architecture: ArchitectureSpec | None, builtin: Builtin
         yield Fault("#/architecture/heads", expected, f"the number {architecture.heads}")
 
 
-def regularization_misfits(regularization: RegularizationSpec, builtin: Builtin) -> Iterator[Fault]:
+def regularization_misfits(regularization: RegularizationSpec, facts: DataFacts) -> Iterator[Fault]:
     """Where what is to keep the network from learning by heart does not suit the task or the rows."""
-    if regularization.label_smoothing and builtin.task != "classification":
+    if regularization.label_smoothing and facts.task != "classification":
         received = f"the number {regularization.label_smoothing:g}"
         yield Fault("#/regularization/label_smoothing", "0 for a regression", received)
-    yield from augmentation_misfits(regularization.augmentation, image=shape_of(builtin) == "image")
+    yield from augmentation_misfits(regularization.augmentation, image=shape_of(facts) == "image")

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Field, ValidationError
 
-from models.datasets import BUILTINS, Builtin
+from models.builtins import facts_of_builtin
 from models.errors import Fault, InvalidSpec
+from models.facts import DataFacts
 from models.rows import describe
 from models.spec import data, fitting, gating, network
 from models.spec.data import BackgroundSpec, DatasetSpec, FeatureKinds, SplitSpec
@@ -57,29 +58,27 @@ def parse_spec(document: Any) -> TrainingSpec:
         spec = TrainingSpec.model_validate_json(encoded)
     except ValidationError as error:
         raise InvalidSpec(faults_of(error, TrainingSpec, document)) from None
-    builtin = BUILTINS.get(spec.dataset.builtin)
-    if builtin is None:
-        expected = f"one of {', '.join(BUILTINS)}"
-        raise InvalidSpec([Fault("#/dataset/builtin", expected, describe(spec.dataset.builtin), "no such data set")])
-    if faults := list(_misfits(spec, builtin)):
+    facts = facts_of_builtin(spec.dataset.builtin)
+    faults = [*data.target_misfits(spec.target, facts), *data.feature_misfits(spec.features, facts)]
+    if not faults:
+        facts = facts.with_features(spec.features)
+    if faults := [*faults, *_misfits(spec, facts)]:
         raise InvalidSpec(faults)
     return spec.model_copy(
         update={
-            "target": builtin.target,
-            "architecture": spec.architecture or network.default_architecture(builtin),
+            "target": facts.target,
+            "architecture": spec.architecture or network.default_architecture(facts),
             "training": fitting.filled_in(spec.training),
-            "positive_label": spec.positive_label or (builtin.labels[1] if len(builtin.labels) == 2 else None),
+            "positive_label": spec.positive_label or (facts.labels[1] if len(facts.labels) == 2 else None),
         }
     )
 
 
-def _misfits(spec: TrainingSpec, builtin: Builtin) -> Iterator[Fault]:
-    """Where a well-formed specification does not fit its data set."""
-    yield from data.target_misfits(spec.target, builtin)
-    yield from data.feature_misfits(spec.features, builtin)
-    yield from data.split_misfits(spec.split, builtin)
-    yield from network.architecture_misfits(spec.architecture, builtin)
-    yield from network.regularization_misfits(spec.regularization, builtin)
-    yield from data.label_misfits(spec.positive_label, builtin)
-    yield from fitting.fit_misfits(spec.training, builtin)
-    yield from gating.gate_misfits(spec.gates, builtin)
+def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
+    """Where a well-formed specification does not fit its data set, whose facts are as its `features` have them."""
+    yield from data.split_misfits(spec.split, facts)
+    yield from network.architecture_misfits(spec.architecture, facts)
+    yield from network.regularization_misfits(spec.regularization, facts)
+    yield from data.label_misfits(spec.positive_label, facts)
+    yield from fitting.fit_misfits(spec.training, facts)
+    yield from gating.gate_misfits(spec.gates, facts)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models.datasets import BUILTINS
+from models.builtins import BUILTINS
 from models.errors import Fault, InvalidSpec
 from models.spec import parse_spec
 

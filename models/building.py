@@ -18,6 +18,7 @@ from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.diagnosis import EpochStatistics
 from models.evaluation import evaluate
 from models.export import export_onnx, hybrid_rows
+from models.folds import Metrics, cross_validate
 from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
@@ -57,6 +58,7 @@ def build_version(
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
     fitted = fit(spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence)
+    folds = _cross_validate(spec, dataset, split, reporter, checkpoints) if spec.training.folds else None
     reporter.step("evaluating")
     signature = dataset.signature
     units = predict_raw(fitted.model, dataset.inputs[split.test])
@@ -84,7 +86,7 @@ def build_version(
             "spec": spec.model_dump(mode="json"),
             "evaluation": evaluation,
             "gates": check_gates(spec, evaluation["metrics"]),
-            "training": _describe_training(fitted),
+            "training": {**_describe_training(fitted), "folds": folds},
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
             "spread": _spread(fitted, signature, background, weights),
             "export": export.to_json(),
@@ -93,6 +95,20 @@ def build_version(
         }
         artifact.write_json(aside / artifact.CARD, card)
     return card
+
+
+def _cross_validate(
+    spec: TrainingSpec, dataset: Dataset, split: Split, reporter: Reporter, checkpoints: Path | None
+) -> dict[str, Any]:
+    signature = dataset.signature
+
+    def measure(fitted: FittedModel, rows: NDArray[np.int64]) -> Metrics:
+        outputs = target_columns(predict_raw(fitted.model, dataset.inputs[rows]), signature, signature.outputs[0])
+        return evaluate(outputs, dataset.targets[rows], signature, spec.positive_label)["metrics"]
+
+    return cross_validate(
+        spec, dataset, split, measure, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence
+    )
 
 
 def load_dataset(spec: TrainingSpec) -> Dataset:

@@ -73,12 +73,16 @@ def split_dataset(dataset: Dataset, *, test: float, validation: float, by: str =
 
     A row keeps its part whatever rows are added or removed, so that a test row is one for every version.
     """
-    if by == "row":
-        digests = dataset.row_digests
-    else:
-        digests = tuple(hashlib.sha256(value.tobytes()).digest() for value in dataset.columns[by].astype("<f8"))
+    digests = digests_by(dataset, by)
     parts = np.array([assign_part(digest, test=test, validation=validation) for digest in digests])
     return Split(*(np.flatnonzero(parts == part) for part in ("train", "validation", "test")))
+
+
+def digests_by(dataset: Dataset, by: str) -> tuple[bytes, ...]:
+    """The SHA-256 of each row's content ("row"), or of its value in a column: rows of one group have the same."""
+    if by == "row":
+        return dataset.row_digests
+    return tuple(hashlib.sha256(value.tobytes()).digest() for value in dataset.columns[by].astype("<f8"))
 
 
 def assign_part(digest: bytes, *, test: float, validation: float) -> Part:

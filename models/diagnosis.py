@@ -61,8 +61,8 @@ def _of_gradients(statistics: Sequence[EpochStatistics]) -> Iterator[str]:
         name = max(gradients, key=lambda layer: gradients[layer], default=None)
         if name is not None and gradients[name] > EXPLODING:
             yield (
-                f"Exploding gradients: in epoch {each.epoch} the gradient of layer {name} is {gradients[name]:.3g} in the "
-                'mean of squares. Set training.gradient_clip (say {"type": "norm"}), or lower training.learning_rate.'
+                f"Exploding gradients: in epoch {each.epoch} the gradient of layer {name} is {gradients[name]:.3g} (root "
+                'mean square). Set training.gradient_clip (say {"type": "norm"}), or lower training.learning_rate.'
             )
             break
     vanished = []
@@ -77,7 +77,7 @@ def _of_gradients(statistics: Sequence[EpochStatistics]) -> Iterator[str]:
         epoch, name, gradient = vanished[0]
         yield (
             f"Vanishing gradients: from epoch {epoch} on the gradient of the first layer, {name}, is {gradient:.1g}, "
-            f"less than {VANISHING:g} of the largest. Use relu or gelu, fewer layers, normalization, or residual blocks."
+            f"less than {VANISHING:g} of the largest. Use relu, fewer layers, normalization, or residual blocks."
         )
 
 

@@ -28,13 +28,16 @@ _LATEST = 10
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """Where a fit stands after an epoch. `metrics` holds finite numbers only; `warning` is for a person to read."""
+    """Where a fit stands after an epoch. `metrics` holds finite numbers only; `warning` is for a person to read. Of a
+    cross-validation, `fold` says which of its `folds` is fitted."""
 
     epoch: int
     epochs: int
     metrics: dict[str, float]
     seconds_left: float
     warning: str | None = None
+    fold: int | None = None
+    folds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

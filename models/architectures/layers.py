@@ -49,7 +49,7 @@ def activated(layer: type[keras.layers.Layer], *arguments: Any, activation: str,
 
 
 def normalized(hidden: Any, normalization: str | None) -> Any:
-    """Batch normalization (Ioffe and Szegedy 2015) or layer normalization over channels (Ba et al. 2016), or neither."""
+    """Batch normalization (Ioffe and Szegedy 2015), layer normalization over channels (Ba et al. 2016), or neither."""
     match normalization:
         case "batch":
             # 0.9 instead of 0.99: on small data there are too few steps for slower averages to arrive.

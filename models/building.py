@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from models import artifact
 from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.diagnosis import EpochStatistics
 from models.evaluation import evaluate
 from models.export import export_onnx, hybrid_rows
+from models.folds import Metrics, cross_validate
 from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
@@ -62,6 +64,7 @@ def build_version(
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
     fitted = fit(spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence)
+    folds = _cross_validate(spec, dataset, split, reporter, checkpoints) if spec.training.folds else None
     reporter.step("evaluating")
     signature = dataset.signature
     units = predict_raw(fitted.model, dataset.inputs[split.test])
@@ -90,7 +93,7 @@ def build_version(
             "search": search,
             "evaluation": evaluation,
             "gates": check_gates(spec, evaluation["metrics"]),
-            "training": _describe_training(fitted),
+            "training": {**_describe_training(fitted), "folds": folds},
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
             "spread": _spread(fitted, signature, background, weights),
             "export": export.to_json(),
@@ -99,6 +102,20 @@ def build_version(
         }
         artifact.write_json(aside / artifact.CARD, card)
     return card
+
+
+def _cross_validate(
+    spec: TrainingSpec, dataset: Dataset, split: Split, reporter: Reporter, checkpoints: Path | None
+) -> dict[str, Any]:
+    signature = dataset.signature
+
+    def measure(fitted: FittedModel, rows: NDArray[np.int64]) -> Metrics:
+        outputs = target_columns(predict_raw(fitted.model, dataset.inputs[rows]), signature, signature.outputs[0])
+        return evaluate(outputs, dataset.targets[rows], signature, spec.positive_label)["metrics"]
+
+    return cross_validate(
+        spec, dataset, split, measure, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence
+    )
 
 
 def load_dataset(spec: TrainingSpec) -> Dataset:
@@ -153,9 +170,24 @@ def _describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[s
 def _describe_training(fitted: FittedModel) -> dict[str, Any]:
     return {
         "parameters": fitted.model.count_params(),
+        "device": fitted.device,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history["loss"]),
-        "seconds": round(fitted.seconds, 3),
+        "seconds": round(fitted.timing.seconds, 3),
         "curves": fitted.history,
+        "epoch_seconds": fitted.timing.epoch_seconds,
+        "peak_bytes": fitted.timing.peak_bytes,
+        "layers": _describe_layers(fitted.statistics),
         "warnings": list(fitted.warnings),
     }
+
+
+def _describe_layers(statistics: Sequence[EpochStatistics]) -> dict[str, Any]:
+    """The epochs that were measured and, by layer and figure, its value after each; None where it was not finite."""
+    figures: dict[str, dict[str, list[float | None]]] = {}
+    for place, epoch in enumerate(statistics):
+        for layer, values in epoch.layers.items():
+            for name, value in values.items():
+                held = figures.setdefault(layer, {}).setdefault(name, [None] * len(statistics))
+                held[place] = value
+    return {"epochs": [epoch.epoch for epoch in statistics], "figures": figures}

@@ -105,6 +105,44 @@ class LossNotFinite(VitrineError):
         self.epoch, self.place = epoch, place
 
 
+class NotEnoughMemory(VitrineError):
+    def __init__(self, needed_bytes: int, available_bytes: int, parameters: int, batch_size: int) -> None:
+        super().__init__(
+            f"The network needs about {_gigabytes(needed_bytes)} to be fitted ({parameters:,} parameters, batches of "
+            f"{batch_size}), and {_gigabytes(available_bytes)} are free. Expected a network that fits: lower "
+            "architecture.layers, training.batch_size, or the size of images."
+        )
+        self.needed_bytes, self.available_bytes = needed_bytes, available_bytes
+
+
+class NoGpu(VitrineError):
+    def __init__(self) -> None:
+        super().__init__(
+            "training.mixed_precision needs a GPU, and this worker has none: on a CPU float16 is slower, and less "
+            "exact. Expected a worker with a GPU; or set training.mixed_precision to false."
+        )
+
+
+class UnsafeModelFile(VitrineError):
+    """A file that is refused before Keras sees it, or that Keras refuses to load."""
+
+    def __init__(self, fault: str, cure: str) -> None:
+        super().__init__(f"The file cannot be imported: {fault}. {cure}")
+        self.fault, self.cure = fault, cure
+
+
+class ModelDoesNotFit(VitrineError):
+    """A model that loads, but does not take or give what its signature says."""
+
+    def __init__(self, expected: str, received: str, cure: str) -> None:
+        super().__init__(f"The model does not fit its signature: expected {expected}, received {received}. {cure}")
+        self.expected, self.received = expected, received
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
+
+
 def _words(fault: Fault) -> str:
     return f"{fault.pointer}: expected {fault.expected}, received {fault.received}"
 

@@ -34,7 +34,8 @@ def progress_in_words(job: dict[str, Any]) -> str:
 def figures_in_words(figures: dict[str, Any]) -> str:
     """Epoch, loss, the watched validation metric and the time left: 80 columns have room for a bar beside it."""
     metrics = figures["metrics"]
-    words = [f"epoch {figures['epoch']}/{figures['epochs']}"]
+    words = [f"fold {figures['fold']}/{figures['folds']}"] if figures.get("fold") else []
+    words += [f"epoch {figures['epoch']}/{figures['epochs']}"]
     words += [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
     watched = next((name for name in _WATCHED if name in metrics), None)
     words += [f"{watched} {metrics[watched]:.3f}"] if watched else []

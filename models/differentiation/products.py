@@ -38,9 +38,7 @@ def _summed_product(tape: Tape, cotangent: str, name: str, output: str) -> str:
     if lacking:
         axes = tape.whole(*range(-len(whole) - 2, -len(shape) - 2))
         cotangent = tape.emit("ReduceSum", cotangent, axes, keepdims=0)
-    stretched = [
-        axis - 2 for axis in range(-len(shape), 0) if shape[axis] == 1 and whole[axis] != 1
-    ]
+    stretched = [axis - 2 for axis in range(-len(shape), 0) if shape[axis] == 1 and whole[axis] != 1]
     return tape.emit("ReduceSum", cotangent, tape.whole(*stretched), keepdims=1) if stretched else cotangent
 
 

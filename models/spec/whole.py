@@ -71,6 +71,7 @@ def parse_spec(document: Any) -> TrainingSpec:
         update={
             "target": facts.target,
             "architecture": spec.architecture or network.default_architecture(facts),
+            "training": fitting.filled_in(spec.training),
             "positive_label": spec.positive_label or (facts.labels[1] if len(facts.labels) == 2 else None),
         }
     )
@@ -93,6 +94,7 @@ def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
     yield from data.split_misfits(spec.split, facts)
     yield from preprocessing.preprocessing_misfits(spec.preprocessing, facts)
     yield from network.architecture_misfits(spec.architecture, facts)
+    yield from network.regularization_misfits(spec.regularization, facts)
     yield from data.label_misfits(spec.positive_label, facts)
     yield from fitting.fit_misfits(spec.training, facts)
     yield from gating.gate_misfits(spec.gates, facts)

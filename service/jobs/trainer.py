@@ -18,7 +18,19 @@ from models.artifact import open_artifact
 from models.attempts import Attempts
 from models.checkpoint import discard_checkpoints
 from models.database import open_database
-from models.errors import CorruptVersion, DiskFull, InvalidDataset, InvalidSpec, LossNotFinite, Overtaken, VitrineError
+from models.errors import (
+    CorruptVersion,
+    DiskFull,
+    InvalidDataset,
+    InvalidSpec,
+    LossNotFinite,
+    ModelDoesNotFit,
+    NoGpu,
+    NotEnoughMemory,
+    Overtaken,
+    UnsafeModelFile,
+    VitrineError,
+)
 from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
@@ -152,6 +164,7 @@ def _build(
             "epochs": report.epochs,
             "metrics": report.metrics,
             "seconds_left": report.seconds_left,
+            **({"fold": report.fold, "folds": report.folds} if report.fold else {}),
             **({"warning": report.warning} if report.warning else {}),
         }
         reports.epoch(figures, last=report.epoch == report.epochs)
@@ -200,9 +213,16 @@ def in_words(error: Exception) -> dict[str, str]:
             return {"title": "The loss is not a finite number", "detail": str(error)}
         case DiskFull():
             return {"title": "The disk is full", "detail": str(error)}
+        case NotEnoughMemory():
+            return {"title": "Not enough memory", "detail": str(error)}
+        case NoGpu():
+            return {"title": "There is no GPU", "detail": str(error)}
+        case UnsafeModelFile() | ModelDoesNotFit():
+            return {"title": "The model cannot be imported", "detail": str(error)}
         case VitrineError():
             return {"title": "Training failed", "detail": str(error)}
-        case MemoryError():
+        # TensorFlow's own: of a GPU, or of an allocation that the system refused. Not imported for its name alone.
+        case _ if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
             detail = "The memory of this machine was not enough. Lower training.batch_size or the width of the layers."
             return {"title": "Out of memory", "detail": f"{detail} Then resume the job, or train anew."}
         case OSError(errno=errno.ENOSPC):

@@ -21,8 +21,8 @@ Specification = TypeVar("Specification", bound=Part)
 def proposed(spec: Specification, parameters: Parameters) -> Specification:
     """The specification with the drawn values in place, and without the search.
 
-    A width stands for every layer of a multilayer perceptron; in a convolutional network each block has twice the
-    filters of the one before. When another type of network is drawn, only what both types know is kept.
+    A width stands for every layer; in a convolutional network each block has twice the filters of the one before.
+    When another type of network is drawn, only its layers are kept, and the rest is that type's default.
 
     Raises:
         pydantic.ValidationError: when the values cannot stand together.
@@ -38,17 +38,15 @@ def proposed(spec: Specification, parameters: Parameters) -> Specification:
     if DEPTH in parameters or WIDTH in parameters:
         architecture["layers"] = _layers(architecture, parameters)
     if architecture["type"] != held:
-        common = ("type", "layers", "activation")
-        document["architecture"] = {name: architecture[name] for name in common if name in architecture}
+        document["architecture"] = {name: architecture[name] for name in ("type", "layers")}
     return type(spec).model_validate_json(orjson.dumps(document))
 
 
 def _layers(architecture: Mapping[str, Any], parameters: Parameters) -> list[int]:
     layers = architecture["layers"]
     depth, width = parameters.get(DEPTH, len(layers)), parameters.get(WIDTH, layers[0])
-    if architecture["type"] == "mlp":
-        return [width] * depth
-    return [width * 2**block for block in range(depth)]
+    doubling = architecture["type"].startswith("cnn")
+    return [width * 2**block if doubling else width for block in range(depth)]
 
 
 def space_misfits(spec: Part, space: Mapping[str, Domain]) -> Iterator[Fault]:

@@ -11,6 +11,7 @@ from models.errors import Fault, pointer
 from models.facts import DataFacts
 from models.rows import describe
 from models.spec.gating import METRICS
+from models.spec.network import FITTING, shape_of
 from models.spec.part import Part
 
 LOSS = "loss"
@@ -66,14 +67,17 @@ class SearchSpec(Part):
 
 def default_space(facts: DataFacts) -> dict[str, Domain]:
     """What is searched where a specification names no space."""
-    image = facts.whole_kind == "image"
+    shape = shape_of(facts)
+    widths = {"columns": (16, 256), "image": (8, 64), "sequence": (8, 128)}[shape]
+    # Transformers can be asked for: they cost many times as much as the others.
+    types = tuple(name for name in FITTING[shape] if name != "transformer")
     return {
-        DEPTH: RangeSpec(low=1, high=3 if image else 4),
-        WIDTH: RangeSpec(low=8, high=64, log=True) if image else RangeSpec(low=16, high=256, log=True),
+        DEPTH: RangeSpec(low=1, high=4 if shape == "columns" else 3),
+        WIDTH: RangeSpec(low=widths[0], high=widths[1], log=True),
         "regularization.dropout": RangeSpec(low=0, high=0.5),
         "regularization.l2": RangeSpec(low=1e-6, high=1e-2, log=True),
         "training.learning_rate": RangeSpec(low=3e-4, high=1e-2, log=True),
-        **({"architecture.type": ChoicesSpec(choices=("cnn", "mlp"))} if image else {}),
+        **({"architecture.type": ChoicesSpec(choices=types)} if len(types) > 1 else {}),
     }
 
 

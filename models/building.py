@@ -17,6 +17,8 @@ from models import artifact
 from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.diagnosis import EpochStatistics
 from models.evaluation import evaluate
+from models.evaluation.temper import temper, temperature_of
+from models.evaluation.whole import Asked, evaluate_version
 from models.export import export_onnx, hybrid_rows
 from models.folds import Metrics, cross_validate
 from models.outputs import target_columns, target_model
@@ -31,11 +33,15 @@ _LIBRARIES = ("vitrine", "keras", "tensorflow", "onnxruntime", "numpy", "scikit-
 
 @dataclass(frozen=True)
 class Reporter:
-    """Who is told how a build goes on. `fence` is asked before anything is put in place: it raises when another
-    attempt has overtaken this one."""
+    """Who is told how a build goes on.
+
+    `evaluation` is told the part that begins, its place and their number. `fence` is asked before anything is put in
+    place: it raises when another attempt has overtaken this one.
+    """
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
+    evaluation: Callable[[str, int, int], None] = lambda *_: None
     fence: Callable[[], None] = lambda: None
 
 
@@ -67,9 +73,8 @@ def build_version(
     folds = _cross_validate(spec, dataset, split, reporter, checkpoints) if spec.training.folds else None
     reporter.step("evaluating")
     signature = dataset.signature
-    units = predict_raw(fitted.model, dataset.inputs[split.test])
-    outputs = target_columns(units, signature, signature.outputs[0])
-    evaluation = evaluate(outputs, dataset.targets[split.test], signature, spec.positive_label)
+    asked = _asked_of_evaluation(spec, dataset, split, fitted)
+    evaluation, surrogate = evaluate_version(fitted.model, dataset, split, asked, predict_raw, reporter.evaluation)
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
     with artifact.writing(directory, fence=reporter.fence, expected_bytes=_expected_bytes(fitted, background)) as aside:
@@ -92,6 +97,7 @@ def build_version(
             "spec": spec.model_dump(mode="json"),
             "search": search,
             "evaluation": evaluation,
+            "surrogate": surrogate,
             "gates": check_gates(spec, evaluation["metrics"]),
             "training": {**_describe_training(fitted), "folds": folds},
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
@@ -138,12 +144,28 @@ def _expected_bytes(fitted: FittedModel, background: ModelInput) -> int:
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 
-def check_gates(spec: TrainingSpec, metrics: dict[str, float]) -> list[dict[str, Any]]:
-    """The gates of a specification as decisions with their figures."""
-    return [
-        {"gate": name, "passed": metrics[name] >= limit, "value": metrics[name], "limit": limit}
-        for name, limit in spec.gates.min.items()
-    ]
+def _asked_of_evaluation(spec: TrainingSpec, dataset: Dataset, split: Split, fitted: FittedModel) -> Asked:
+    """What the evaluation needs to know; a temperature that is asked for is built into the model first."""
+    temperature, tempered = None, spec.training.calibration == "temperature"
+    if dataset.signature.task == "classification":
+        rows = split.validation
+        temperature = temperature_of(fitted.model, dataset.inputs[rows], dataset.targets[rows], predict_raw)
+        if tempered:
+            temper(fitted.model, temperature)
+    sensitive = {name: dataset.columns[name] for name in spec.sensitive}
+    return Asked(spec.positive_label, spec.training.seed, sensitive, temperature, tempered)
+
+
+def check_gates(spec: TrainingSpec, metrics: dict[str, float | None]) -> list[dict[str, Any]]:
+    """The gates of a specification as decisions with their figures. A metric that is not defined passes none."""
+
+    def gate(name: str, limit: float, sign: int) -> dict[str, Any]:
+        value = metrics[name]
+        passed = value is not None and sign * value >= sign * limit
+        return {"gate": name, "passed": passed, "value": value, "limit": limit}
+
+    least = [gate(name, limit, 1) for name, limit in spec.gates.min.items()]
+    return least + [gate(name, limit, -1) for name, limit in spec.gates.max.items()]
 
 
 def _spread(

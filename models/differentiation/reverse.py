@@ -15,7 +15,9 @@ from models.errors import NotDifferentiableHere
 COTANGENTS, SLOPES = "cotangents", "slopes"
 """The second input of a graph of a gradient, and its output."""
 
-_ELEMENTWISE = frozenset("Add Sub Mul Div Pow Max Min Greater GreaterOrEqual Less LessOrEqual Equal".split())
+_ELEMENTWISE = frozenset(
+    ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"]
+)
 
 
 def differentiate(network: bytes, output: str) -> bytes:

@@ -13,7 +13,6 @@ from onnx import helper
 from models.differentiation.rules import Cotangents, attribute, rule
 from models.differentiation.tape import IR_VERSION, OPSET, Tape
 
-
 FEW_CHANNELS = 8
 
 

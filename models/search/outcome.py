@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.errors import SearchWithoutResult
+from models.evaluation.names import more_is_better
 from models.search.study import importances
 from models.search.trials import Trial
 from models.spec import TrainingSpec
 from models.spec.proposal import proposed
-from models.spec.search import SMALLER_IS_BETTER, SearchSpec, whole_keys
+from models.spec.search import SearchSpec, whole_keys
 
 
 def searched(spec: TrainingSpec, trials: Sequence[Trial]) -> tuple[TrainingSpec, dict[str, Any]]:
@@ -24,7 +25,8 @@ def searched(spec: TrainingSpec, trials: Sequence[Trial]) -> tuple[TrainingSpec,
     best = best_trial(search, trials)
     if best is None:
         raise SearchWithoutResult([trial.reason or trial.state for trial in trials])
-    maximize = search.metric not in SMALLER_IS_BETTER
+    assert search.metric is not None  # parse_spec fills it in
+    maximize = more_is_better(search.metric)
     whole = whole_keys(search, spec.model_dump(mode="json"))
     account = {
         "asked": search.model_dump(mode="json"),
@@ -39,5 +41,6 @@ def searched(spec: TrainingSpec, trials: Sequence[Trial]) -> tuple[TrainingSpec,
 def best_trial(search: SearchSpec, trials: Sequence[Trial]) -> Trial | None:
     """The complete trial whose metric is best; the first of those that are alike; None before one is complete."""
     complete = [(trial.value, trial) for trial in trials if trial.state == "complete" and trial.value is not None]
-    sign = 1.0 if search.metric in SMALLER_IS_BETTER else -1.0
+    assert search.metric is not None  # parse_spec fills it in
+    sign = -1.0 if more_is_better(search.metric) else 1.0
     return min(complete, key=lambda pair: (sign * pair[0], pair[1].number), default=(None, None))[1]

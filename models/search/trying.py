@@ -8,7 +8,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import ValidationError
 
 from models.building import load_dataset
@@ -16,12 +15,13 @@ from models.datasets import Dataset, Split, split_dataset
 from models.epochs import EpochReport
 from models.errors import LossNotFinite
 from models.evaluation import evaluate
+from models.evaluation.names import more_is_better
 from models.outputs import target_columns
 from models.search.study import draw, falls_behind
 from models.search.trials import State, Trial, Trials
 from models.spec import TrainingSpec
 from models.spec.proposal import proposed
-from models.spec.search import LOSS, SMALLER_IS_BETTER, SearchSpec, whole_keys
+from models.spec.search import SearchSpec, whole_keys
 from models.training import FittedModel, fit, predict_raw
 
 REPORT_SECONDS = 0.5
@@ -46,8 +46,9 @@ def try_out(
     """
     search = spec.search
     assert search is not None
+    assert search.metric is not None  # parse_spec fills it in
     whole = whole_keys(search, spec.model_dump(mode="json"))
-    maximize = search.metric not in SMALLER_IS_BETTER
+    maximize = more_is_better(search.metric)
     if is_over(search, trials.all(), number, datetime.now(UTC)):
         return "skipped"
     trial = trials.begin(number, lambda held: draw(search, whole, held, seed=spec.training.seed, maximize=maximize))
@@ -80,7 +81,10 @@ def try_out(
         return ended("failed", reason=error.errors(include_url=False)[0]["msg"])
     except LossNotFinite as error:
         return ended("failed", reason=str(error))
-    return ended("complete", value=measure(search, tried, fitted, dataset, split))
+    value = measure(search.metric, tried, fitted, dataset, split)
+    if value is None:
+        return ended("failed", reason=f"{search.metric} cannot be told of the validation part")
+    return ended("complete", value=value)
 
 
 def is_over(search: SearchSpec, trials: Sequence[Trial], number: int, now: datetime) -> bool:
@@ -91,14 +95,9 @@ def is_over(search: SearchSpec, trials: Sequence[Trial], number: int, now: datet
     return now - began > timedelta(minutes=search.minutes)
 
 
-def measure(search: SearchSpec, spec: TrainingSpec, fitted: FittedModel, dataset: Dataset, split: Split) -> float:
-    """A search's metric of a fitted network on the validation part."""
+def measure(metric: str, spec: TrainingSpec, fitted: FittedModel, dataset: Dataset, split: Split) -> float | None:
+    """A metric of a fitted network on the validation part; None where it is not defined there."""
     signature, targets = dataset.signature, dataset.targets[split.validation]
     units = predict_raw(fitted.model, dataset.inputs[split.validation])
     outputs = target_columns(units, signature, signature.outputs[0])
-    if search.metric != LOSS:
-        return evaluate(outputs, targets, signature, spec.positive_label)["metrics"][search.metric]
-    if signature.task == "regression":
-        return float(np.mean((outputs[:, 0].astype(np.float64) - targets) ** 2))
-    chosen = outputs[np.arange(len(targets)), targets].astype(np.float64)
-    return float(-np.log(np.clip(chosen, np.finfo(np.float32).tiny, None)).mean())
+    return evaluate(outputs, targets, signature, spec.positive_label)["metrics"][metric]

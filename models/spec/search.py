@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 
 from models.errors import Fault, pointer
+from models.evaluation.names import METRICS
 from models.facts import DataFacts
 from models.rows import describe
-from models.spec.gating import METRICS
+from models.signature import Task
 from models.spec.network import FITTING, shape_of
 from models.spec.part import Part
 
-LOSS = "loss"
-SMALLER_IS_BETTER = (LOSS, "mae", "mse")
+DEFAULT_METRIC: dict[Task, str] = {"classification": "log_loss", "regression": "mse"}
 DEPTH, WIDTH = "architecture.depth", "architecture.width"
 """Names for what `architecture.layers` becomes: so many layers, of so many units or filters."""
 SEARCHED_PARTS = ("architecture", "regularization", "training", "preprocessing")
@@ -50,13 +50,12 @@ Domain = Annotated[
 class SearchSpec(Part):
     """A search by the tree-structured Parzen estimator. The best trial is fitted again and becomes the version.
 
-    `metric` is measured on the validation part, never on the test part. `loss` is the cross-entropy or the mean
-    squared error, without penalties. With `pruning`, a trial that is worse at an epoch than the median of the others
+    `metric` is measured on the validation part, never on the test part. With `pruning`, a trial that is worse at an epoch than the median of the others
     were is given up. After `minutes` no trial begins any more.
     """
 
     trials: Annotated[int, Field(ge=1, le=1000)] = 30
-    metric: str = LOSS
+    metric: Annotated[str | None, Field(description="null: log_loss, or mse for a regression")] = None
     pruning: bool = True
     minutes: Annotated[float, Field(gt=0)] | None = None
     space: Annotated[
@@ -106,9 +105,8 @@ def search_misfits(search: SearchSpec | None, document: Mapping[str, Any], facts
     """Where a search cannot be made of a specification, given as a document with every default filled in."""
     if search is None:
         return
-    metrics = (LOSS, *METRICS[facts.task])
-    if search.metric not in metrics:
-        yield Fault("#/search/metric", f"one of {', '.join(metrics)}", describe(search.metric))
+    if search.metric is not None and search.metric not in METRICS[facts.task]:
+        yield Fault("#/search/metric", f"one of {', '.join(METRICS[facts.task])}", describe(search.metric))
     if search.space is not None and not search.space:
         yield Fault("#/search/space", "at least one key, or null", "an empty object")
     for path, domain in (search.space or {}).items():

@@ -20,7 +20,7 @@ from models.spec.network import ArchitectureSpec, RegularizationSpec
 from models.spec.part import Part
 from models.spec.preprocessing import PreprocessingSpec
 from models.spec.proposal import space_misfits
-from models.spec.search import SearchSpec, default_space, search_misfits
+from models.spec.search import DEFAULT_METRIC, SearchSpec, default_space, search_misfits
 from models.validation import faults_of
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["digits"])]
@@ -34,6 +34,9 @@ class TrainingSpec(Part):
     target: str | None = None
     features: FeatureKinds = Field(default={})
     positive_label: str | None = None
+    sensitive: Annotated[
+        tuple[str, ...], Field(max_length=10, description="columns by whose groups it is evaluated, ignored ones too")
+    ] = ()
     split: SplitSpec = SplitSpec()
     preprocessing: PreprocessingSpec = PreprocessingSpec()
     architecture: ArchitectureSpec | None = None
@@ -86,7 +89,8 @@ def _with_search(spec: TrainingSpec, facts: DataFacts) -> TrainingSpec:
     space = default_space(facts) if spec.search.space is None else spec.search.space
     if faults := faults or list(space_misfits(spec, space)):
         raise InvalidSpec(faults)
-    return spec.model_copy(update={"search": spec.search.model_copy(update={"space": space})})
+    metric = spec.search.metric or DEFAULT_METRIC[facts.task]
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"metric": metric, "space": space})})
 
 
 def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
@@ -95,6 +99,7 @@ def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
     yield from preprocessing.preprocessing_misfits(spec.preprocessing, facts)
     yield from network.architecture_misfits(spec.architecture, facts)
     yield from network.regularization_misfits(spec.regularization, facts)
+    yield from data.sensitive_misfits(spec.sensitive, facts)
     yield from data.label_misfits(spec.positive_label, facts)
     yield from fitting.fit_misfits(spec.training, facts)
     yield from gating.gate_misfits(spec.gates, facts)

@@ -58,7 +58,7 @@ def test_filters_double_with_depth_and_a_drawn_network_keeps_what_both_know() ->
     ("search", "where", "expected"),
     [
         ({"space": {}}, "#/search/space", "at least one key"),
-        ({"metric": "r2"}, "#/search/metric", "one of loss, accuracy"),
+        ({"metric": "r2"}, "#/search/metric", "one of accuracy"),
         ({"trials": 0}, "#/search/trials", "greater than or equal to 1"),
         ({"space": {"training.rate": {"low": 1, "high": 2}}}, "#/search/space/training.rate", "dotted key"),
         ({"space": {"training": {"choices": [1]}}}, "#/search/space/training", "dotted key"),

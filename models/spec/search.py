@@ -50,8 +50,8 @@ Domain = Annotated[
 class SearchSpec(Part):
     """A search by the tree-structured Parzen estimator. The best trial is fitted again and becomes the version.
 
-    `metric` is measured on the validation part, never on the test part. With `pruning`, a trial that is worse at an epoch than the median of the others
-    were is given up. After `minutes` no trial begins any more.
+    `metric` is measured on the validation part, never on the test part. With `pruning`, a trial that is
+    worse at an epoch than the median of the others were is given up. After `minutes` no trial begins any more.
     """
 
     trials: Annotated[int, Field(ge=1, le=1000)] = 30

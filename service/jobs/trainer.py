@@ -177,7 +177,7 @@ def _build(
     if spec.search is not None:
         spec, search = searched(spec, Trials(impatient, job).all())
     with TrainerMemory(impatient).noted(job, document["model"]):
-        build_version(spec, directory, Reporter(reports.step, report_epoch, fence), checkpoints, search=search)
+        build_version(spec, directory, Reporter(reports.step, report_epoch, fence=fence), checkpoints, search=search)
 
 
 class ProgressReports:

@@ -1,4 +1,4 @@
-"""Builds a version from a specification: load, fit, evaluate, choose a background, export, write."""
+"""Builds a version from a specification: load, fit, evaluate, choose a background, export, judge, write."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from models import artifact
 from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.evaluation import evaluate
 from models.export import export_onnx, hybrid_rows
+from models.gates.gate import Candidate, Champion
+from models.gates.judging import judge
+from models.inference import keras_outputs, open_session, session_outputs
 from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
@@ -35,16 +38,25 @@ class Reporter:
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
     fence: Callable[[], None] = lambda: None
+    gate: Callable[[str, int, int], None] = lambda *_: None
 
 
 def build_version(
-    spec: TrainingSpec, directory: Path, reporter: Reporter, checkpoints: Path | None = None
+    spec: TrainingSpec,
+    directory: Path,
+    reporter: Reporter,
+    checkpoints: Path | None = None,
+    *,
+    champion: Champion | None = None,
+    earlier: artifact.Artifact | None = None,
 ) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
 
     Args:
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
+        champion: the version that a gate compares with.
+        earlier: the version whose weights the fit begins with.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
@@ -55,7 +67,9 @@ def build_version(
     dataset = load_dataset(spec)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
-    fitted = fit(spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence)
+    fitted = fit(
+        spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence, earlier=earlier
+    )
     reporter.step("evaluating")
     signature = dataset.signature
     units = predict_raw(fitted.model, dataset.inputs[split.test])
@@ -75,6 +89,18 @@ def build_version(
         export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
+        reporter.step("gating")
+        candidate = Candidate(
+            spec,
+            dataset,
+            split,
+            outputs,
+            evaluation,
+            _engine(fitted, signature, aside),
+            lambda: target_model(fitted.model, signature, signature.outputs[0]),
+            (background, weights),
+        )
+        judgement = judge(candidate, champion, reporter.gate)
         card = {
             "model": spec.model,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -82,8 +108,9 @@ def build_version(
             "data": _describe_data(spec, dataset, split),
             "spec": spec.model_dump(mode="json"),
             "evaluation": evaluation,
-            "gates": check_gates(spec, evaluation["metrics"]),
-            "training": _describe_training(fitted),
+            "gates": judgement.gates,
+            "fidelity": judgement.fidelity,
+            "training": {**_describe_training(fitted), "warm_start": _describe_start(spec, earlier)},
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
             "spread": _spread(fitted, signature, background, weights),
             "export": export.to_json(),
@@ -114,12 +141,12 @@ def _expected_bytes(fitted: FittedModel, background: ModelInput) -> int:
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 
-def check_gates(spec: TrainingSpec, metrics: dict[str, float]) -> list[dict[str, Any]]:
-    """The gates of a specification as decisions with their figures."""
-    return [
-        {"gate": name, "passed": metrics[name] >= limit, "value": metrics[name], "limit": limit}
-        for name, limit in spec.gates.min.items()
-    ]
+def _engine(fitted: FittedModel, signature: Signature, aside: Path) -> Callable[[ModelInput], NDArray[Any]]:
+    """What will compute the default output of a version that is being written."""
+    path = aside / artifact.ONNX
+    if not path.exists():
+        return keras_outputs(fitted.model, signature)[signature.outputs[0]]
+    return session_outputs(open_session(path.read_bytes(), threads=1), signature)[signature.outputs[0]]
 
 
 def _spread(
@@ -141,6 +168,10 @@ def _describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[s
         "sha256": dataset.sha256,
         "rows": {name: len(indices) for name, indices in parts.items()},
     }
+
+
+def _describe_start(spec: TrainingSpec, earlier: artifact.Artifact | None) -> dict[str, Any] | None:
+    return {"version": spec.from_version, "model_sha256": earlier.hashes[artifact.KERAS]} if earlier else None
 
 
 def _describe_training(fitted: FittedModel) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.architectures import cnn, mlp
+from models.artifact import KERAS, Artifact
 from models.batches import n_batches, shuffled_batches
 from models.checkpoint import Checkpoints, Identity, digest_of
 from models.datasets import Dataset, Split
@@ -21,6 +22,7 @@ from models.errors import InvalidDataset
 from models.preprocessing import in_target_units, scaled_input, target_scale
 from models.signature import Signature
 from models.spec import TrainingSpec
+from models.warm_start import take_weights
 
 _LIBRARIES = ("vitrine", "keras", "tensorflow", "numpy")
 """Those on which the bits of a fit depend."""
@@ -49,6 +51,7 @@ def fit(
     report: Callable[[EpochReport], None] = lambda _: None,
     checkpoints: Path | None = None,
     fence: Callable[[], None] = lambda: None,
+    earlier: Artifact | None = None,
 ) -> FittedModel:
     """Trains on the train part, stops early on the validation part and keeps the best epoch's weights.
 
@@ -60,8 +63,10 @@ def fit(
         report: told of each epoch, after its checkpoint; when resuming, of the checkpoint's epoch once more.
         checkpoints: a folder for this fit alone. It is the caller's to remove. None: nothing is stored.
         fence: called before a checkpoint is put in place; raises when this attempt has been overtaken by another.
+        earlier: the version whose weights the fit begins with, where the specification says so.
 
     Raises:
+        WarmStartImpossible: when that version has other layers.
         InvalidDataset: when a part is empty, or the train part has rows of one label only.
         LossNotFinite: when the loss is not a finite number.
     """
@@ -69,6 +74,8 @@ def fit(
     keras.utils.set_random_seed(spec.training.seed)
     tf.config.experimental.enable_op_determinism()
     network, served = _build(spec, dataset, split)
+    if earlier is not None and spec.from_version is not None:
+        take_weights(network, earlier, spec.from_version)
     regression = dataset.signature.task == "regression"
     scale = target_scale(dataset.targets[split.train]) if regression else (0.0, 1.0)
     targets = ((dataset.targets - scale[0]) / scale[1]).astype(np.float32) if regression else dataset.targets
@@ -79,7 +86,7 @@ def fit(
     )
     optimizer: Any = network.optimizer
     optimizer.build(network.trainable_variables)
-    store = Checkpoints(checkpoints, _identity(spec, dataset, split, network), fence) if checkpoints else None
+    store = Checkpoints(checkpoints, _identity(spec, dataset, split, network, earlier), fence) if checkpoints else None
     epochs = Epochs(spec.training, {"mae": scale[1], "val_mae": scale[1]}, store, report)
     if store and (checkpoint := store.latest()):
         epochs.resume(checkpoint, network)
@@ -119,7 +126,9 @@ def _check_parts(dataset: Dataset, split: Split) -> None:
         )
 
 
-def _identity(spec: TrainingSpec, dataset: Dataset, split: Split, network: keras.Model) -> Identity:
+def _identity(
+    spec: TrainingSpec, dataset: Dataset, split: Split, network: keras.Model, earlier: Artifact | None
+) -> Identity:
     """What a checkpoint must have been written for, to be resumed from."""
     optimizer: Any = network.optimizer
     variables = [*network.variables, *optimizer.variables]
@@ -133,6 +142,7 @@ def _identity(spec: TrainingSpec, dataset: Dataset, split: Split, network: keras
             ]
         ),
         "network": digest_of([[list(variable.shape), str(variable.dtype)] for variable in variables]),
+        "version to begin with": earlier.hashes[KERAS] if earlier else "none",
         "set of libraries": digest_of({name: importlib.metadata.version(name) for name in _LIBRARIES}),
     }
 

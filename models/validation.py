@@ -96,7 +96,7 @@ def _keys_at(root: type[BaseModel], path: list[int | str], document: Any) -> lis
         held = held[name]
         options = list(_models_in(part.model_fields[str(name)].annotation))
         part = next((option for option in options if _is_tagged(option, held)), options[0])
-    return list(part.model_fields)
+    return [field.alias or name for name, field in part.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

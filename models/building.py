@@ -1,4 +1,4 @@
-"""Builds a version from a specification: load, fit, evaluate, choose a background, export, write."""
+"""Builds a version from a specification: load, fit, evaluate, choose a background, export, judge, write."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from models.evaluation.temper import temper, temperature_of
 from models.evaluation.whole import Asked, evaluate_version
 from models.export import export_onnx, hybrid_rows
 from models.folds import Metrics, cross_validate
+from models.gates.gate import Candidate, Champion
+from models.gates.judging import judge
+from models.inference import keras_outputs, open_session, session_outputs
 from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
@@ -43,6 +46,7 @@ class Reporter:
     epoch: Callable[[EpochReport], None] = lambda _: None
     evaluation: Callable[[str, int, int], None] = lambda *_: None
     fence: Callable[[], None] = lambda: None
+    gate: Callable[[str, int, int], None] = lambda *_: None
 
 
 def build_version(
@@ -51,6 +55,8 @@ def build_version(
     reporter: Reporter,
     checkpoints: Path | None = None,
     *,
+    champion: Champion | None = None,
+    earlier: artifact.Artifact | None = None,
     search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
@@ -58,6 +64,8 @@ def build_version(
     Args:
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
+        champion: the version that a gate compares with.
+        earlier: the version whose weights the fit begins with.
         search: the account of the search that has found the specification, for the card.
 
     Raises:
@@ -69,7 +77,9 @@ def build_version(
     dataset = load_dataset(spec)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
-    fitted = fit(spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence)
+    fitted = fit(
+        spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence, earlier=earlier
+    )
     folds = _cross_validate(spec, dataset, split, reporter, checkpoints) if spec.training.folds else None
     reporter.step("evaluating")
     signature = dataset.signature
@@ -89,6 +99,19 @@ def build_version(
         export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
+        reporter.step("gating")
+        outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
+        candidate = Candidate(
+            spec,
+            dataset,
+            split,
+            outputs,
+            evaluation,
+            _engine(fitted, signature, aside),
+            lambda: target_model(fitted.model, signature, signature.outputs[0]),
+            (background, weights),
+        )
+        judgement = judge(candidate, champion, reporter.gate)
         card = {
             "model": spec.model,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -98,8 +121,13 @@ def build_version(
             "search": search,
             "evaluation": evaluation,
             "surrogate": surrogate,
-            "gates": check_gates(spec, evaluation["metrics"]),
-            "training": {**_describe_training(fitted), "folds": folds},
+            "gates": judgement.gates,
+            "fidelity": judgement.fidelity,
+            "training": {
+                **_describe_training(fitted),
+                "folds": folds,
+                "warm_start": _describe_start(spec, earlier),
+            },
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
             "spread": _spread(fitted, signature, background, weights),
             "export": export.to_json(),
@@ -156,16 +184,12 @@ def _asked_of_evaluation(spec: TrainingSpec, dataset: Dataset, split: Split, fit
     return Asked(spec.positive_label, spec.training.seed, sensitive, temperature, tempered)
 
 
-def check_gates(spec: TrainingSpec, metrics: dict[str, float | None]) -> list[dict[str, Any]]:
-    """The gates of a specification as decisions with their figures. A metric that is not defined passes none."""
-
-    def gate(name: str, limit: float, sign: int) -> dict[str, Any]:
-        value = metrics[name]
-        passed = value is not None and sign * value >= sign * limit
-        return {"gate": name, "passed": passed, "value": value, "limit": limit}
-
-    least = [gate(name, limit, 1) for name, limit in spec.gates.min.items()]
-    return least + [gate(name, limit, -1) for name, limit in spec.gates.max.items()]
+def _engine(fitted: FittedModel, signature: Signature, aside: Path) -> Callable[[ModelInput], NDArray[Any]]:
+    """What will compute the default output of a version that is being written."""
+    path = aside / artifact.ONNX
+    if not path.exists():
+        return keras_outputs(fitted.model, signature)[signature.outputs[0]]
+    return session_outputs(open_session(path.read_bytes(), threads=1), signature)[signature.outputs[0]]
 
 
 def _spread(
@@ -187,6 +211,10 @@ def _describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[s
         "sha256": dataset.sha256,
         "rows": {name: len(indices) for name, indices in parts.items()},
     }
+
+
+def _describe_start(spec: TrainingSpec, earlier: artifact.Artifact | None) -> dict[str, Any] | None:
+    return {"version": spec.from_version, "model_sha256": earlier.hashes[artifact.KERAS]} if earlier else None
 
 
 def _describe_training(fitted: FittedModel) -> dict[str, Any]:

@@ -6,11 +6,13 @@ VitrineError
 |- InvalidDataset       a data set and a specification that do not fit each other
 |- UnreadableData       a file that holds no data set
 |- DatasetChanged       a data set that is no longer what a version was built from
+|- WarmStartImpossible  a network that cannot begin with the weights of an earlier version
 |- LossNotFinite        a fit whose loss has become infinite or not a number
 |- SearchWithoutResult  a search none of whose trials came to its end
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
 |- GatesFailed          an alias may not move to a version whose gates failed
+|- ComparisonOutdated   an alias may not move on a comparison with a version that is champion no more
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
 |- CorruptVersion       a version whose files are missing, changed or unsafe
 |- Overtaken            an attempt of a job that a later one has overtaken
@@ -96,6 +98,16 @@ class DatasetChanged(VitrineError):
         )
 
 
+class WarmStartImpossible(VitrineError):
+    def __init__(self, version: int, place: int, layer: str, expected: str, received: str) -> None:
+        super().__init__(
+            f"The fit cannot begin with the weights of version {version}: layer {place} ({layer!r}) differs. Expected "
+            f"{expected}, received {received}. Leave architecture and features as they were, or set warm_start to "
+            "false."
+        )
+        self.place, self.layer = place, layer
+
+
 class LossNotFinite(VitrineError):
     def __init__(self, loss: float, epoch: int, place: str, learning_rate: float) -> None:
         super().__init__(
@@ -175,6 +187,18 @@ class GatesFailed(VitrineError):
         super().__init__(
             f"Version {version} of {model!r} failed these gates: {', '.join(gates)}. "
             'Send {"force": true, "reason": "..."} to move the alias all the same.'
+        )
+
+
+class ComparisonOutdated(VitrineError):
+    """The champion has changed since a version was compared with it."""
+
+    def __init__(self, model: str, version: int, champion: int | None) -> None:
+        super().__init__(
+            f"Version {version} of {model!r} was not compared with the present champion "
+            f"({'none' if champion is None else f'version {champion}'}). "
+            f'Train it again with {{"model": {model!r}, "from": {version}}}, go back with a rollback, or send '
+            '{"force": true, "reason": "..."} to move the alias all the same.'
         )
 
 

@@ -99,7 +99,7 @@ def _keys_at(root: type[BaseModel], path: list[int | str], document: Any) -> lis
         if (field := part.model_fields.get(str(name))) is not None:
             options = list(_models_in(field.annotation))
         part = next((option for option in options if _is_tagged(option, held)), None) or _nearest(options, held)
-    return list(part.model_fields)
+    return [field.alias or name for name, field in part.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

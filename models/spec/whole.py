@@ -30,6 +30,15 @@ class TrainingSpec(Part):
     """The body of `POST /train`. Keys left out take the defaults shown; an unknown key is refused."""
 
     model: ModelName
+    from_version: Annotated[
+        int | None,
+        Field(
+            alias="from",
+            ge=1,
+            description="the version whose specification this one was made of; in a request also an alias",
+        ),
+    ] = None
+    warm_start: Annotated[bool, Field(description="begin with the weights of that version")] = False
     dataset: DatasetSpec
     target: str | None = None
     features: FeatureKinds = Field(default={})
@@ -103,3 +112,5 @@ def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
     yield from data.label_misfits(spec.positive_label, facts)
     yield from fitting.fit_misfits(spec.training, facts)
     yield from gating.gate_misfits(spec.gates, facts)
+    if spec.warm_start and spec.from_version is None:
+        yield Fault("#/warm_start", 'false, or "from" with the version whose weights to begin with', "true")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.artifact import open_artifact
+from models.artifact import Artifact, open_artifact
 from models.attempts import Attempts
 from models.checkpoint import discard_checkpoints
 from models.database import open_database
@@ -28,9 +28,12 @@ from models.errors import (
     NoGpu,
     NotEnoughMemory,
     Overtaken,
+    UnknownModel,
     UnsafeModelFile,
     VitrineError,
+    WarmStartImpossible,
 )
+from models.registry import CHAMPION, ModelRecord, Registry, is_outdated
 from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
@@ -39,6 +42,7 @@ from service.processes import hold_lifeline
 from service.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from models.gates.gate import Champion
     from models.search.trials import Trial
     from models.spec import TrainingSpec
 
@@ -90,14 +94,61 @@ def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
     directory = version_directory(settings.versions_directory, document["model"], job)
     checkpoints = settings.checkpoints_directory / job
     try:
-        card = open_artifact(directory).card
+        built = open_artifact(directory)
         logger.info("an earlier attempt has finished this version")
     except CorruptVersion:
         _build(job, attempt, document, directory, settings, checkpoints)
         # Read back: where another attempt was first, its version is the one.
-        card = open_artifact(directory).card
+        built = open_artifact(directory)
     discard_checkpoints(checkpoints)
-    return {"task": card["task"], "gates": card["gates"]}
+    return {"task": built.card["task"], "gates": _current_gates(built, document, settings)}
+
+
+def _current_gates(built: Artifact, document: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
+    """The verdicts of the card, or those that hold beside another champion than the card's."""
+    gates = built.card["gates"]
+    champion = _champion(document, settings)
+    if not is_outdated(gates, champion.version if champion else None):
+        return gates
+    from models.gates.again import judge_again
+
+    logger.info("comparing with the champion that there is now")
+    return judge_again(built, gates, champion)
+
+
+def _champion(document: dict[str, Any], settings: Settings) -> Champion | None:
+    """The version to compare with, where a gate asks for it."""
+    if not document["gates"].get("not_worse_than_champion"):
+        return None
+    from models.gates.gate import Champion
+
+    record = _registered(document, settings)
+    if record is None or CHAMPION not in record.aliases:
+        return None
+    held = record.resolve(CHAMPION)
+    return Champion(held.version, Path(held.directory))
+
+
+def _earlier(document: dict[str, Any], settings: Settings) -> Artifact | None:
+    """The version whose weights the fit begins with, where it does.
+
+    Raises:
+        UnknownModel, UnknownVersion, CorruptVersion: when it is not there any more, or damaged.
+    """
+    if not document.get("warm_start"):
+        return None
+    record = _registered(document, settings)
+    if record is None:
+        raise UnknownModel(document["model"], [])
+    return open_artifact(Path(record.resolve(str(document["from"])).directory))
+
+
+def _registered(document: dict[str, Any], settings: Settings) -> ModelRecord | None:
+    engine = open_database(settings.registry_url)
+    try:
+        return patiently(lambda: Registry(engine).models(), "the registry").get(document["model"])
+    finally:
+        engine.dispose()
 
 
 def try_out_trial(work: str, attempt: int, document: dict[str, Any], job: str, trial: int) -> dict[str, Any]:
@@ -177,7 +228,9 @@ def _build(
     if spec.search is not None:
         spec, search = searched(spec, Trials(impatient, job).all())
     with TrainerMemory(impatient).noted(job, document["model"]):
-        build_version(spec, directory, Reporter(reports.step, report_epoch, fence=fence), checkpoints, search=search)
+        reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate)
+        champion, earlier = _champion(document, settings), _earlier(document, settings)
+        build_version(spec, directory, reporter, checkpoints, champion=champion, earlier=earlier, search=search)
 
 
 class ProgressReports:
@@ -186,12 +239,18 @@ class ProgressReports:
     def __init__(self, progress: JobProgress, job: str, clock: Callable[[], float]) -> None:
         self._progress, self._job, self._clock = progress, job, clock
         self._next_at = clock()
+        self._figures: dict[str, Any] = {}
 
     def step(self, step: str) -> None:
         logger.info("%s", step)
         self._write(step, None)
 
+    def gate(self, gate: str, judged: int, gates: int) -> None:
+        """The epoch figures stay: they say how the fit ended."""
+        self._write("gating", {**self._figures, "gate": gate, "gates_judged": judged, "gates": gates})
+
     def epoch(self, figures: dict[str, Any], *, last: bool) -> None:
+        self._figures = figures
         if last or self._clock() >= self._next_at:
             self._write("fitting", figures)
 
@@ -209,6 +268,8 @@ def in_words(error: Exception) -> dict[str, str]:
     match error:
         case InvalidSpec() | InvalidDataset():
             return {"title": "The data and the specification do not fit", "detail": str(error)}
+        case WarmStartImpossible():
+            return {"title": "The weights do not fit the network", "detail": str(error)}
         case LossNotFinite():
             return {"title": "The loss is not a finite number", "detail": str(error)}
         case DiskFull():

@@ -20,6 +20,9 @@ from service.logs import log_context
 
 logger = logging.getLogger("vitrine.worker")
 
+MAX_COMPARISONS = 5
+"""With champions that move while a version is compared with them; then it is not promoted, and that is recorded."""
+
 
 def define_workflows(trainers: Trainers) -> None:
     """Registers the workflow with DBOS, under names that outlive refactorings."""
@@ -47,12 +50,19 @@ def define_workflows(trainers: Trainers) -> None:
         return trainers.unless_overtaken(job, lambda: patiently(registered, "the registry"))
 
     @DBOS.step(name="promote")
-    def promote(job: str, spec: dict[str, Any], version: int, built: dict[str, Any]) -> bool:
-        def promoted() -> bool:
+    def promote(job: str, spec: dict[str, Any], version: int, built: dict[str, Any], *, final: bool) -> bool | None:
+        def promoted() -> bool | None:
             progress.write(job, "gating")
             if spec["promote"] == "never":
                 return False
-            return registry.promote(model=spec["model"], version=version, job=job, attempt=built["attempt"])
+            return registry.promote(
+                model=spec["model"],
+                version=version,
+                job=job,
+                gates=built["gates"],
+                attempt=built["attempt"],
+                final=final,
+            )
 
         return trainers.unless_overtaken(job, lambda: patiently(promoted, "the registry"))
 
@@ -111,6 +121,13 @@ def define_workflows(trainers: Trainers) -> None:
                 search(job, spec)
             built = build(job, spec)
             version = register(job, spec, built)
-            promoted = promote(job, spec, version, built)
+            promoted = promote(job, spec, version, built, final=False)
+            for comparison in range(2, MAX_COMPARISONS + 1):
+                if promoted is not None:
+                    break
+                # The champion has moved since: the next trainer takes the version as it is, and compares again.
+                logger.info("job %s: the champion is another one now, comparing again", job)
+                built = build(job, spec)
+                promoted = promote(job, spec, version, built, final=comparison == MAX_COMPARISONS)
             logger.info("job %s: version %d of %s%s", job, version, spec["model"], ", promoted" if promoted else "")
-            return {"version": version, "promoted": promoted, "gates": built["gates"]}
+            return {"version": version, "promoted": bool(promoted), "gates": built["gates"]}

@@ -44,7 +44,14 @@ def test_every_default_is_filled_in() -> None:
         },
         "search": None,
         "background": {"rows": 100, "kind": "sample"},
-        "gates": {"min": {}},
+        "gates": {
+            "min": {},
+            "max": {},
+            "not_worse_than_champion": None,
+            "fidelity": None,
+            "calibration": None,
+            "latency": None,
+        },
         "promote": "if-gates-pass",
     }
 

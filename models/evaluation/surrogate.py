@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ def fit_surrogate(
 
 
 def column_names(signature: Signature) -> list[str]:
-    """A name for each number of a row: the feature's, or an element's within an image (counted from 1)."""
+    """A name for each number of a row: the feature's, or an element's within an image, a series or a text (counted
+    from 1)."""
     names = []
     for feature in signature.features:
         if not feature.shape:
@@ -98,13 +100,30 @@ def _node(tree: Any, place: int, names: list[str], signature: Signature) -> dict
         node["value"] = values[0]
     if tree.children_left[place] == tree.children_right[place]:
         return node
+    column, threshold = int(tree.feature[place]), float(tree.threshold[place])
     return node | {
-        "feature": names[tree.feature[place]],
-        "threshold": float(tree.threshold[place]),
+        "feature": names[column],
+        "threshold": threshold,
+        **_in_its_own_words(column, threshold, signature),
         "missing": "yes" if tree.missing_go_to_left[place] else "no",
         "yes": _node(tree, tree.children_left[place], names, signature),
         "no": _node(tree, tree.children_right[place], names, signature),
     }
+
+
+def _in_its_own_words(column: int, threshold: float, signature: Signature) -> dict[str, Any]:
+    """What a threshold means where the network's input holds codes or days: the categories, or the last day, of
+    `yes`."""
+    if signature.kind != "columns":
+        return {}
+    feature = next(
+        feature for feature, place in zip(signature.features, signature.places, strict=True) if column < place.stop
+    )
+    if feature.kind == "categorical" and feature.vocabulary:
+        return {"categories": list(feature.vocabulary[: math.floor(threshold) + 1])}
+    if feature.kind == "date":
+        return {"date": str(np.datetime64(math.floor(threshold), "D"))}
+    return {}
 
 
 def _predicted(tree: Any, columns: NDArray[Any]) -> NDArray[np.float64]:

@@ -57,9 +57,15 @@ def _rows(node: dict[str, Any], document: dict[str, Any], depth: int, branch: st
     if "feature" not in node:
         yield TreeRow(depth, branch, _answer(node, document), node["rows"], True)
         return
-    yield TreeRow(depth, branch, f"{node['feature']} <= {node['threshold']:.6g}", node["rows"], False)
+    yield TreeRow(depth, branch, _condition(node), node["rows"], False)
     for name in ("yes", "no"):
         yield from _rows(node[name], document, depth + 1, name)
+
+
+def _condition(node: dict[str, Any]) -> str:
+    if "categories" in node:
+        return f"{node['feature']} is {' or '.join(node['categories'])}"
+    return f"{node['feature']} <= {node['date'] if 'date' in node else format(node['threshold'], '.6g')}"
 
 
 def _answer(node: dict[str, Any], document: dict[str, Any]) -> str:

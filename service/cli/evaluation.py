@@ -40,7 +40,7 @@ def evaluation(
     if calibration := found.get("calibration"):
         console.print("\ncalibration", style="bold")
         console.print(_calibration(calibration))
-    if (robustness := found.get("robustness")) is not None:
+    if (robustness := found.get("robustness", {"noise": None}))["noise"] is not None:
         console.print(f"\n{robustness['metric']} when inputs move, in {robustness['unit']}", style="bold", markup=False)
         console.print(_robustness(robustness))
     print_warnings(console, found)

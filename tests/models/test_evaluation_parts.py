@@ -10,7 +10,6 @@ import pytest
 from fairlearn import metrics as fairlearn_metrics
 
 from models.artifact import Artifact
-from models.building import check_gates
 from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.errors import InvalidSpec
 from models.evaluation.baselines import compared, constant_baseline, gradient_boosting, place_in_words
@@ -23,6 +22,7 @@ from models.evaluation.temper import temper, temperature_of
 from models.evaluation.tree_words import tree_as_text
 from models.evaluation.weighted import weighted_metrics
 from models.evaluation.whole import PARTS, Asked, evaluate_version
+from models.gates.limits import judge_limits
 from models.outputs import target_columns, target_model
 from models.signature import Feature, Signature
 from models.spec import parse_spec
@@ -216,15 +216,57 @@ def test_small_steps_move_a_linear_network_as_far_as_its_weights_say(monkeypatch
     assert found["noise"]["curve"][-1]["accuracy"] < found["noise"]["curve"][0]["accuracy"]
 
 
-def test_what_is_no_quantity_and_what_is_missing_is_not_moved() -> None:
-    rows = np.array([[1.0, 2.0], [np.nan, 3.0], [5.0, 4.0]], np.float32)
-    features = (Feature("a", "numeric", (), (0, 9)), Feature("b", "numeric", (), (0, 9)))
+MIXED = Signature(
+    (
+        Feature("age", "numeric", (), (0.0, 90.0), nullable=True),
+        Feature("city", "categorical", (), (0.0, 2.0), vocabulary=("Bern", "Genf", "Zug")),
+        Feature("joined", "date", (), (0.0, 20_000.0)),
+    ),
+    "classification",
+    "y",
+    ("no", "yes"),
+)
 
-    scale = Scale.of(Signature(features, "regression", "y"), rows)
 
-    assert [2.0, pytest.approx(np.std([2, 3, 4]))] == scale.size.tolist()
-    moved = rows + scale.size
-    assert np.isnan(moved[1, 0])
+def test_only_quantities_are_moved_by_their_spread() -> None:
+    rows = np.array([[1.0, 2.0, 9000.0], [np.nan, 0.0, 9001.0], [5.0, 1.0, 9002.0]], np.float32)
+
+    scale = Scale.of(MIXED, rows)
+
+    assert [2.0, 0.0, 0.0] == scale.size.tolist()
+    assert np.isnan((rows + scale.size)[1, 0])
+
+
+def test_a_tree_names_categories_and_days() -> None:
+    rng = np.random.default_rng(0)
+    rows = {}
+    for part in ("train", "validation", "test"):
+        columns = [rng.uniform(0, 90, 300), rng.integers(3, size=300), rng.integers(10_000, 20_000, size=300)]
+        rows[part] = np.column_stack(columns).astype(np.float32)
+        rows[part][::7, 0] = np.nan
+    yes = {
+        part: np.where(each[:, 1] < 2, np.where(each[:, 2] <= 15_000, 0.1, 0.8), 0.95) for part, each in rows.items()
+    }
+    said = {part: np.column_stack([1 - each, each]) for part, each in yes.items()}
+
+    text = tree_as_text(fit_surrogate(rows, said, MIXED, 0))
+
+    assert "city is Bern or Genf?" in text
+    assert "joined <= 2011-01-" in text
+    assert "yes (0.95)" in text
+
+
+def test_boosting_takes_categories_and_missing_values() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.uniform(0, 90, 200), rng.integers(3, size=200), rng.integers(10_000, 20_000, size=200)])
+    rows = rows.astype(np.float32)
+    targets = (rows[:, 1] == 1).astype(np.int64)
+    rows[::9, 0] = np.nan
+
+    found = gradient_boosting(rows, targets, rows, MIXED, 0)
+
+    assert found.outputs is not None
+    assert (found.outputs.argmax(axis=1) == targets).all()
 
 
 def test_a_temperature_goes_into_probabilities_and_logit_alike() -> None:
@@ -351,7 +393,8 @@ def test_a_metric_of_which_less_is_better_has_a_gate_of_its_own() -> None:
     gates = {"min": {"roc_auc": 0.9}, "max": {"log_loss": 0.5, "brier": 0.1}}
     spec = parse_spec({"model": "m", "dataset": {"builtin": "breast_cancer"}, "gates": gates})
 
-    found = check_gates(spec, {"roc_auc": None, "log_loss": 0.5, "brier": 0.2})
+    metrics = {"roc_auc": None, "log_loss": 0.5, "brier": 0.2}
+    found = list(judge_limits(spec.gates, {"rows": 10, "metrics": metrics}))
 
     assert [("roc_auc", False), ("log_loss", True), ("brier", False)] == [(g["gate"], g["passed"]) for g in found]
 

@@ -56,8 +56,8 @@ class Scale:
             size[column] = values.std() if len(values) else 0.0
         return Scale(size, None, words)
 
-    def kept(self, rows: ModelInput) -> ModelInput:
-        return rows if self.limits is None else np.clip(rows, *self.limits)
+    def kept(self, rows: NDArray[Any]) -> ModelInput:
+        return (rows if self.limits is None else np.clip(rows, *self.limits)).astype(np.float32)
 
 
 def robustness(

@@ -17,6 +17,7 @@ from models import artifact
 from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.evaluation import evaluate
 from models.export import export_onnx, hybrid_rows
+from models.gradient_export import export_gradients
 from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
@@ -73,6 +74,7 @@ def build_version(
             ]
         )
         export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared, background=background)
+        gradient = export_gradients(fitted.model, signature, aside, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
         card = {
@@ -87,6 +89,7 @@ def build_version(
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
             "spread": _spread(fitted, signature, background, weights),
             "export": export.to_json(),
+            "gradient": gradient.to_json(),
             "batch_invariant": export.batch_invariance.invariant,
             "library_versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         }
@@ -108,9 +111,10 @@ def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> t
 
 
 def _expected_bytes(fitted: FittedModel, background: ModelInput) -> int:
-    """About what a version takes: the weights twice (Keras, ONNX), the optimizer's state, the background, the rest."""
+    """About what a version takes: the weights six times (Keras, ONNX, forth and back for the gradients of two outputs),
+    the optimizer's state, the background, the rest."""
     optimizer = getattr(fitted.model, "optimizer", None)
-    stored = [*fitted.model.variables, *fitted.model.weights, *(optimizer.variables if optimizer else ())]
+    stored = [*fitted.model.variables, *5 * fitted.model.weights, *(optimizer.variables if optimizer else ())]
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 

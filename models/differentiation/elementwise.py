@@ -68,8 +68,9 @@ def _thresholded_relu(tape: Tape, node: onnx.NodeProto, x: str, _y: str, cotange
 @_unary("Elu", "Selu", "Celu")
 def _elu(tape: Tape, node: onnx.NodeProto, x: str, _y: str, cotangent: str) -> str:
     defaults = {"Elu": (1.0, 1.0), "Selu": (1.67326319217681884765625, 1.05070102214813232421875), "Celu": (1.0, 1.0)}
-    alpha, gamma = (attribute(node, name, default) for name, default in
-                    zip(("alpha", "gamma"), defaults[node.op_type], strict=True))
+    alpha, gamma = (
+        attribute(node, name, default) for name, default in zip(("alpha", "gamma"), defaults[node.op_type], strict=True)
+    )
     if node.op_type == "Celu":
         inner = tape.emit("Exp", tape.emit("Div", _lowered(tape, x), tape.constant(alpha)))
         return tape.emit("Mul", cotangent, inner)

@@ -38,16 +38,13 @@ def _summed_product(tape: Tape, cotangent: str, name: str, output: str) -> str:
     if lacking:
         axes = tape.whole(*range(-len(whole) - 2, -len(shape) - 2))
         cotangent = tape.emit("ReduceSum", cotangent, axes, keepdims=0)
-    stretched = [
-        axis - 2 for axis in range(-len(shape), 0) if shape[axis] == 1 and whole[axis] != 1
-    ]
+    stretched = [axis - 2 for axis in range(-len(shape), 0) if shape[axis] == 1 and whole[axis] != 1]
     return tape.emit("ReduceSum", cotangent, tape.whole(*stretched), keepdims=1) if stretched else cotangent
 
 
 @rule("Gemm")
 def _gemm(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> list[str | None]:
     """alpha a b + beta c, for rows `a` and a constant matrix `b`."""
-    a, b = node.input[:2]
     if any(tape.is_active(name) for name in node.input[1:]) or attribute(node, "transA", 0):
         raise tape.no_rule(node, "more than its rows depends on the input")
     matrix = tape.known_value(node, 1)

@@ -56,7 +56,9 @@ def _concat(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> list[st
     start = 0
     for name in node.input:
         (size,) = tape.sizes(name, [axis])
-        found.append(_part(tape, str(cotangents[0]), start, start + size, axis - rank) if tape.is_active(name) else None)
+        found.append(
+            _part(tape, str(cotangents[0]), start, start + size, axis - rank) if tape.is_active(name) else None
+        )
         start += size
     return found
 

@@ -23,10 +23,10 @@ FLOAT = onnx.TensorProto.FLOAT
 class Tape:
     """A graph, and the nodes that are added to it for its gradient.
 
-    Tensors are named. The cotangent of a tensor of shape `s` is the tensor `(n_targets, *s)`: what the targets change by
-    for each of its elements. Targets lie on an axis of their own in front, so that values of the forward pass, which
-    do not have it, are broadcast and computed once for all targets. Rules name axes from the end, where they are the
-    same for a tensor and its cotangent.
+    Tensors are named. The cotangent of a tensor of shape `s` is the tensor `(n_targets, *s)`: what the targets change
+    by for each of its elements. Targets lie on an axis of their own in front, so that values of the forward pass,
+    which do not have it, are broadcast and computed once for all targets. Rules name axes from the end, where they
+    are the same for a tensor and its cotangent.
 
     Args:
         graph: with inferred shapes.
@@ -154,9 +154,7 @@ class Tape:
         """The cotangent of an operand that was broadcast to the shape of `output`."""
         shape, whole = self.shape(name), self.shape(output)
         lacking = len(whole) - len(shape)
-        stretched = [
-            axis for axis in range(-len(shape), 0) if shape[axis] == 1 and whole[axis] != 1
-        ]
+        stretched = [axis for axis in range(-len(shape), 0) if shape[axis] == 1 and whole[axis] != 1]
         if lacking:
             axes = self.whole(*range(-len(whole), -len(shape)))
             cotangent = self.emit("ReduceSum", cotangent, axes, keepdims=0)
@@ -197,9 +195,7 @@ class Tape:
         return self.emit("Range", self.constant(0, np.int64), end, self.constant(1, np.int64))
 
     def _dynamic_shape(self, name: str) -> str:
-        return self._once(
-            ("of", name), lambda: self.emit("Concat", self.n_targets(), self.emit("Shape", name), axis=0)
-        )
+        return self._once(("of", name), lambda: self.emit("Concat", self.n_targets(), self.emit("Shape", name), axis=0))
 
     def _once(self, key: object, write: Callable[[], str]) -> str:
         if key not in self._shape_tensors:

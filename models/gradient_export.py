@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from numpy.typing import NDArray
 from models import artifact
 from models.errors import NotDifferentiableHere
 from models.invariance import BatchInvariance, measure_invariance
-from models.onnx_gradient import OnnxGradient, fitting_slice_rows
+from models.onnx_gradient import OnnxGradient, fitting_call_rows
 from models.outputs import target_model
 from models.rows import ModelInput
 from models.signature import Signature
 
 TOLERANCE = 1e-4
 """The largest difference of a row's slopes between the engines, as a part of the usual length of a row's slopes."""
-ROWS_COMPARED = 512
+ROWS_COMPARED = 256
 AT_KINKS = 0.05
 """The part of the rows that may lie at a kink. More of them, and the engines disagree about the slope there."""
 TARGETS_COMPARED = 10
@@ -34,7 +33,8 @@ class GradientReport:
     """Which engine takes the gradients of a version, and why.
 
     Attributes:
-        slice_rows: the most rows of a call; None where TensorFlow decides.
+        call_rows, slice_rows: the most rows of one call, and of the calls that are made together; None where
+            TensorFlow takes the gradients.
         max_difference: per output, the largest difference of a row's slopes from Keras's, as a part of the usual
             length (the root mean square over the rows); None where one engine gave a number and the other did not.
         rows_at_kinks: per output, rows that were not counted since Keras's own slopes jump beside them.
@@ -45,12 +45,29 @@ class GradientReport:
     max_difference: dict[str, float | None]
     rows_compared: int
     rows_at_kinks: dict[str, int]
+    call_rows: int | None = None
     slice_rows: int | None = None
     batch_invariance: BatchInvariance | None = None
     reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def open_gradient(version: artifact.Artifact, output: str, *, threads: int) -> OnnxGradient | None:
+    """The exported gradient of an output of a version, where it has one, as it is served."""
+    path = version.gradient_path(output)
+    if path is None:
+        return None
+    report = version.card["gradient"]
+    return OnnxGradient(
+        path.read_bytes(),
+        version.signature,
+        output,
+        call_rows=report["call_rows"],
+        fills=report["batch_invariance"]["max_difference"][output] > 0,
+        threads=threads,
+    )
 
 
 def export_gradients(
@@ -73,33 +90,28 @@ def export_gradients(
             output: differentiate(network.read_bytes(), "logit" if output == "logit" else "output")
             for output in signature.outputs
         }
-        slice_rows = fitting_slice_rows(row_units(network.read_bytes()))
+        call_rows = fitting_call_rows(row_units(network.read_bytes()))
     except NotDifferentiableHere as refusal:
         return _left_to_tensorflow(refusal.reason)
-    by_threads = {
-        threads: {
-            output: OnnxGradient(graph, signature, output, slice_rows=slice_rows, fills=False, threads=threads)
-            for output, graph in graphs.items()
-        }
-        for threads in (1, os.cpu_count() or 1)
+    gradients = {
+        output: OnnxGradient(graph, signature, output, call_rows=call_rows, fills=False, threads=1)
+        for output, graph in graphs.items()
     }
+    slice_rows = gradients[signature.outputs[0]].slice_rows
     chosen = rows[np.linspace(0, len(rows) - 1, min(ROWS_COMPARED, len(rows)), dtype=int)]
     differences: dict[str, float | None] = {}
     kinks: dict[str, int] = {}
-    for output, gradient in by_threads[1].items():
+    for output, gradient in gradients.items():
         found = compare_slopes(gradient, target_model(model, signature, output), chosen, background)
         differences[output], kinks[output] = found
     if not all(difference is not None and difference <= TOLERANCE for difference in differences.values()):
         reason = f"the gradient differs from Keras's by more than {TOLERANCE:g} of its usual length"
         return GradientReport("tensorflow", differences, len(chosen), kinks, reason=reason)
-    calls = {
-        threads: {output: _flat_slopes(gradient) for output, gradient in gradients.items()}
-        for threads, gradients in by_threads.items()
-    }
-    invariance = measure_invariance(calls, chosen, largest_call=slice_rows)
+    calls = {output: _flat_slopes(gradient) for output, gradient in gradients.items()}
+    invariance = measure_invariance({1: calls}, chosen, largest_call=slice_rows)
     for output, graph in graphs.items():
         (directory / artifact.GRADIENT.format(output=output)).write_bytes(graph)
-    return GradientReport("onnxruntime", differences, len(chosen), kinks, slice_rows, invariance)
+    return GradientReport("onnxruntime", differences, len(chosen), kinks, call_rows, slice_rows, invariance)
 
 
 def _left_to_tensorflow(reason: str) -> GradientReport:

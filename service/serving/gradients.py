@@ -10,7 +10,7 @@ import numpy as np
 from explain.gradients import KerasGradient, compute_device, fitting_slice_rows
 from explain.paths import Gradient
 from models.artifact import Artifact
-from models.onnx_gradient import OnnxGradient
+from models.gradient_export import open_gradient
 from service.serving.courtesy import Courtesy, PoliteGradient
 from service.serving.engine import measured_ms
 from service.serving.prices import LearnedPrice, MeteredGradient
@@ -51,18 +51,11 @@ class Gradients:
         return self._made[key]
 
     def _compiled(self, output: str, engine: str) -> Gradient:
-        path = self._artifact.gradient_path(output)
-        if engine == KERAS or path is None:
+        if engine == KERAS:
             return KerasGradient(self._models[output], self.slice_rows[KERAS])
-        report = self._artifact.card["gradient"]
-        return OnnxGradient(
-            path,
-            self._artifact.signature,
-            output,
-            slice_rows=report["slice_rows"],
-            fills=not report["batch_invariance"]["invariant"],
-            threads=os.cpu_count() or 1,
-        )
+        gradient = open_gradient(self._artifact, output, threads=os.cpu_count() or 1)
+        assert gradient is not None  # `slice_rows` names the engine where there is one
+        return gradient
 
     def _measured(self, gradient: Gradient) -> LearnedPrice:
         """What calls of one row and of a slice take, once warm."""

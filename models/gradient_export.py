@@ -190,7 +190,7 @@ def keras_slopes(network: Any, rows: ModelInput, targets: NDArray[np.int32]) -> 
             tape.watch(part)
             outputs = network(part, training=False)
             columns = [outputs[:, target] for target in targets.tolist()]
-        slopes = [tape.gradient(column, part) for column in columns]
+        slopes: list[Any] = [tape.gradient(column, part) for column in columns]
         # Where nothing leads from the input to a target, Keras gives none, and the slopes are 0.
         found.append(np.stack([np.zeros_like(part) if each is None else each.numpy() for each in slopes], axis=1))
     return np.concatenate(found).reshape(len(rows), len(targets), -1)

@@ -95,6 +95,14 @@ def _json(response: httpx.Response) -> Any:
     return response.json()
 
 
+def _finished_file(response: httpx.Response) -> bytes:
+    """The bytes of a picture or table; while there is only progress, that is not it."""
+    if response.status_code == 202:
+        detail = "The explanation is not finished yet. Wait for it with follow_explanation."
+        raise VitrineError({"status": 202, "title": "Not finished", "detail": detail})
+    return response.content
+
+
 def predict(model: str, inputs: Sequence[Any], *, version: int | str = "champion") -> Call[list[Document]]:
     """One prediction per row, in order."""
     body = {"model": model, "version": version, "inputs": list(inputs)}
@@ -196,7 +204,7 @@ def explanation_picture(
     return Call(
         "GET",
         f"/explanations/{_quoted(explanation_id)}",
-        lambda response: response.content,
+        _finished_file,
         params={name: value for name, value in asked.items() if value is not None},
         headers={"Accept": _PICTURES[kind]},
     )
@@ -206,7 +214,7 @@ def explanation_table(explanation_id: str) -> Call[bytes]:
     """The attributions of a global explanation as a Parquet file: a line for each row, target and feature."""
     headers = {"Accept": "application/vnd.apache.parquet"}
     path = f"/explanations/{_quoted(explanation_id)}"
-    return Call("GET", path, lambda response: response.content, headers=headers)
+    return Call("GET", path, _finished_file, headers=headers)
 
 
 def cancel_explanation(explanation_id: str) -> Call[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,11 +130,21 @@ def numbered_coalitions(numbers: NDArray[np.int64], n_players: int, size: int) -
     coalitions = np.zeros((len(numbers), n_players), dtype=bool)
     left = numbers.copy()
     missing = np.full(len(numbers), size)
-    for player in range(n_players):
-        # how many coalitions hold this player, given those before
-        with_player = np.array([math.comb(n_players - 1 - player, need - 1) if need else 0 for need in range(size + 1)])
-        taken = left < with_player[missing]
+    for player, with_player in enumerate(_holding(n_players, size)):
+        holding = with_player[missing]
+        taken = left < holding
         coalitions[:, player] = taken
-        left = np.where(taken, left, left - with_player[missing])
+        left = np.where(taken, left, left - holding)
         missing = missing - taken
     return coalitions
+
+
+@lru_cache(maxsize=1024)
+def _holding(n_players: int, size: int) -> NDArray[np.int64]:
+    """`(n_players, size + 1)`: how many coalitions hold a player, by how many of it and those after it are missing."""
+    return np.array(
+        [
+            [math.comb(n_players - 1 - player, need - 1) if need else 0 for need in range(size + 1)]
+            for player in range(n_players)
+        ]
+    )

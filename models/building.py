@@ -45,8 +45,8 @@ class Reporter:
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
-    evaluation: Callable[[str, int, int], None] = lambda *_: None
     fence: Callable[[], None] = lambda: None
+    evaluation: Callable[[str, int, int], None] = lambda *_: None
     gate: Callable[[str, int, int], None] = lambda *_: None
 
 

@@ -36,6 +36,7 @@ from service.routes.explanations import explanation_routes
 from service.routes.models import model_routes
 from service.routes.operations import operation_routes, readiness
 from service.routes.predict import predict_routes
+from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
 from service.scrape import ServingFigures, StoreFigures
 from service.serving.compute import ComputeClient
@@ -123,6 +124,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     app.include_router(explanation_routes(records, desk, replayer, explainer, GlobalForms(pool, compute), metrics))
     app.include_router(train_routes(jobs, registry, metrics, settings))
     app.include_router(model_routes(registry, pool, settings))
+    app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
     # The last one added is the outermost.

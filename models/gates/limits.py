@@ -13,10 +13,12 @@ def judge_limits(gates: GatesSpec, evaluation: Mapping[str, Any]) -> Iterator[Ve
     """A verdict for each limited metric, named by it."""
     metrics, rows = evaluation["metrics"], evaluation["rows"]
     for name, limit in gates.min.items():
-        yield _verdict(name, "min", metrics[name], limit, rows, passed=metrics[name] >= limit)
+        yield _verdict(name, "min", metrics[name], limit, rows)
     for name, limit in gates.max.items():
-        yield _verdict(name, "max", metrics[name], limit, rows, passed=metrics[name] <= limit)
+        yield _verdict(name, "max", metrics[name], limit, rows)
 
 
-def _verdict(name: str, kind: str, value: float, limit: float, rows: int, *, passed: bool) -> Verdict:
+def _verdict(name: str, kind: str, value: float | None, limit: float, rows: int) -> Verdict:
+    """A metric that is not defined on the test part (its value is None) passes no gate."""
+    passed = value is not None and (value >= limit if kind == "min" else value <= limit)
     return {"gate": name, "kind": kind, "passed": passed, "value": value, "limit": limit, "rows": rows}

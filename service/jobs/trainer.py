@@ -228,7 +228,7 @@ def _build(
     if spec.search is not None:
         spec, search = searched(spec, Trials(impatient, job).all())
     with TrainerMemory(impatient).noted(job, document["model"]):
-        reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate)
+        reporter = Reporter(reports.step, report_epoch, fence, reports.evaluation, reports.gate)
         champion, earlier = _champion(document, settings), _earlier(document, settings)
         build_version(spec, directory, reporter, checkpoints, champion=champion, earlier=earlier, search=search)
 
@@ -253,6 +253,10 @@ class ProgressReports:
         self._figures = figures
         if last or self._clock() >= self._next_at:
             self._write("fitting", figures)
+
+    def evaluation(self, part: str, done: int, parts: int) -> None:
+        logger.info("evaluating: %s", part)
+        self._write("evaluating", {**self._figures, "part": part, "parts_done": done, "parts": parts})
 
     def _write(self, step: str, figures: dict[str, Any] | None) -> None:
         try:

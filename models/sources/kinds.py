@@ -148,7 +148,7 @@ def _remarks(tally: ColumnTally, kind: FeatureKind | None, decimal: Decimal, dat
         remarks.append(f"is read as dates of the form {date_form}")
     if kind != "date" and sum(tally.dates[form] == tally.present > 0 for form in DATES) > 1:
         remarks.append(
-            "may hold dates whose day and month cannot be told apart: write them as year-month-day to have them as dates"
+            "may hold dates whose day and month cannot be told apart: write year-month-day to have them as dates"
         )
     if tally.infinite:
         remarks.append(f"has {tally.infinite:,} infinite values")

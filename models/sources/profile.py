@@ -19,7 +19,7 @@ class ColumnProfile:
     """One column of a file.
 
     `kind` is the inferred kind, None where the column is of none (`unfit` says why, and what to do). `possible` are
-    the kinds that it can be read as. `distinct` is exact only when `distinct_is_exact`: else there are at least so many.
+    the kinds that it can be read as. `distinct` is exact when `distinct_is_exact`: else there are at least so many.
     `values` are the most frequent values with their counts, up to `MAX_VALUES`. `figures` are of numeric columns and
     dates. `remarks` are for a person: an identifier that is suspected, a form that had to be guessed.
     """

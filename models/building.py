@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models import artifact
 from models.builtins import read_builtin
-from models.changes import Change, changes_between, refuse_breaking
+from models.changes import Champion, Change, changes_between, refuse_breaking
 from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.evaluation import evaluate
 from models.export import export_onnx, hybrid_rows
@@ -42,14 +42,6 @@ class Reporter:
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
     fence: Callable[[], None] = lambda: None
-
-
-@dataclass(frozen=True, slots=True)
-class Champion:
-    """The version that a new one would follow."""
-
-    version: int
-    signature: Signature
 
 
 def build_version(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from models.errors import Fault, InvalidSpec
+from models.artifact import open_artifact
+from models.errors import CorruptVersion, Fault, InvalidSpec, UnknownModel, UnknownVersion
 from models.facts import DataFacts
+from models.registry import Registry
 from models.signature import Feature, Signature
 
 
@@ -26,6 +29,23 @@ class Change:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The version that a new one would follow."""
+
+    version: int
+    signature: Signature
+
+
+def champion_of(registry: Registry, model: str) -> Champion | None:
+    """The champion of a model, or None where there is none yet, or its files cannot be read."""
+    try:
+        record = registry.model(model).resolve("champion")
+        return Champion(record.version, open_artifact(Path(record.directory)).signature)
+    except (UnknownModel, UnknownVersion, CorruptVersion):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,7 @@ from models.errors import Fault, InvalidSpec, pointer
 from models.facts import DataFacts
 from models.rows import describe
 from models.signature import FeatureKind, Task
-from models.sources.cells import number_in_words
-from models.sources.kinds import MAX_CATEGORIES
-from models.sources.profile import MAX_VALUES, ColumnProfile, Profile
+from models.sources.profile import MAX_CATEGORIES, MAX_VALUES, ColumnProfile, Profile, number_in_words
 
 COUNTED_LABELS = 10
 """Whole numbers up to which a target is taken for labels: more of them, and it is a quantity."""

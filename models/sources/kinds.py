@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from models.signature import FeatureKind
-from models.sources.cells import DATES, Decimal
-from models.sources.profile import MAX_VALUES, ColumnProfile
+from models.sources.cells import DATES
+from models.sources.profile import MAX_CATEGORIES, MAX_VALUES, ColumnProfile, Decimal
 from models.sources.tallies import ColumnTally, Moments
 
-MAX_CATEGORIES = 10_000
-"""Categories that a column may have; more of them are asked about."""
 MIXED_SHARE = 0.8
 """Numbers among the values from which on the others look like mistakes."""
 MIXED_DISTINCT = 20

@@ -236,14 +236,15 @@ def test_dataset_is_named_in_exactly_one_way(dataset: dict[str, Any]) -> None:
     assert ("#/dataset", "exactly one of builtin, id, path") == (fault.pointer, fault.expected)
 
 
-def test_numbers_read_from_a_file_are_those_of_the_network(folder: DataFolder) -> None:
-    from models.sources.plain import dataset_of
+def test_rows_of_a_file_are_those_of_the_data_set(folder: DataFolder) -> None:
+    from models.loading import load_data
 
     spec = parsed(folder, TABLE)
 
-    dataset = dataset_of(*folder.read(spec))
+    loaded = load_data(spec, folder)
 
-    np.testing.assert_array_equal(np.column_stack([TABLE["age"], TABLE["dose"]]), dataset.inputs)
-    assert (20.0, 56.0) == dataset.signature.features[0].value_range
-    assert ["no", "yes"] == [dataset.signature.labels[index] for index in (0, 1)]
-    np.testing.assert_array_equal([outcome == "yes" for outcome in TABLE["outcome"]], dataset.targets)
+    np.testing.assert_array_equal(np.column_stack([TABLE["age"], TABLE["dose"]]), loaded.dataset.inputs)
+    assert ("no", "yes") == loaded.dataset.signature.labels
+    np.testing.assert_array_equal([outcome == "yes" for outcome in TABLE["outcome"]], loaded.dataset.targets)
+    assert loaded.raw.row_digests == loaded.dataset.row_digests
+    assert folder.profile(spec.dataset).sha256 == loaded.raw.digest

@@ -635,11 +635,12 @@ def _deadline_seconds(options: Mapping[str, Any]) -> float:
 @contextmanager
 def _opened(call: Call[Any]) -> Iterator[BinaryIO | None]:
     """The file of an upload; one that was given by its path is closed in the end."""
-    if call.upload is None or not isinstance(call.upload.file, Path):
-        yield call.upload.file if call.upload else None
-        return
-    with call.upload.file.open("rb") as file:
-        yield file
+    source = call.upload.file if call.upload else None
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file
+    else:
+        yield source
 
 
 def _request(

@@ -33,7 +33,6 @@ def report_for_target(folder: DataFolder, dataset: DatasetSpec, target: str) -> 
     raw = read_raw(folder.path_of(dataset), profile, reading)
     return {
         "task": facts.task,
-        "labels": list(facts.labels),
         "features": dict(facts.kinds),
         "undecided": list(undecided),
         **describe_data(raw, facts.target),

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import artifact
-from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.changes import Predecessor, changes_between, refuse_breaking
+from models.datasets import Dataset, Split, split_dataset
 from models.diagnosis import EpochStatistics
 from models.evaluation import evaluate
 from models.evaluation.temper import temper, temperature_of
@@ -25,9 +26,11 @@ from models.gates.gate import Candidate, Champion
 from models.gates.judging import judge
 from models.gradient_export import export_gradients
 from models.inference import keras_outputs, open_session, session_outputs
+from models.loading import describe_loaded, load_data
 from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
+from models.sources.folder import DataFolder
 from models.spec import TrainingSpec
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
@@ -56,6 +59,8 @@ def build_version(
     reporter: Reporter,
     checkpoints: Path | None = None,
     *,
+    data: DataFolder | None = None,
+    before: Predecessor | None = None,
     champion: Champion | None = None,
     earlier: artifact.Artifact | None = None,
     search: dict[str, Any] | None = None,
@@ -65,17 +70,24 @@ def build_version(
     Args:
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
+        data: where files are found; built-in data needs none.
+        before: the champion, whose signature the data is compared with.
         champion: the version that a gate compares with.
         earlier: the version whose weights the fit begins with.
         search: the account of the search that has found the specification, for the card.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
+        InvalidSpec: when the signature is not the champion's, and may not change.
         LossNotFinite: when the fit diverges.
         DiskFull: when the version cannot be written.
     """
     reporter.step("loading")
-    dataset = load_dataset(spec)
+    loaded = load_data(spec, data)
+    dataset = loaded.dataset
+    changes = changes_between(before.signature, dataset.signature) if before else ()
+    if before and spec.signature == "same":
+        refuse_breaking(changes, before.version)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
     fitted = fit(
@@ -118,7 +130,7 @@ def build_version(
             "model": spec.model,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "task": signature.task,
-            "data": _describe_data(spec, dataset, split),
+            "data": describe_loaded(spec, loaded, split, changes, before),
             "spec": spec.model_dump(mode="json"),
             "search": search,
             "evaluation": evaluation,
@@ -153,12 +165,6 @@ def _cross_validate(
     return cross_validate(
         spec, dataset, split, measure, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence
     )
-
-
-def load_dataset(spec: TrainingSpec) -> Dataset:
-    """The data set that a specification names, without its ignored columns."""
-    ignored = [name for name, kind in spec.features.items() if kind == "ignore"]
-    return load_builtin(spec.dataset.builtin, ignored)
 
 
 def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> tuple[ModelInput, NDArray[np.float64]]:
@@ -206,15 +212,6 @@ def _spread(
         deviations = np.sqrt(weights @ (values - weights @ values) ** 2)
         spreads[output] = dict(zip(signature.targets, deviations.tolist(), strict=True))
     return spreads
-
-
-def _describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[str, Any]:
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    return {
-        "dataset": spec.dataset.model_dump(),
-        "sha256": dataset.sha256,
-        "rows": {name: len(indices) for name, indices in parts.items()},
-    }
 
 
 def _describe_start(spec: TrainingSpec, earlier: artifact.Artifact | None) -> dict[str, Any] | None:

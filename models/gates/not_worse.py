@@ -14,7 +14,7 @@ from models.gates.gate import Champion, Outputs, Verdict, outputs_of
 from models.gates.weighted import LOWER_IS_BETTER, weighted_metric
 from models.rows import ModelInput
 from models.signature import Signature
-from models.spec import TrainingSpec, parse_spec
+from models.spec import TrainingSpec, read_spec
 from models.spec.gating import ChampionGate
 
 GATE = "not_worse_than_champion"
@@ -121,7 +121,7 @@ def _common_rows(artifact: Artifact, dataset: Dataset, split: Split) -> NDArray[
             f"its data had other columns ({', '.join(map(repr, changed[:5]))}), so that it cannot be told which rows "
             "it was fitted on."
         )
-    their_split = parse_spec(artifact.card["spec"]).split
+    their_split = read_spec(artifact.card["spec"]).split
     if their_split.by != "row" and their_split.by not in dataset.columns:
         raise NotComparable(f"its rows were split by {their_split.by!r}, which the data does not have.")
     parts = split_dataset(dataset, test=their_split.test, validation=their_split.validation, by=their_split.by)

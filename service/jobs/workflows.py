@@ -130,4 +130,9 @@ def define_workflows(trainers: Trainers) -> None:
                 built = build(job, spec)
                 promoted = promote(job, spec, version, built, final=comparison == MAX_COMPARISONS)
             logger.info("job %s: version %d of %s%s", job, version, spec["model"], ", promoted" if promoted else "")
-            return {"version": version, "promoted": bool(promoted), "gates": built["gates"]}
+            return {
+                "version": version,
+                "promoted": bool(promoted),
+                "gates": built["gates"],
+                "changes": built.get("changes", []),
+            }

@@ -26,6 +26,7 @@ def test_every_default_is_filled_in() -> None:
         "model": "m",
         "dataset": {"builtin": "breast_cancer"},
         "target": "diagnosis",
+        "task": "classification",
         "features": {},
         "positive_label": "benign",
         "split": {"test": 0.2, "validation": 0.2, "by": "row"},
@@ -52,6 +53,7 @@ def test_every_default_is_filled_in() -> None:
             "calibration": None,
             "latency": None,
         },
+        "signature": "same",
         "promote": "if-gates-pass",
     }
 

@@ -47,7 +47,7 @@ def build_version(
     reporter: Reporter,
     checkpoints: Path | None = None,
     *,
-    champion: Champion | None = None,
+    champion: Callable[[], Champion | None] = lambda: None,
     earlier: artifact.Artifact | None = None,
 ) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
@@ -55,7 +55,7 @@ def build_version(
     Args:
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
-        champion: the version that a gate compares with.
+        champion: gives the version that a gate compares with, when it comes to that.
         earlier: the version whose weights the fit begins with.
 
     Raises:

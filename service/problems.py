@@ -31,6 +31,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.UnknownModel: (404, "unknown-model", "No such model"),
     model_errors.UnknownVersion: (404, "unknown-version", "No such version or alias"),
     service_errors.UnknownJob: (404, "unknown-job", "No such job"),
+    service_errors.UnknownSchedule: (404, "unknown-schedule", "No such schedule"),
     service_errors.UnknownExplanation: (404, "unknown-explanation", "No such explanation"),
     service_errors.NotAcceptable: (406, "not-acceptable", "No such representation"),
     service_errors.BodyTooSlow: (408, "request-too-slow", "The request took too long to arrive"),

@@ -27,7 +27,7 @@ class Judgement:
     fidelity: dict[str, Any] | None
 
 
-def judge(candidate: Candidate, champion: Champion | None, tell: Tell = lambda *_: None) -> Judgement:
+def judge(candidate: Candidate, champion: Callable[[], Champion | None], tell: Tell = lambda *_: None) -> Judgement:
     """Judges every gate of the candidate's specification, cheap ones first; all of them, whatever the others say."""
     gates, seed = candidate.spec.gates, candidate.spec.training.seed
     verdicts = list(judge_limits(gates, candidate.evaluation))
@@ -37,7 +37,7 @@ def judge(candidate: Candidate, champion: Champion | None, tell: Tell = lambda *
         tell(name, done, len(asked))
         if name == NOT_WORSE:
             verdicts.append(
-                judge_champion(candidate.spec, candidate.dataset, candidate.split, candidate.outputs, champion)
+                judge_champion(candidate.spec, candidate.dataset, candidate.split, candidate.outputs, champion())
             )
         if name == "calibration" and gates.calibration:
             verdicts.append(judge_calibration(gates.calibration, candidate.outputs, candidate.test_targets, seed))

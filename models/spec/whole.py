@@ -18,6 +18,7 @@ from models.spec.gating import GatesSpec
 from models.spec.network import ArchitectureSpec, RegularizationSpec
 from models.spec.part import Part
 from models.spec.preprocessing import PreprocessingSpec
+from models.spec.running import LimitsSpec, Priority
 from models.validation import faults_of
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["digits"])]
@@ -48,6 +49,8 @@ class TrainingSpec(Part):
     background: BackgroundSpec = BackgroundSpec()
     gates: GatesSpec = GatesSpec()
     promote: Literal["if-gates-pass", "never"] = "if-gates-pass"
+    priority: Annotated[Priority, Field(description="of two jobs that wait, which is begun first")] = "normal"
+    limits: LimitsSpec = LimitsSpec()
 
 
 def parse_spec(document: Any) -> TrainingSpec:

@@ -167,8 +167,14 @@ def _build(
     fence()
     with TrainerMemory(impatient).noted(job, document["model"]):
         reporter = Reporter(reports.step, report_epoch, fence, reports.gate)
-        champion, earlier = _champion(document, settings), _earlier(document, settings)
-        build_version(parse_spec(document), directory, reporter, checkpoints, champion=champion, earlier=earlier)
+        build_version(
+            parse_spec(document),
+            directory,
+            reporter,
+            checkpoints,
+            champion=lambda: _champion(document, settings),
+            earlier=_earlier(document, settings),
+        )
 
 
 class ProgressReports:

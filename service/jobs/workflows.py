@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from dbos import DBOS
@@ -12,6 +13,8 @@ from models.registry import Registry
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
 from service.jobs.queue import WORKFLOW
+from service.jobs.schedules import WORKFLOW as SCHEDULED
+from service.jobs.schedules import Schedules
 from service.jobs.trainer import version_directory
 from service.jobs.trainers import Trainers
 from service.logs import log_context
@@ -22,7 +25,7 @@ MAX_COMPARISONS = 5
 """With champions that move while a version is compared with them; then it is not promoted, and that is recorded."""
 
 
-def define_workflows(trainers: Trainers) -> None:
+def define_workflows(trainers: Trainers, schedules: Schedules) -> None:
     """Registers the workflow with DBOS, under names that outlive refactorings."""
     versions = trainers.settings.versions_directory
     engine = open_database(trainers.settings.registry_url)
@@ -63,6 +66,17 @@ def define_workflows(trainers: Trainers) -> None:
             )
 
         return trainers.unless_overtaken(job, lambda: patiently(promoted, "the registry"))
+
+    @DBOS.step(name="submit")
+    def submit(at: str, context: dict[str, Any]) -> dict[str, Any]:
+        return patiently(lambda: schedules.run(at, context), "the registry").to_json()
+
+    @DBOS.workflow(name=SCHEDULED)
+    def scheduled(at: datetime | str, context: dict[str, Any]) -> dict[str, Any]:
+        with log_context(model=context["model"]):
+            run = submit(at if isinstance(at, str) else at.isoformat(), context)
+            logger.info("the scheduled training of %s: %s", context["model"], run["job"] or run["detail"])
+            return run
 
     @DBOS.workflow(name=WORKFLOW)
     def train(job: str, spec: dict[str, Any]) -> dict[str, Any]:

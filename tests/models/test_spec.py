@@ -52,6 +52,10 @@ def test_every_default_is_filled_in() -> None:
             "latency": None,
         },
         "promote": "if-gates-pass",
+        "from": None,
+        "warm_start": False,
+        "priority": "normal",
+        "limits": {"minutes": None, "memory_mib": None},
     }
 
 

@@ -396,7 +396,12 @@ def _stack(connection: sa.Connection, model: str, alias: str) -> list[int]:
             stack.pop()
         else:
             stack.append(version)
-    return [version for version in stack if version not in deleted]
+    left: list[int] = []
+    for version in stack:
+        # With a deleted version gone from between them, two moves can be to the same one.
+        if version not in deleted and left[-1:] != [version]:
+            left.append(version)
+    return left
 
 
 def earlier_of(connection: sa.Connection, model: str, alias: str) -> int | None:

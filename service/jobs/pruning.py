@@ -66,7 +66,6 @@ class Pruner:
             model: of this one alone, and no checkpoints.
         """
         keep = keep or self._settings.keep_versions or KEEP_ALL
-        # What needs versions is read before the versions: one that is needed from now on was there by then.
         records = self._registry.models()
         if model is not None:
             records = {model: self._registry.model(model)}
@@ -82,15 +81,14 @@ class Pruner:
     def _needed(self) -> dict[VersionKey, str]:
         needed = dict.fromkeys(self._recorded(), "explanations of it are recorded")
         needed |= dict.fromkeys(self._schedules.needed_versions(), "a schedule trains from it")
-        for job in self._jobs.unfinished():
-            for version in (job["spec"].get("from"), job["version"]):
-                if version is not None:
-                    needed[job["model"], version] = f"job {job['job']}, which is {job['status']}, needs it"
-        by_job = {job["job"] for job in self._jobs.unfinished()}
+        unfinished = {job["job"]: job for job in self._jobs.unfinished()}
+        for job in unfinished.values():
+            if (version := job["spec"].get("from")) is not None:
+                needed[job["model"], version] = f"job {job['job']}, which is {job['status']}, trains from it"
         for record in self._registry.models().values():
             for version in record.versions:
-                if version.job in by_job:
-                    needed[record.name, version.version] = f"job {version.job} has not finished"
+                if version.job in unfinished:
+                    needed[record.name, version.version] = f"its job {version.job} has not finished"
         return needed
 
     def _recorded(self) -> set[VersionKey]:

@@ -133,7 +133,7 @@ class JobQueue:
             return self._requests.latest_by_key(prefix)
 
     def unfinished(self) -> list[dict[str, Any]]:
-        """Documents of every job that waits or runs, and of those that can be resumed."""
+        """Documents of every job that waits or runs."""
         with translated_errors():
             states = ["ENQUEUED", "DELAYED", "PENDING"]
             return self._documents(self._client.list_workflows(name=WORKFLOW, status=states))

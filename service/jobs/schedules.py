@@ -99,7 +99,7 @@ class Schedules:
     # -- in a worker -------------------------------------------------------------------------------------------------
 
     def catch_up(self, now: datetime) -> list[str]:
-        """Queues the latest run that each schedule has missed, and returns the models. Two workers may do so at once."""
+        """Queues the latest run that each schedule has missed, and returns the models. Two workers may at once."""
         missed = []
         for schedule in self._client.list_schedules(schedule_name_prefix=_PREFIX, status="ACTIVE"):
             since = max(_moment(schedule["context"]["since"]), _moment(schedule["last_fired_at"]))

@@ -12,6 +12,10 @@ from models.rows import ModelInput
 from models.signature import Signature
 
 
+NEAR_SPREADS = 0.1
+"""Values that are no further apart agree."""
+
+
 class NotComparable(Exception):
     """Predictions of one version say nothing beside those of another; the message says why."""
 
@@ -42,9 +46,9 @@ def same_labels(
     return int((mine.argmax(axis=1) == place[theirs.argmax(axis=1)]).sum())
 
 
-def distances(mine: NDArray[Any], theirs: NDArray[Any], spread: float) -> float:
-    """The sum over the rows of the distances of two values, in spreads. Outputs are `(n_rows, 1)`."""
-    return float(np.abs(mine[:, 0].astype(np.float64) - theirs[:, 0]).sum() / spread)
+def distances(mine: NDArray[Any], theirs: NDArray[Any], spread: float) -> NDArray[np.float64]:
+    """`(n_rows,)`: how many spreads two values are apart. Outputs are `(n_rows, 1)`."""
+    return np.abs(mine[:, 0].astype(np.float64) - theirs[:, 0]) / spread
 
 
 def _predicted(signature: Signature) -> str:

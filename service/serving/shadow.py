@@ -24,7 +24,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from models.rows import ModelInput
-from service.serving.agreement import NotComparable, adapter, distances, same_labels
+from service.serving.agreement import NEAR_SPREADS, NotComparable, adapter, distances, same_labels
 from service.serving.pool import ModelPool
 from service.serving.served_model import ServedModel
 
@@ -49,15 +49,15 @@ class ShadowTally:
     problem: str | None = None
 
     def to_json(self, task: str) -> dict[str, Any]:
-        """`agreement` is the share of rows with the same label; `distance` the mean distance of values in spreads."""
-        classification = task == "classification"
+        """`agreement` is the share of rows with the same label, or with values that are near each other; `distance` the
+        mean distance of values in spreads."""
         return {
             "champion": self.champion,
             "challenger": self.challenger,
             "since": self.since,
             "rows": self.rows,
-            "agreement": self.agreeing / self.rows if self.rows and classification else None,
-            "distance": self.distance / self.rows if self.rows and not classification else None,
+            "agreement": self.agreeing / self.rows if self.rows else None,
+            "distance": self.distance / self.rows if self.rows and task == "regression" else None,
             "dropped": self.dropped,
             "failed": self.failed,
             "problem": self.problem,
@@ -157,7 +157,9 @@ class Shadow:
         if signature.task == "classification":
             tally.agreeing += same_labels(copy.outputs, outputs, signature.labels, theirs.labels)
         else:
-            tally.distance += distances(copy.outputs, outputs, _spread(copy.champion))
+            apart = distances(copy.outputs, outputs, _spread(copy.champion))
+            tally.distance += float(apart.sum())
+            tally.agreeing += int((apart <= NEAR_SPREADS).sum())
         tally.rows += len(rows)
 
 
@@ -170,15 +172,15 @@ class ShadowFigures(Collector):
 
     def collect(self) -> Iterable[Metric]:
         documents = self._shadow.documents()
-        for name, key, text in (
-            ("vitrine_shadow_agreement_ratio", "agreement", "Rows to which the challenger gives the champion's label."),
-            ("vitrine_shadow_distance_spreads", "distance", "Mean distance of the challenger's values, in spreads."),
-        ):
-            gauge = GaugeMetricFamily(name, text, labels=["model"])
-            for model, document in documents.items():
-                if document[key] is not None:
-                    gauge.add_metric([model], document[key])
-            yield gauge
+        agreement = GaugeMetricFamily(
+            "vitrine_shadow_agreement_ratio",
+            "Part of the copied live rows on which the challenger agrees with the champion.",
+            labels=["model"],
+        )
+        for model, document in documents.items():
+            if document["agreement"] is not None:
+                agreement.add_metric([model], document["agreement"])
+        yield agreement
         rows = GaugeMetricFamily(
             "vitrine_shadow_rows",
             "Copies of live rows since an alias last moved, by what became of them.",

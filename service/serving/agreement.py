@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from models.rows import ModelInput
 from models.signature import Signature
 
-
 NEAR_SPREADS = 0.1
 """Values that are no further apart agree."""
 

@@ -306,6 +306,35 @@ def card(name: str, version: int | str = "champion") -> Call[Document]:
     return Call("GET", f"/models/{_quoted(name)}/versions/{_quoted(str(version))}", _json)
 
 
+def surrogate(name: str, version: int | str = "champion") -> Call[Document]:
+    """A small decision tree that says nearly what a version says, with its `fidelity`, as nested nodes from `root`."""
+    return Call("GET", f"/models/{_quoted(name)}/versions/{_quoted(str(version))}/surrogate", _json)
+
+
+def surrogate_text(name: str, version: int | str = "champion") -> Call[str]:
+    """The same tree as indented lines."""
+    path = f"/models/{_quoted(name)}/versions/{_quoted(str(version))}/surrogate"
+    return Call("GET", path, lambda response: response.text, headers={"Accept": "text/plain"})
+
+
+def surrogate_picture(
+    name: str,
+    version: int | str = "champion",
+    *,
+    kind: Literal["png", "svg"] = "png",
+    width: int = 800,
+    theme: Literal["light", "dark"] = "light",
+) -> Call[bytes]:
+    """The same tree as a picture, as the bytes of a file."""
+    return Call(
+        "GET",
+        f"/models/{_quoted(name)}/versions/{_quoted(str(version))}/surrogate",
+        lambda response: response.content,
+        params={"width": width, "theme": theme},
+        headers={"Accept": _PICTURES[kind]},
+    )
+
+
 def promote(
     name: str, version: int | str, *, alias: str = "champion", force: bool = False, reason: str = ""
 ) -> Call[Document]:
@@ -381,6 +410,9 @@ class _Methods:
     models = _Method(models)
     model = _Method(model)
     card = _Method(card)
+    surrogate = _Method(surrogate)
+    surrogate_text = _Method(surrogate_text)
+    surrogate_picture = _Method(surrogate_picture)
     promote = _Method(promote)
     rollback = _Method(rollback)
     prune = _Method(prune)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from models import artifact
 from models.datasets import Dataset, Split, load_builtin, split_dataset
-from models.evaluation import evaluate
+from models.evaluation.temper import temper, temperature_of
+from models.evaluation.whole import Asked, evaluate_version
 from models.export import export_onnx, hybrid_rows
 from models.gates.gate import Candidate, Champion
 from models.gates.judging import judge
@@ -33,12 +34,13 @@ _LIBRARIES = ("vitrine", "keras", "tensorflow", "onnxruntime", "numpy", "scikit-
 @dataclass(frozen=True)
 class Reporter:
     """Who is told how a build goes on. `fence` is asked before anything is put in place: it raises when another
-    attempt has overtaken this one."""
+    attempt has overtaken this one. `evaluation` is told each part of the evaluation, its place and their number."""
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
     fence: Callable[[], None] = lambda: None
     gate: Callable[[str, int, int], None] = lambda *_: None
+    evaluation: Callable[[str, int, int], None] = lambda *_: None
 
 
 def build_version(
@@ -47,7 +49,7 @@ def build_version(
     reporter: Reporter,
     checkpoints: Path | None = None,
     *,
-    champion: Callable[[], Champion | None] = lambda: None,
+    champion_now: Callable[[], Champion | None] = lambda: None,
     earlier: artifact.Artifact | None = None,
 ) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
@@ -55,7 +57,7 @@ def build_version(
     Args:
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
-        champion: gives the version that a gate compares with, when it comes to that.
+        champion_now: gives the version that a gate compares with, when it comes to that.
         earlier: the version whose weights the fit begins with.
 
     Raises:
@@ -72,9 +74,9 @@ def build_version(
     )
     reporter.step("evaluating")
     signature = dataset.signature
-    units = predict_raw(fitted.model, dataset.inputs[split.test])
-    outputs = target_columns(units, signature, signature.outputs[0])
-    evaluation = evaluate(outputs, dataset.targets[split.test], signature, spec.positive_label)
+    asked = _asked_of_evaluation(spec, dataset, split, fitted)
+    evaluation, surrogate = evaluate_version(fitted.model, dataset, split, asked, predict_raw, reporter.evaluation)
+    outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
     with artifact.writing(directory, fence=reporter.fence, expected_bytes=_expected_bytes(fitted, background)) as aside:
@@ -100,7 +102,7 @@ def build_version(
             lambda: target_model(fitted.model, signature, signature.outputs[0]),
             (background, weights),
         )
-        judgement = judge(candidate, champion, reporter.gate)
+        judgement = judge(candidate, champion_now, reporter.gate)
         card = {
             "model": spec.model,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -108,6 +110,7 @@ def build_version(
             "data": _describe_data(spec, dataset, split),
             "spec": spec.model_dump(mode="json"),
             "evaluation": evaluation,
+            "surrogate": surrogate,
             "gates": judgement.gates,
             "fidelity": judgement.fidelity,
             "training": {**_describe_training(fitted), "warm_start": _describe_start(spec, earlier)},
@@ -147,6 +150,18 @@ def _engine(fitted: FittedModel, signature: Signature, aside: Path) -> Callable[
     if not path.exists():
         return keras_outputs(fitted.model, signature)[signature.outputs[0]]
     return session_outputs(open_session(path.read_bytes(), threads=1), signature)[signature.outputs[0]]
+
+
+def _asked_of_evaluation(spec: TrainingSpec, dataset: Dataset, split: Split, fitted: FittedModel) -> Asked:
+    """What the evaluation needs to know; a temperature that is asked for is built into the model first."""
+    temperature, tempered = None, spec.training.calibration == "temperature"
+    if dataset.signature.task == "classification":
+        rows = split.validation
+        temperature = temperature_of(fitted.model, dataset.inputs[rows], dataset.targets[rows], predict_raw)
+        if tempered:
+            temper(fitted.model, temperature)
+    sensitive = {name: dataset.columns[name] for name in spec.sensitive}
+    return Asked(spec.positive_label, spec.training.seed, sensitive, temperature, tempered)
 
 
 def _spread(

@@ -9,6 +9,7 @@ VitrineError
 |- LossNotFinite        a fit whose loss has become infinite or not a number
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
+|- NoSurrogate          a version without a surrogate tree
 |- GatesFailed          an alias may not move to a version whose gates failed
 |- ComparisonOutdated   an alias may not move on a comparison with a version that is champion no more
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
@@ -110,6 +111,11 @@ class UnknownVersion(VitrineError):
             f"Model {model!r} has no version or alias {version!r}. It has: {', '.join(held) if held else 'none yet'}."
         )
         self.model, self.version, self.names = model, version, tuple(held)
+
+
+class NoSurrogate(VitrineError):
+    def __init__(self, model: str, version: int, reason: str) -> None:
+        super().__init__(f"Version {version} of {model!r} has no surrogate tree: {reason}.")
 
 
 class GatesFailed(VitrineError):

@@ -39,6 +39,7 @@ from service.routes.models import model_routes
 from service.routes.operations import operation_routes, readiness
 from service.routes.predict import predict_routes
 from service.routes.schedules import schedule_routes
+from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
 from service.scrape import ServingFigures, StoreFigures
 from service.serving.compute import ComputeClient
@@ -134,6 +135,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     app.include_router(train_routes(jobs, registry, metrics, settings))
     app.include_router(schedule_routes(schedules, settings))
     app.include_router(model_routes(registry, pool, shadow, pruner, settings))
+    app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
     # The last one added is the outermost.

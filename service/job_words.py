@@ -17,6 +17,8 @@ def progress_in_words(job: dict[str, Any]) -> str:
     figures = epoch_figures(job)
     if figures is not None:
         return figures_in_words(figures)
+    if job["status"] == "running" and job["step"] == "evaluating" and "part" in (job["progress"] or {}):
+        return f"evaluating: {job['progress']['part']}"
     if job["status"] == "succeeded":
         return f"version {job['version']}"
     if job["status"] == "failed":

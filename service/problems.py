@@ -30,6 +30,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.NotReadable: (400, "not-readable", "The body cannot be read"),
     model_errors.UnknownModel: (404, "unknown-model", "No such model"),
     model_errors.UnknownVersion: (404, "unknown-version", "No such version or alias"),
+    model_errors.NoSurrogate: (404, "no-surrogate", "The version has no surrogate tree"),
     service_errors.UnknownJob: (404, "unknown-job", "No such job"),
     service_errors.UnknownSchedule: (404, "unknown-schedule", "No such schedule"),
     service_errors.UnknownExplanation: (404, "unknown-explanation", "No such explanation"),

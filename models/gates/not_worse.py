@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from models.artifact import Artifact, open_artifact
 from models.datasets import Dataset, Split, split_dataset
 from models.errors import CorruptVersion
+from models.evaluation.names import more_is_better
+from models.evaluation.weighted import weighted_metrics
 from models.gates.gate import Champion, Outputs, Verdict, outputs_of
-from models.gates.weighted import LOWER_IS_BETTER, weighted_metric
 from models.rows import ModelInput
 from models.signature import Signature
 from models.spec import TrainingSpec, parse_spec
-from models.spec.gating import ChampionGate
 
 GATE = "not_worse_than_champion"
 BOOTSTRAPS = 4000
@@ -51,39 +51,38 @@ def judge_champion(
         theirs = _champion_outputs(artifact, dataset, common)
     except (NotComparable, CorruptVersion) as reason:
         return {**said, **_no_evidence(f"Not compared with version {champion.version}, the champion: {reason}")}
-    mine = outputs[np.isin(split.test, common)]
-    return {
-        **said,
-        **compare(mine, theirs, dataset.targets[common], gate, _positive(spec, dataset), spec.training.seed),
-    }
+    mine, truth = outputs[np.isin(split.test, common)], dataset.targets[common]
+    return {**said, **_compare(spec, dataset.signature, mine, theirs, truth)}
 
 
-def compare(
-    mine: Outputs, theirs: Outputs, targets: NDArray[Any], gate: ChampionGate, positive: int | None, seed: int
+def _compare(
+    spec: TrainingSpec, signature: Signature, mine: Outputs, theirs: Outputs, targets: NDArray[Any]
 ) -> Verdict:
     """The figures of two versions on the same rows.
 
     `value` and `limit` are the metric of the version and of the champion; `difference` is how much better the version
     is, with its 95 % interval; `probability` is that of being worse by more than the margin.
     """
-    sign = -1.0 if gate.metric in LOWER_IS_BETTER else 1.0
-
-    def measured(outputs: Outputs, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return weighted_metric(gate.metric, outputs, targets, weights, positive)
-
-    once = np.ones((1, len(targets)))
-    value, limit = float(measured(mine, once)[0]), float(measured(theirs, once)[0])
-    rng, differences = np.random.default_rng(seed), []
+    gate = spec.gates.not_worse_than_champion
+    assert gate is not None
+    sign = 1.0 if more_is_better(gate.metric) else -1.0
+    measures = [weighted_metrics(outputs, targets, signature, spec.positive_label) for outputs in (mine, theirs)]
+    value, limit = (float(measure(np.ones((1, len(targets))))[gate.metric][0]) for measure in measures)
+    if not np.isfinite([value, limit]).all():
+        return _no_evidence(f"{gate.metric} is not defined on the {len(targets)} rows that were test rows for both.")
+    rng, differences = np.random.default_rng(spec.training.seed), []
     for _ in range(BOOTSTRAPS // _BLOCK):
         weights = rng.multinomial(len(targets), np.full(len(targets), 1 / len(targets)), size=_BLOCK).astype(float)
-        differences.append(sign * (measured(mine, weights) - measured(theirs, weights)))
+        redrawn = [measure(weights)[gate.metric] for measure in measures]
+        differences.append(sign * (redrawn[0] - redrawn[1]))
     better = np.concatenate(differences)
+    # Rows of one label alone, say, have no area under a curve.
+    better = better[~np.isnan(better)]
     probability = float(np.mean(better < -gate.margin))
     low, high = np.quantile(better, [0.025, 0.975])
-    passed = probability < gate.probability
     words = f"worse than the champion by more than {gate.margin:g} with probability {probability:.3g}"
     return {
-        "passed": passed,
+        "passed": probability < gate.probability,
         "value": value,
         "limit": limit,
         "difference": sign * (value - limit),
@@ -97,10 +96,6 @@ def compare(
 
 def _no_evidence(words: str) -> Verdict:
     return {"passed": True, "value": None, "limit": None, "rows": 0, "words": words}
-
-
-def _positive(spec: TrainingSpec, dataset: Dataset) -> int | None:
-    return dataset.signature.labels.index(spec.positive_label) if spec.positive_label is not None else None
 
 
 def _common_rows(artifact: Artifact, dataset: Dataset, split: Split) -> NDArray[np.int64]:

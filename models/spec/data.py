@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -62,3 +62,13 @@ def label_misfits(positive_label: str | None, builtin: Builtin) -> Iterator[Faul
     if positive_label is not None and (len(builtin.labels) != 2 or positive_label not in builtin.labels):
         expected = f"one of {', '.join(builtin.labels)}" if len(builtin.labels) == 2 else "nothing: not two labels"
         yield Fault("#/positive_label", expected, describe(positive_label))
+
+
+def sensitive_misfits(sensitive: Sequence[str], builtin: Builtin) -> Iterator[Fault]:
+    """Where a sensitive feature is no column of the data set, or is named twice."""
+    for place, name in enumerate(sensitive):
+        if builtin.kind == "image" or name not in builtin.features:
+            held = "nothing: an image has no columns" if builtin.kind == "image" else ", ".join(builtin.features)
+            yield Fault(pointer("sensitive", place), f"a column of the data set: {held}", "an unknown name")
+        elif name in sensitive[:place]:
+            yield Fault(pointer("sensitive", place), "each column once", describe(name))

@@ -41,6 +41,10 @@ class FitSpec(Part):
     batch_size: Annotated[int, Field(ge=1)] = 32
     early_stopping: EarlyStoppingSpec | None = EarlyStoppingSpec()
     class_weight: Literal["balanced"] | None = None
+    calibration: Annotated[
+        Literal["temperature"] | None,
+        Field(description="divide logits by the temperature that fits the validation part, inside the model"),
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
@@ -48,3 +52,5 @@ def fit_misfits(training: FitSpec, builtin: Builtin) -> Iterator[Fault]:
     """Where the fit does not suit the task."""
     if training.class_weight and builtin.task != "classification":
         yield Fault("#/training/class_weight", "null for a regression", "the string 'balanced'")
+    if training.calibration and builtin.task != "classification":
+        yield Fault("#/training/calibration", "null for a regression", "the string 'temperature'")

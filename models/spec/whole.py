@@ -41,6 +41,9 @@ class TrainingSpec(Part):
     target: str | None = None
     features: FeatureKinds = Field(default={})
     positive_label: str | None = None
+    sensitive: Annotated[
+        tuple[str, ...], Field(max_length=10, description="columns by whose groups it is evaluated, ignored ones too")
+    ] = ()
     split: SplitSpec = SplitSpec()
     preprocessing: PreprocessingSpec = PreprocessingSpec()
     architecture: ArchitectureSpec | None = None
@@ -90,8 +93,9 @@ def _misfits(spec: TrainingSpec, builtin: Builtin) -> Iterator[Fault]:
     yield from data.feature_misfits(spec.features, builtin)
     yield from data.split_misfits(spec.split, builtin)
     yield from network.architecture_misfits(spec.architecture, builtin)
+    yield from data.sensitive_misfits(spec.sensitive, builtin)
     yield from data.label_misfits(spec.positive_label, builtin)
     yield from fitting.fit_misfits(spec.training, builtin)
-    yield from gating.gate_misfits(spec.gates, builtin)
+    yield from gating.gate_misfits(spec.gates, builtin, spec.sensitive)
     if spec.warm_start and spec.from_version is None:
         yield Fault("#/warm_start", 'false, or "from" with the version whose weights to begin with', "true")

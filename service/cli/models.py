@@ -7,11 +7,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from service.cli import evaluation
 from service.cli.connection import MISUSED, JsonOption, UrlOption, connected, fail, output, print_json
+from service.cli.evaluation import metrics_in_words, print_warnings
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 app = typer.Typer(help="List and show models, move their aliases.", no_args_is_help=False)
+app.command("evaluation")(evaluation.evaluation)
+app.command("surrogate")(evaluation.surrogate)
 
 
 @app.callback(invoke_without_command=True)
@@ -53,13 +57,14 @@ def show(
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("job", card["job"])
     table.add_row("features", ", ".join(feature["name"] for feature in signature["features"]))
-    for name, value in card.get("evaluation", {}).get("metrics", {}).items():
-        table.add_row(name, f"{value:.4g}" if isinstance(value, int | float) else str(value))
+    for name, words in metrics_in_words(card.get("evaluation", {})):
+        table.add_row(name, words)
     for gate in card.get("gates", ()):
         table.add_row(f"gate {gate['gate']}", _gate(gate))
     for name, digest in card["files"].items():
         table.add_row(name, f"SHA-256 {digest[:16]}…")
     console.print(table)
+    print_warnings(console, card.get("evaluation", {}))
 
 
 def _gate(gate: dict[str, Any]) -> str:

@@ -161,18 +161,21 @@ def _build(
         }
         reports.epoch(figures, last=report.epoch == report.epochs)
 
+    def report_evaluation(part: str, done: int, parts: int) -> None:
+        reports.evaluation({"part": part, "done": done, "parts": parts})
+
     def fence() -> None:
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
     fence()
     with TrainerMemory(impatient).noted(job, document["model"]):
-        reporter = Reporter(reports.step, report_epoch, fence, reports.gate)
+        reporter = Reporter(reports.step, report_epoch, fence, reports.gate, report_evaluation)
         build_version(
             parse_spec(document),
             directory,
             reporter,
             checkpoints,
-            champion=lambda: _champion(document, settings),
+            champion_now=lambda: _champion(document, settings),
             earlier=_earlier(document, settings),
         )
 
@@ -197,6 +200,10 @@ class ProgressReports:
         self._figures = figures
         if last or self._clock() >= self._next_at:
             self._write("fitting", figures)
+
+    def evaluation(self, figures: dict[str, Any]) -> None:
+        logger.info("evaluating: %s", figures["part"])
+        self._write("evaluating", figures)
 
     def _write(self, step: str, figures: dict[str, Any] | None) -> None:
         try:

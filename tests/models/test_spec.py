@@ -49,6 +49,7 @@ def test_every_default_is_filled_in() -> None:
             "not_worse_than_champion": None,
             "fidelity": None,
             "calibration": None,
+            "fairness": None,
             "latency": None,
         },
         "promote": "if-gates-pass",

@@ -91,7 +91,6 @@ def build_version(
         export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
-        reporter.step("gating")
         candidate = Candidate(
             spec,
             dataset,

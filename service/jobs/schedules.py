@@ -122,7 +122,8 @@ class Schedules:
         try:
             spec = self._resolved(model, context["spec"])
         except (InvalidSpec, CorruptVersion) as error:
-            return ScheduledRun(None, f"No job: {error}")
+            details = " ".join(fault.detail for fault in getattr(error, "faults", ()) if fault.detail)
+            return ScheduledRun(None, f"No job: {error}. {details}".strip())
         return ScheduledRun(self._jobs.submit(spec, dict(context), idempotency_key=key)["job"], "Submitted.")
 
     # -- within ------------------------------------------------------------------------------------------------------

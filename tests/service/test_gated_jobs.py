@@ -10,6 +10,8 @@ from support import Server, free_port, running, succeeds, wait_for
 
 from service.settings import Settings
 
+SECONDS = 600
+"""Trainers take ten seconds each; on a machine with other work, much longer."""
 GATES = {
     "min": {"accuracy": 0.0},
     "max": {"log_loss": 100.0},
@@ -31,7 +33,7 @@ SPEC = {
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = Settings(home=tmp_path_factory.mktemp("gated"), port=free_port(), refresh_ms=100, trainers=2)
     with running(settings, "up") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=240)
+        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=SECONDS)
         yield server
 
 
@@ -43,7 +45,7 @@ def submit(system: Server, document: dict[str, Any]) -> str:
 
 def finished(system: Server, job: str) -> dict[str, Any]:
     ended = ("succeeded", "failed", "cancelled")
-    return wait_for(lambda: (d := system.client.get(f"/train/{job}").json())["status"] in ended and d, seconds=200)
+    return wait_for(lambda: (d := system.client.get(f"/train/{job}").json())["status"] in ended and d, seconds=SECONDS)
 
 
 def compared(gates: list[dict[str, Any]]) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def test_gates_are_judged_beside_the_champion_there_is_at_the_end_and_retraining
         figures = system.client.get(f"/train/{third}").json()["progress"] or {}
         return figures.get("gate") == "fidelity"
 
-    wait_for(explaining, seconds=120)
+    wait_for(explaining, seconds=SECONDS)
     moved = system.client.put("/models/gated/aliases/champion", json={"version": 2, "reason": "in between"})
     ended = finished(system, third)
 

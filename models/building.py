@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from models import artifact
 from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.diagnosis import EpochStatistics
+from models.evaluation import evaluate
 from models.evaluation.temper import temper, temperature_of
 from models.evaluation.whole import Asked, evaluate_version
 from models.export import export_onnx, hybrid_rows
+from models.folds import Metrics, cross_validate
 from models.gates.gate import Candidate, Champion
 from models.gates.judging import judge
 from models.inference import keras_outputs, open_session, session_outputs
@@ -27,14 +30,17 @@ from models.signature import Signature
 from models.spec import TrainingSpec
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
-Step = Literal["loading", "fitting", "evaluating", "explaining", "registering", "gating"]
+Step = Literal["searching", "loading", "fitting", "evaluating", "explaining", "registering", "gating"]
 _LIBRARIES = ("vitrine", "keras", "tensorflow", "onnxruntime", "numpy", "scikit-learn", "shap")
 
 
 @dataclass(frozen=True)
 class Reporter:
-    """Who is told how a build goes on. `fence` is asked before anything is put in place: it raises when another
-    attempt has overtaken this one. `evaluation` is told each part of the evaluation, its place and their number."""
+    """Who is told how a build goes on.
+
+    `evaluation` is told the part that begins, its place and their number. `fence` is asked before anything is put in
+    place: it raises when another attempt has overtaken this one.
+    """
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
@@ -51,6 +57,7 @@ def build_version(
     *,
     champion_now: Callable[[], Champion | None] = lambda: None,
     earlier: artifact.Artifact | None = None,
+    search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
 
@@ -59,6 +66,7 @@ def build_version(
             removes it when the version is in place.
         champion_now: gives the version that a gate compares with, when it comes to that.
         earlier: the version whose weights the fit begins with.
+        search: the account of the search that has found the specification, for the card.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
@@ -72,6 +80,7 @@ def build_version(
     fitted = fit(
         spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence, earlier=earlier
     )
+    folds = _cross_validate(spec, dataset, split, reporter, checkpoints) if spec.training.folds else None
     reporter.step("evaluating")
     signature = dataset.signature
     asked = _asked_of_evaluation(spec, dataset, split, fitted)
@@ -108,11 +117,16 @@ def build_version(
             "task": signature.task,
             "data": _describe_data(spec, dataset, split),
             "spec": spec.model_dump(mode="json"),
+            "search": search,
             "evaluation": evaluation,
             "surrogate": surrogate,
             "gates": judgement.gates,
             "fidelity": judgement.fidelity,
-            "training": {**_describe_training(fitted), "warm_start": _describe_start(spec, earlier)},
+            "training": {
+                **_describe_training(fitted),
+                "folds": folds,
+                "warm_start": _describe_start(spec, earlier),
+            },
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
             "spread": _spread(fitted, signature, background, weights),
             "export": export.to_json(),
@@ -121,6 +135,20 @@ def build_version(
         }
         artifact.write_json(aside / artifact.CARD, card)
     return card
+
+
+def _cross_validate(
+    spec: TrainingSpec, dataset: Dataset, split: Split, reporter: Reporter, checkpoints: Path | None
+) -> dict[str, Any]:
+    signature = dataset.signature
+
+    def measure(fitted: FittedModel, rows: NDArray[np.int64]) -> Metrics:
+        outputs = target_columns(predict_raw(fitted.model, dataset.inputs[rows]), signature, signature.outputs[0])
+        return evaluate(outputs, dataset.targets[rows], signature, spec.positive_label)["metrics"]
+
+    return cross_validate(
+        spec, dataset, split, measure, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence
+    )
 
 
 def load_dataset(spec: TrainingSpec) -> Dataset:
@@ -143,14 +171,6 @@ def _expected_bytes(fitted: FittedModel, background: ModelInput) -> int:
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 
-def _engine(fitted: FittedModel, signature: Signature, aside: Path) -> Callable[[ModelInput], NDArray[Any]]:
-    """What will compute the default output of a version that is being written."""
-    path = aside / artifact.ONNX
-    if not path.exists():
-        return keras_outputs(fitted.model, signature)[signature.outputs[0]]
-    return session_outputs(open_session(path.read_bytes(), threads=1), signature)[signature.outputs[0]]
-
-
 def _asked_of_evaluation(spec: TrainingSpec, dataset: Dataset, split: Split, fitted: FittedModel) -> Asked:
     """What the evaluation needs to know; a temperature that is asked for is built into the model first."""
     temperature, tempered = None, spec.training.calibration == "temperature"
@@ -161,6 +181,14 @@ def _asked_of_evaluation(spec: TrainingSpec, dataset: Dataset, split: Split, fit
             temper(fitted.model, temperature)
     sensitive = {name: dataset.columns[name] for name in spec.sensitive}
     return Asked(spec.positive_label, spec.training.seed, sensitive, temperature, tempered)
+
+
+def _engine(fitted: FittedModel, signature: Signature, aside: Path) -> Callable[[ModelInput], NDArray[Any]]:
+    """What will compute the default output of a version that is being written."""
+    path = aside / artifact.ONNX
+    if not path.exists():
+        return keras_outputs(fitted.model, signature)[signature.outputs[0]]
+    return session_outputs(open_session(path.read_bytes(), threads=1), signature)[signature.outputs[0]]
 
 
 def _spread(
@@ -191,9 +219,24 @@ def _describe_start(spec: TrainingSpec, earlier: artifact.Artifact | None) -> di
 def _describe_training(fitted: FittedModel) -> dict[str, Any]:
     return {
         "parameters": fitted.model.count_params(),
+        "device": fitted.device,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history["loss"]),
-        "seconds": round(fitted.seconds, 3),
+        "seconds": round(fitted.timing.seconds, 3),
         "curves": fitted.history,
+        "epoch_seconds": fitted.timing.epoch_seconds,
+        "peak_bytes": fitted.timing.peak_bytes,
+        "layers": _describe_layers(fitted.statistics),
         "warnings": list(fitted.warnings),
     }
+
+
+def _describe_layers(statistics: Sequence[EpochStatistics]) -> dict[str, Any]:
+    """The epochs that were measured and, by layer and figure, its value after each; None where it was not finite."""
+    figures: dict[str, dict[str, list[float | None]]] = {}
+    for place, epoch in enumerate(statistics):
+        for layer, values in epoch.layers.items():
+            for name, value in values.items():
+                held = figures.setdefault(layer, {}).setdefault(name, [None] * len(statistics))
+                held[place] = value
+    return {"epochs": [epoch.epoch for epoch in statistics], "figures": figures}

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact, open_artifact
 from models.datasets import Dataset, Split, split_dataset
+from models.encoding.columns import encode_column
 from models.errors import CorruptVersion
 from models.evaluation.names import more_is_better
 from models.evaluation.weighted import weighted_metrics
 from models.gates.gate import Champion, Outputs, Verdict, outputs_of
+from models.raw import RawColumn
 from models.rows import ModelInput
 from models.signature import Signature
 from models.spec import TrainingSpec, parse_spec
@@ -141,18 +143,17 @@ def _inputs_for(theirs: Signature, dataset: Dataset, rows: NDArray[np.int64]) ->
     mine = dataset.signature
     if _encoding(mine) == _encoding(theirs):
         return dataset.inputs[rows]
-    known = {feature.name: feature for feature in mine.features}
-    if theirs.image is not None or mine.image is not None:
-        raise NotComparable("it takes images of another size.")
-    columns = []
+    if theirs.kind in ("image", "series"):
+        raise NotComparable(f"it takes {theirs.kind} rows of another form.")
+    kinds = {feature.name: feature.kind for feature in mine.features}
+    encoded = []
     for feature in theirs.features:
-        if feature.kind != "numeric":
-            raise NotComparable(f"its feature {feature.name!r} ({feature.kind}) is encoded in another way.")
-        if feature.name in known:
-            columns.append(dataset.inputs[rows, mine.feature_names.index(feature.name)])
-        else:
-            columns.append(dataset.columns[feature.name][rows])
-    return np.column_stack(columns).astype(np.float32)
+        if kinds.get(feature.name, feature.kind) != feature.kind:
+            raise NotComparable(f"its feature {feature.name!r} is {feature.kind}, not {kinds[feature.name]}.")
+        # From the raw values: its vocabulary is its own.
+        codes = encode_column(RawColumn(feature.kind, dataset.columns[feature.name][rows]), feature)
+        encoded.append(codes.reshape(len(rows), -1))
+    return np.concatenate(encoded, axis=1).astype(np.float32)
 
 
 def _encoding(signature: Signature) -> list[dict[str, Any]]:

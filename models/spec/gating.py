@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from models.datasets import Builtin
 from models.errors import Fault, pointer
 from models.evaluation.names import LESS_IS_BETTER, METRICS, MORE_IS_BETTER
+from models.facts import DataFacts
 from models.spec.part import Part
 
 
@@ -65,27 +65,27 @@ class GatesSpec(Part):
     latency: LatencyGate | None = None
 
 
-def gate_misfits(gates: GatesSpec, builtin: Builtin, sensitive: Sequence[str]) -> Iterator[Fault]:
+def gate_misfits(gates: GatesSpec, facts: DataFacts, sensitive: Sequence[str]) -> Iterator[Fault]:
     """Where a gate asks for what the task does not have."""
     for key, limits, held, other in (
-        ("min", gates.min, MORE_IS_BETTER[builtin.task], "max"),
-        ("max", gates.max, LESS_IS_BETTER[builtin.task], "min"),
+        ("min", gates.min, MORE_IS_BETTER[facts.task], "max"),
+        ("max", gates.max, LESS_IS_BETTER[facts.task], "min"),
     ):
         for name in limits:
             if name in held:
                 continue
-            expected = f"a metric of a {builtin.task}: {', '.join(held)}"
+            expected = f"a metric of a {facts.task}: {', '.join(held)}"
             received = (
-                f"{name!r}, which belongs in gates.{other}" if name in METRICS[builtin.task] else "an unknown metric"
+                f"{name!r}, which belongs in gates.{other}" if name in METRICS[facts.task] else "an unknown metric"
             )
             yield Fault(pointer("gates", key, name), expected, received)
     compared = gates.not_worse_than_champion
-    if compared and compared.metric not in METRICS[builtin.task]:
-        expected = f"one of {', '.join(METRICS[builtin.task])}"
+    if compared and compared.metric not in METRICS[facts.task]:
+        expected = f"one of {', '.join(METRICS[facts.task])}"
         yield Fault("#/gates/not_worse_than_champion", expected, f"the string {compared.metric!r}")
-    if gates.calibration and builtin.task != "classification":
+    if gates.calibration and facts.task != "classification":
         yield Fault("#/gates/calibration", "null for a regression, which gives no probabilities", "an object")
     if gates.fairness and not sensitive:
         yield Fault("#/gates/fairness", "null, or columns in `sensitive` by whose groups it is judged", "an object")
-    if gates.fairness and gates.fairness.of == "selection-rate" and builtin.task != "classification":
+    if gates.fairness and gates.fairness.of == "selection-rate" and facts.task != "classification":
         yield Fault("#/gates/fairness/of", "'error' for a regression, which selects nothing", "'selection-rate'")

@@ -8,17 +8,20 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Field, ValidationError
 
-from models.datasets import BUILTINS, Builtin
+from models.builtins import facts_of_builtin
 from models.errors import Fault, InvalidSpec
+from models.facts import DataFacts
 from models.rows import describe
-from models.spec import data, fitting, gating, network
+from models.spec import data, fitting, gating, network, preprocessing
 from models.spec.data import BackgroundSpec, DatasetSpec, FeatureKinds, SplitSpec
 from models.spec.fitting import FitSpec
 from models.spec.gating import GatesSpec
 from models.spec.network import ArchitectureSpec, RegularizationSpec
 from models.spec.part import Part
 from models.spec.preprocessing import PreprocessingSpec
+from models.spec.proposal import space_misfits
 from models.spec.running import LimitsSpec, Priority
+from models.spec.search import DEFAULT_METRIC, SearchSpec, default_space, search_misfits
 from models.validation import faults_of
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["digits"])]
@@ -49,6 +52,7 @@ class TrainingSpec(Part):
     architecture: ArchitectureSpec | None = None
     regularization: RegularizationSpec = RegularizationSpec()
     training: FitSpec = FitSpec()
+    search: SearchSpec | None = None
     background: BackgroundSpec = BackgroundSpec()
     gates: GatesSpec = GatesSpec()
     promote: Literal["if-gates-pass", "never"] = "if-gates-pass"
@@ -72,30 +76,44 @@ def parse_spec(document: Any) -> TrainingSpec:
         spec = TrainingSpec.model_validate_json(encoded)
     except ValidationError as error:
         raise InvalidSpec(faults_of(error, TrainingSpec, document)) from None
-    builtin = BUILTINS.get(spec.dataset.builtin)
-    if builtin is None:
-        expected = f"one of {', '.join(BUILTINS)}"
-        raise InvalidSpec([Fault("#/dataset/builtin", expected, describe(spec.dataset.builtin), "no such data set")])
-    if faults := list(_misfits(spec, builtin)):
+    facts = facts_of_builtin(spec.dataset.builtin)
+    faults = [*data.target_misfits(spec.target, facts), *data.feature_misfits(spec.features, facts)]
+    if not faults:
+        facts = facts.with_features(spec.features)
+    if faults := [*faults, *_misfits(spec, facts)]:
         raise InvalidSpec(faults)
-    return spec.model_copy(
+    filled = spec.model_copy(
         update={
-            "target": builtin.target,
-            "architecture": spec.architecture or network.default_architecture(builtin),
-            "positive_label": spec.positive_label or (builtin.labels[1] if len(builtin.labels) == 2 else None),
+            "target": facts.target,
+            "architecture": spec.architecture or network.default_architecture(facts),
+            "training": fitting.filled_in(spec.training),
+            "positive_label": spec.positive_label or (facts.labels[1] if len(facts.labels) == 2 else None),
         }
     )
+    return _with_search(filled, facts)
 
 
-def _misfits(spec: TrainingSpec, builtin: Builtin) -> Iterator[Fault]:
-    """Where a well-formed specification does not fit its data set."""
-    yield from data.target_misfits(spec.target, builtin)
-    yield from data.feature_misfits(spec.features, builtin)
-    yield from data.split_misfits(spec.split, builtin)
-    yield from network.architecture_misfits(spec.architecture, builtin)
-    yield from data.sensitive_misfits(spec.sensitive, builtin)
-    yield from data.label_misfits(spec.positive_label, builtin)
-    yield from fitting.fit_misfits(spec.training, builtin)
-    yield from gating.gate_misfits(spec.gates, builtin, spec.sensitive)
+def _with_search(spec: TrainingSpec, facts: DataFacts) -> TrainingSpec:
+    """A specification whose other defaults are filled in, with the space of its search."""
+    if spec.search is None:
+        return spec
+    faults = list(search_misfits(spec.search, spec.model_dump(mode="json"), facts))
+    space = default_space(facts) if spec.search.space is None else spec.search.space
+    if faults := faults or list(space_misfits(spec, space)):
+        raise InvalidSpec(faults)
+    metric = spec.search.metric or DEFAULT_METRIC[facts.task]
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"metric": metric, "space": space})})
+
+
+def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
+    """Where a well-formed specification does not fit its data set, whose facts are as its `features` have them."""
+    yield from data.split_misfits(spec.split, facts)
+    yield from preprocessing.preprocessing_misfits(spec.preprocessing, facts)
+    yield from network.architecture_misfits(spec.architecture, facts)
+    yield from network.regularization_misfits(spec.regularization, facts)
+    yield from data.sensitive_misfits(spec.sensitive, facts)
+    yield from data.label_misfits(spec.positive_label, facts)
+    yield from fitting.fit_misfits(spec.training, facts)
+    yield from gating.gate_misfits(spec.gates, facts, spec.sensitive)
     if spec.warm_start and spec.from_version is None:
         yield Fault("#/warm_start", 'false, or "from" with the version whose weights to begin with', "true")

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,12 @@ from models.errors import (
     InvalidDataset,
     InvalidSpec,
     LossNotFinite,
+    ModelDoesNotFit,
+    NoGpu,
+    NotEnoughMemory,
     Overtaken,
     UnknownModel,
+    UnsafeModelFile,
     VitrineError,
     WarmStartImpossible,
 )
@@ -39,6 +43,8 @@ from service.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from models.gates.gate import Champion
+    from models.search.trials import Trial
+    from models.spec import TrainingSpec
 
 logger = logging.getLogger("vitrine.trainer")
 
@@ -53,20 +59,26 @@ def version_directory(versions: Path, model: str, job: str) -> Path:
 
 
 def main() -> None:
-    """`python -m service.jobs.trainer JOB ATTEMPT SPEC RESULT_FD`: builds the version, says to the pipe how it went."""
+    """`python -m service.jobs.trainer WORK ATTEMPT SPEC RESULT_FD [JOB TRIAL]`: builds the version of a job, or runs a
+    trial of its search, and says to the pipe how it went."""
     hold_lifeline()
-    job, attempt, document, descriptor = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
+    work, attempt, document, descriptor = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
+    job, trial = (sys.argv[5], int(sys.argv[6])) if len(sys.argv) > 5 else (work, None)
     settings = read_settings(os.environ)
     configure_logging("trainer", log_format=settings.log_format, log_level=settings.log_level)
     add_to_context(job=job, model=document["model"])
-    logger.info("job %s, attempt %d", job, attempt)
     try:
-        result = train(job, attempt, document)
+        if trial is None:
+            logger.info("job %s, attempt %d", job, attempt)
+            result = train(job, attempt, document)
+        else:
+            logger.info("job %s, trial %d, attempt %d", job, trial, attempt)
+            result = try_out_trial(work, attempt, document, job, trial)
     except Overtaken as overtaken:
         logger.warning("%s", overtaken)
         result = {"overtaken": True}
     except Exception as error:
-        logger.exception("the job failed")
+        logger.exception("the %s failed", "job" if trial is None else f"trial {trial}")
         result = {"error": in_words(error)}
     with os.fdopen(descriptor, "w") as pipe:
         json.dump(result, pipe)
@@ -139,6 +151,50 @@ def _registered(document: dict[str, Any], settings: Settings) -> ModelRecord | N
         engine.dispose()
 
 
+def try_out_trial(work: str, attempt: int, document: dict[str, Any], job: str, trial: int) -> dict[str, Any]:
+    """Runs a trial of a job's search, or goes on with one that was killed. Returns its state.
+
+    Raises:
+        Overtaken: when a later attempt has begun.
+    """
+    from models.search.trials import Trials
+    from models.search.trying import try_out
+    from models.spec import parse_spec
+
+    settings = read_settings(os.environ)
+    engine = open_database(settings.registry_url)
+    attempts, trials = Attempts(engine), Trials(engine, job)
+    checkpoints = settings.checkpoints_directory / f"{job}-{trial}"
+    spec = parse_spec(document)
+    state = try_out(
+        spec,
+        trials,
+        trial,
+        checkpoints=checkpoints,
+        fence=lambda: patiently(lambda: attempts.check(work, attempt), "the registry"),
+    )
+    logger.info("trial %d: %s", trial, state)
+    discard_checkpoints(checkpoints)
+    JobProgress(engine).write(job, "searching", search_figures(spec, trials.all()))
+    return {"state": state}
+
+
+def search_figures(spec: TrainingSpec, trials: Sequence[Trial]) -> dict[str, Any]:
+    """How far a search is, for those who watch."""
+    from models.search.outcome import best_trial
+
+    assert spec.search is not None
+    best = best_trial(spec.search, trials)
+    return {
+        "trials": spec.search.trials,
+        "done": sum(trial.state != "running" for trial in trials),
+        "pruned": sum(trial.state == "pruned" for trial in trials),
+        "failed": sum(trial.state == "failed" for trial in trials),
+        "metric": spec.search.metric,
+        "best": best.value if best else None,
+    }
+
+
 def _build(
     job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings, checkpoints: Path
 ) -> None:
@@ -148,6 +204,8 @@ def _build(
     reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
     from models.building import Reporter, build_version
+    from models.search.outcome import searched
+    from models.search.trials import Trials
     from models.spec import parse_spec
     from models.training import EpochReport
 
@@ -157,6 +215,7 @@ def _build(
             "epochs": report.epochs,
             "metrics": report.metrics,
             "seconds_left": report.seconds_left,
+            **({"fold": report.fold, "folds": report.folds} if report.fold else {}),
             **({"warning": report.warning} if report.warning else {}),
         }
         reports.epoch(figures, last=report.epoch == report.epochs)
@@ -168,15 +227,19 @@ def _build(
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
     fence()
+    spec, search = parse_spec(document), None
+    if spec.search is not None:
+        spec, search = searched(spec, Trials(impatient, job).all())
     with TrainerMemory(impatient).noted(job, document["model"]):
-        reporter = Reporter(reports.step, report_epoch, fence, reports.gate, report_evaluation)
+        reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate, evaluation=report_evaluation)
         build_version(
-            parse_spec(document),
+            spec,
             directory,
             reporter,
             checkpoints,
             champion_now=lambda: _champion(document, settings),
             earlier=_earlier(document, settings),
+            search=search,
         )
 
 
@@ -225,9 +288,16 @@ def in_words(error: Exception) -> dict[str, str]:
             return {"title": "The loss is not a finite number", "detail": str(error)}
         case DiskFull():
             return {"title": "The disk is full", "detail": str(error)}
+        case NotEnoughMemory():
+            return {"title": "Not enough memory", "detail": str(error)}
+        case NoGpu():
+            return {"title": "There is no GPU", "detail": str(error)}
+        case UnsafeModelFile() | ModelDoesNotFit():
+            return {"title": "The model cannot be imported", "detail": str(error)}
         case VitrineError():
             return {"title": "Training failed", "detail": str(error)}
-        case MemoryError():
+        # TensorFlow's own: of a GPU, or of an allocation that the system refused. Not imported for its name alone.
+        case _ if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
             detail = "The memory of this machine was not enough. Lower training.batch_size or the width of the layers."
             return {"title": "Out of memory", "detail": f"{detail} Then resume the job, or train anew."}
         case OSError(errno=errno.ENOSPC):

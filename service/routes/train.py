@@ -52,6 +52,19 @@ ANSWER = {
         "model": "/models/iris",
     },
 }
+TRIALS_EXAMPLE = {
+    "trials": [
+        {
+            "trial": 0,
+            "state": "complete",
+            "parameters": {"architecture.depth": 2, "architecture.width": 48, "training.learning_rate": 0.0021},
+            "epochs": 31,
+            "value": 0.087,
+            "seconds": 4.2,
+            "reason": None,
+        }
+    ]
+}
 EVENTS_EXAMPLE = (
     'id: 3\nevent: progress\ndata: {"job":"01KAJ5ZV3M9W8W4D9J7YQ2T6RB","step":"fitting","progress":{"epoch":12}}\n\n'
     'id: 4\nevent: status\ndata: {"job":"01KAJ5ZV3M9W8W4D9J7YQ2T6RB","status":"succeeded","version":1}\n\n'
@@ -133,6 +146,17 @@ def train_routes(jobs: JobQueue, registry: Registry, metrics: Metrics, settings:
         found, finished = await asyncio.to_thread(jobs.events, job, after=after)
         stream = _event_stream(jobs, job, after, found, finished)
         return StreamingResponse(stream, media_type=EVENTS, headers={"Cache-Control": "no-store"})
+
+    @router.get(
+        "/{job}/trials",
+        summary="What the search of a job has tried",
+        description="Each trial with what it drew, how many epochs it ran, and the search's metric on the validation "
+        "part. A trial that fell behind was `pruned`. Empty for a job that does not search.",
+        responses=responses(404, 503, example=TRIALS_EXAMPLE),
+    )
+    async def list_trials(job: str) -> Response:
+        found = await asyncio.to_thread(jobs.trials, job)
+        return Response(orjson.dumps({"trials": found}), media_type=JSON)
 
     @router.get(
         "/{job}/logs",

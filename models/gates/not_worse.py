@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.artifact import Artifact, open_artifact
 from models.datasets import Dataset, Split, split_dataset
 from models.encoding.columns import encode_column
-from models.errors import CorruptVersion
+from models.errors import CorruptVersion, InvalidDataset
 from models.evaluation.names import more_is_better
 from models.evaluation.weighted import weighted_metrics
 from models.gates.gate import Champion, Outputs, Verdict, outputs_of
@@ -51,7 +51,7 @@ def judge_champion(
         artifact = open_artifact(champion.directory)
         common = _common_rows(artifact, dataset, split)
         theirs = _champion_outputs(artifact, dataset, common)
-    except (NotComparable, CorruptVersion) as reason:
+    except (NotComparable, CorruptVersion, InvalidDataset) as reason:
         return {**said, **_no_evidence(f"Not compared with version {champion.version}, the champion: {reason}")}
     mine, truth = outputs[np.isin(split.test, common)], dataset.targets[common]
     return {**said, **_compare(spec, dataset.signature, mine, theirs, truth)}
@@ -129,7 +129,7 @@ def _common_rows(artifact: Artifact, dataset: Dataset, split: Split) -> NDArray[
 
 
 def _champion_outputs(artifact: Artifact, dataset: Dataset, rows: NDArray[np.int64]) -> Outputs:
-    inputs = _inputs_for(artifact.signature, dataset, rows)
+    inputs = inputs_for(artifact.signature, dataset, rows)
     try:
         return outputs_of(artifact)(inputs)
     except Exception as error:
@@ -138,8 +138,13 @@ def _champion_outputs(artifact: Artifact, dataset: Dataset, rows: NDArray[np.int
         raise NotComparable(f"it cannot be run ({type(error).__name__}: {str(error)[:200]}).") from error
 
 
-def _inputs_for(theirs: Signature, dataset: Dataset, rows: NDArray[np.int64]) -> ModelInput:
-    """Rows as the champion takes them: it may have ignored other columns, or have them in another order."""
+def inputs_for(theirs: Signature, dataset: Dataset, rows: NDArray[np.int64]) -> ModelInput:
+    """Rows as the champion takes them: with its columns, in its order, by its vocabularies.
+
+    Raises:
+        NotComparable: when a feature is of another kind or form.
+        InvalidDataset: when a category has no place in it.
+    """
     mine = dataset.signature
     if _encoding(mine) == _encoding(theirs):
         return dataset.inputs[rows]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from models.artifact import CARD, SIGNATURE, Artifact, open_artifact, writing
 from models.building import choose_background
 from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.errors import InvalidDataset
 from models.evaluation.groups import groups_of
 from models.evaluation.slices import slice_by
 from models.gates.again import judge_again
@@ -21,7 +23,7 @@ from models.gates.fidelity import judge_fidelity
 from models.gates.gate import Candidate, Champion, Outputs, outputs_of
 from models.gates.latency import judge_latency, machine
 from models.gates.limits import judge_calibration, judge_fairness, judge_limits
-from models.gates.not_worse import judge_champion
+from models.gates.not_worse import NotComparable, inputs_for, judge_champion
 from models.outputs import target_model
 from models.signature import Feature, Signature
 from models.spec import TrainingSpec, parse_spec
@@ -279,6 +281,22 @@ def test_a_version_whose_data_has_changed_is_not_promoted_over_a_champion_it_nev
     assert "no longer what this version was built from" in again["words"]
 
 
+def test_rows_are_encoded_for_the_champion_by_its_own_vocabulary_and_order() -> None:
+    city = Feature("city", "categorical", (), (0.0, 0.0), vocabulary=("Bern", "Rome"))
+    age = Feature("age", "numeric", (), (0.0, 90.0))
+    mine = Signature((city, age), "regression", "y")
+    theirs = Signature((age, replace(city, vocabulary=("Oslo", "Rome", "Bern"))), "regression", "y")
+    columns = {"city": np.array(["Rome", "Bern"], object), "age": np.array([30.0, 60.0])}
+    inputs = np.array([[1, 30], [0, 60]], np.float32)
+    dataset = Dataset(mine, inputs, np.zeros(2), (b"1", b"2"), columns)
+
+    assert [[30, 1], [60, 2]] == inputs_for(theirs, dataset, np.array([0, 1])).tolist()
+    with pytest.raises(InvalidDataset, match="no place for the category 'Bern'"):
+        inputs_for(Signature((replace(city, vocabulary=("Rome",)),), "regression", "y"), dataset, np.array([1]))
+    with pytest.raises(NotComparable, match="its feature 'age' is boolean, not numeric"):
+        inputs_for(Signature((replace(age, kind="boolean"),), "regression", "y"), dataset, np.array([1]))
+
+
 # -- the others ------------------------------------------------------------------------------------------------------
 
 
@@ -338,8 +356,6 @@ def test_right_explanations_of_images_pass_the_fidelity_gate(digits_artifact: Ar
 def test_wrong_explanations_fail_the_fidelity_gate_and_are_named(
     breast_cancer_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     from explain.methods import METHODS
     from models.gates import fidelity
 

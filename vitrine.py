@@ -244,6 +244,45 @@ def train(spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Cal
     return Call("POST", "/train", _json, dict(spec), headers=headers)
 
 
+def retrain(model: str, *, version: int | str = "champion", warm_start: bool = False, **keys: Any) -> Call[Document]:
+    """Queues a job with the specification of an earlier version, over which `keys` are merged; returns its document.
+
+    `warm_start` begins with the weights of that version.
+    """
+    return Call("POST", "/train", _json, {"model": model, "from": version, "warm_start": warm_start, **keys})
+
+
+def schedules() -> Call[list[Document]]:
+    """Every schedule of training."""
+    return Call("GET", "/schedules", lambda response: response.json()["schedules"])
+
+
+def schedule(name: str) -> Call[Document]:
+    """The schedule of a model."""
+    return Call("GET", f"/models/{_quoted(name)}/schedule", _json)
+
+
+def set_schedule(name: str, cron: str, spec: Mapping[str, Any] | None = None) -> Call[Document]:
+    """Trains a model again at the times of a cron expression in UTC; by default as its champion was, by then."""
+    body = {"cron": cron} if spec is None else {"cron": cron, "spec": dict(spec)}
+    return Call("PUT", f"/models/{_quoted(name)}/schedule", _json, body)
+
+
+def pause_schedule(name: str) -> Call[Document]:
+    """No run begins until it is resumed."""
+    return Call("POST", f"/models/{_quoted(name)}/schedule/pause", _json)
+
+
+def resume_schedule(name: str) -> Call[Document]:
+    """Runs begin again; those that fell into the pause are not made up for."""
+    return Call("POST", f"/models/{_quoted(name)}/schedule/resume", _json)
+
+
+def remove_schedule(name: str) -> Call[None]:
+    """Trains a model by the clock no more."""
+    return Call("DELETE", f"/models/{_quoted(name)}/schedule", lambda _: None)
+
+
 def job(job_id: str) -> Call[Document]:
     """The document of a job."""
     return Call("GET", f"/train/{_quoted(job_id)}", _json)
@@ -367,6 +406,12 @@ def rollback(name: str, *, reason: str = "") -> Call[Document]:
     return Call("POST", f"/models/{_quoted(name)}/rollback", _json, {"reason": reason})
 
 
+def prune(*, keep_versions: int | None = None, model: str | None = None, dry_run: bool = False) -> Call[Document]:
+    """Deletes old versions that nothing needs; `dry_run` only says which."""
+    body = {"keep_versions": keep_versions, "model": model, "dry_run": dry_run}
+    return Call("POST", "/models/prune", _json, body)
+
+
 def ready() -> Call[Document]:
     """What `/health/ready` says: `status` is ready, degraded, starting or draining; the last two are no error here."""
     return Call("GET", "/health/ready", _json, accepted=(503,))
@@ -408,6 +453,13 @@ class _Methods:
     cancel_explanation = _Method(cancel_explanation)
     replay = _Method(replay)
     train = _Method(train)
+    retrain = _Method(retrain)
+    schedules = _Method(schedules)
+    schedule = _Method(schedule)
+    set_schedule = _Method(set_schedule)
+    pause_schedule = _Method(pause_schedule)
+    resume_schedule = _Method(resume_schedule)
+    remove_schedule = _Method(remove_schedule)
     job = _Method(job)
     jobs = _Method(jobs)
     cancel = _Method(cancel)
@@ -426,6 +478,7 @@ class _Methods:
     surrogate_picture = _Method(surrogate_picture)
     promote = _Method(promote)
     rollback = _Method(rollback)
+    prune = _Method(prune)
     ready = _Method(ready)
 
 

@@ -61,7 +61,7 @@ def build_version(
     *,
     data: DataFolder | None = None,
     before: Predecessor | None = None,
-    champion: Champion | None = None,
+    champion_now: Callable[[], Champion | None] = lambda: None,
     earlier: artifact.Artifact | None = None,
     search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def build_version(
             removes it when the version is in place.
         data: where files are found; built-in data needs none.
         before: the champion, whose signature the data is compared with.
-        champion: the version that a gate compares with.
+        champion_now: gives the version that a gate compares with, when it comes to that.
         earlier: the version whose weights the fit begins with.
         search: the account of the search that has found the specification, for the card.
 
@@ -98,6 +98,7 @@ def build_version(
     signature = dataset.signature
     asked = _asked_of_evaluation(spec, dataset, split, fitted)
     evaluation, surrogate = evaluate_version(fitted.model, dataset, split, asked, predict_raw, reporter.evaluation)
+    outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
     with artifact.writing(directory, fence=reporter.fence, expected_bytes=_expected_bytes(fitted, background)) as aside:
@@ -113,8 +114,6 @@ def build_version(
         gradient = export_gradients(fitted.model, signature, aside, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
-        reporter.step("gating")
-        outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
         candidate = Candidate(
             spec,
             dataset,
@@ -125,7 +124,7 @@ def build_version(
             lambda: target_model(fitted.model, signature, signature.outputs[0]),
             (background, weights),
         )
-        judgement = judge(candidate, champion, reporter.gate)
+        judgement = judge(candidate, champion_now, reporter.gate)
         card = {
             "model": spec.model,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

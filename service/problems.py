@@ -33,6 +33,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.NoSurrogate: (404, "no-surrogate", "The version has no surrogate tree"),
     model_errors.UnknownDataset: (404, "unknown-dataset", "No such data set"),
     service_errors.UnknownJob: (404, "unknown-job", "No such job"),
+    service_errors.UnknownSchedule: (404, "unknown-schedule", "No such schedule"),
     service_errors.UnknownExplanation: (404, "unknown-explanation", "No such explanation"),
     service_errors.NotAcceptable: (406, "not-acceptable", "No such representation"),
     service_errors.BodyTooSlow: (408, "request-too-slow", "The request took too long to arrive"),

@@ -76,7 +76,9 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     compute = ComputeClient(settings.logs_directory / "compute.log")
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
     shadow = Shadow(pool, now)
-    schedules = Schedules(jobs, registry)
+    folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
+    folder.sweep()
+    schedules = Schedules(jobs, registry, folder)
     pruner = Pruner(settings, engine, registry, jobs, schedules, lambda: datetime.now(UTC))
     metrics = Metrics()
     ShadowFigures(shadow, metrics.registry)
@@ -85,8 +87,6 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     explanation_jobs = ExplanationJobStore(
         engine, retention=timedelta(days=settings.explanation_retention_days), clock=lambda: datetime.now(UTC)
     )
-    folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
-    folder.sweep()
     runner = ExplanationJobRunner(
         explanation_jobs,
         records,

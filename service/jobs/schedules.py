@@ -15,12 +15,14 @@ from typing import Any
 from croniter import croniter
 from croniter.croniter import CroniterBadDateError
 
+from models.asking import made_whole
 from models.database import in_rfc_3339
 from models.errors import CorruptVersion, Fault, InvalidSpec
 from models.registry import Registry
 from models.retraining import resolve_from
 from models.rows import describe
-from models.spec import parse_spec
+from models.sources.folder import DataFolder
+from models.spec import read_spec
 from service.errors import InvalidRequest, UnknownSchedule
 from service.jobs.queue import FINISHED, JobQueue, translated_errors
 
@@ -42,8 +44,8 @@ class ScheduledRun:
 class Schedules:
     """The schedules of all models. Used by the API to change them, and by workers to run them."""
 
-    def __init__(self, jobs: JobQueue, registry: Registry) -> None:
-        self._jobs, self._registry, self._client = jobs, registry, jobs.client
+    def __init__(self, jobs: JobQueue, registry: Registry, folder: DataFolder) -> None:
+        self._jobs, self._registry, self._folder, self._client = jobs, registry, folder, jobs.client
 
     def put(self, model: str, cron: str, spec: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """Sets the schedule of a model; one that is paused stays paused.
@@ -121,7 +123,7 @@ class Schedules:
                 return ScheduledRun(None, f"Skipped: job {latest.job} of the run before is {status}.")
         try:
             spec = self._resolved(model, context["spec"])
-        except (InvalidSpec, CorruptVersion) as error:
+        except (InvalidSpec, CorruptVersion, UnknownDataset, UnreadableData) as error:
             details = " ".join(fault.detail for fault in getattr(error, "faults", ()) if fault.detail)
             return ScheduledRun(None, f"No job: {error}. {details}".strip())
         return ScheduledRun(self._jobs.submit(spec, dict(context), idempotency_key=key)["job"], "Submitted.")
@@ -129,7 +131,8 @@ class Schedules:
     # -- within ------------------------------------------------------------------------------------------------------
 
     def _resolved(self, model: str, spec: Mapping[str, Any]) -> Any:
-        return parse_spec(resolve_from({**spec, "model": model}, self._registry))
+        asked = read_spec(resolve_from({**spec, "model": model}, self._registry))
+        return made_whole(asked, self._folder, self._registry)
 
     def _apply(self, model: str, cron: str, context: dict[str, Any]) -> None:
         self._client.apply_schedules(

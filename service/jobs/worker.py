@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.attempts import Attempts
 from models.database import open_database
 from models.registry import Registry
+from models.sources.folder import DataFolder
 from service.errors import JobsUnavailable
 from service.jobs.gpus import GpuSlots, find_gpus
 from service.jobs.membership import NEVER_SEEN, Membership, Silence
@@ -63,7 +64,8 @@ def run_worker(settings: Settings) -> None:
         at_once = settings.trainers_at_once(slots.count)
         trainers = Trainers(settings, Attempts(engine), slots)
         jobs, registry = JobQueue(settings.jobs_url, engine), Registry(engine)
-        schedules = Schedules(jobs, registry)
+        folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
+        schedules = Schedules(jobs, registry, folder)
         pruner = Pruner(settings, engine, registry, jobs, schedules, lambda: datetime.now(UTC))
         membership = Membership(engine, settings.worker_name)
         DBOS(

@@ -10,6 +10,7 @@ import pytest
 from support import Server, free_port, wait_for
 from workers import Workers
 
+from models.sources.folder import DataFolder
 from models.spec import parse_spec
 from service.errors import UnknownSchedule
 from service.jobs.schedules import Schedules
@@ -34,7 +35,9 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 
 @pytest.fixture(scope="module")
 def schedules(workers: Workers) -> Schedules:
-    return Schedules(workers.queue, workers.registry)
+    settings = workers.settings
+    folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
+    return Schedules(workers.queue, workers.registry, folder)
 
 
 def submit(workers: Workers, model: str, **keys: Any) -> str:

@@ -8,20 +8,6 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 
 
-def inverse(matrix: Matrix) -> Matrix:
-    """The inverse of a positive definite matrix by sweeping (Goodnight 1979)."""
-    swept = matrix.copy()
-    for pivot in range(len(swept)):
-        diagonal = swept[pivot, pivot]
-        line = swept[pivot] / diagonal
-        column = swept[:, pivot].copy()
-        swept -= column[:, np.newaxis] * line
-        swept[pivot] = line
-        swept[:, pivot] = -column / diagonal
-        swept[pivot, pivot] = 1 / diagonal
-    return swept
-
-
 def cholesky(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
     """Lower triangular factors of positive definite matrices, `(n_matrices, n, n)`, by columns."""
     factors = np.zeros_like(matrices)

@@ -59,8 +59,8 @@ class Basis:
     def of_triples(cls, seen: SeenPairs, weights: NDArray[np.float64]) -> Self:
         """Players, two powers of the size, and the best of all triples, each group with a mean square of 1.
 
-        A triple's coefficient is thought to vary with the product of its players' weights, which makes the covariance
-        of two coalitions a polynomial of their weighted agreement. Its features are its values at some of the
+        The variance of a triple's coefficient is thought to be the product of its players' weights, which makes the
+        covariance of two coalitions a polynomial of their weighted agreement. Its features are its values at some of the
         coalitions, made orthogonal (Williams and Seeger 2001, "Using the Nyström method to speed up kernel machines").
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,11 @@ PRIOR_PAIRS = 4
 GROWTH = (1.25, 1.6)
 """How much longer a run is after each round: the nearer to the tolerance, the less."""
 
-PAIRS_TIMES_TOLERANCE_SQUARED = 0.0075
+PAIRS_TIMES_TOLERANCE_SQUARED = 0.0013
 """Pairs per player that a tolerance takes, times its square, since errors fall with the root of the pairs.
 
-Measured as the median over rows on the probability of the demo breast-cancer network (30 columns): 4 pairs per player
-at 0.05, 12 at 0.02, 75 at 0.01, 300 at 0.005. Its log-odds and the demo diabetes network need far fewer.
+Measured as the median over rows on the probability of a breast-cancer network (30 columns): 5 pairs per player at 0.02,
+13 at 0.01. Log-odds and a diabetes network need fewer.
 """
 
 
@@ -62,19 +63,20 @@ def kernel(
     replacement, by their leverage scores (Musco and Witter 2024, "Provably accurate Shapley value estimation via
     leverage score sampling"), in the order of `PairStream`: a longer run begins with the pairs of a shorter one.
 
-    The standard error is that of the estimate itself. Sizes are strata, so its variance is the sum, over the strata,
-    of that of what a pair's residual adds to an attribution, times 1 - the part of the stratum that was seen (Särndal
-    et al. 1992, "Model assisted survey sampling", result 6.6.1), with each squared residual divided by 1 - its
-    leverage (HC2; MacKinnon and White 1985). It is NaN below 4 pairs per player, and 0 when every coalition was seen;
-    then the estimate is that of `exact`. Half-widths use Student's t.
+    Two models of the game are fitted to the pairs: an additive one, and one in which triples of players interact
+    (`explain.proxy`). Their Shapley values are known; added to these are those of what a model leaves, estimated from
+    each pair by the model that was fitted without that pair (Witter et al. 2025, "Regression-adjusted Monte Carlo
+    estimators for Shapley values and probabilistic values"; leaving out one in closed form). So the estimate has no
+    bias, however wrong the model is, but for what the choice of its few parameters adds; the better the model, the
+    smaller the error. The model that states the smaller variance is taken.
 
-    With `triples`, what three players owe to each other is learned beside, by ridge regression on features that no
-    Shapley value depends on (`explain.proxy`), so that it no longer disturbs. There are then two estimates of the
-    variance: that of what each pair's difference from its prediction by all others would add to a regression on players
-    alone, and of what it adds to the attributions (the jackknife; Efron and Stein 1981). The smaller total is stated.
-    It fits all players together, not each alone: the ridge leaves a bias that no variance knows of, and the interval of
-    a player in many triples can cover far less than it says. While pairs are unseen, attributions are then linear in
-    the model only to within their errors.
+    The variance is that of the estimate itself. Sizes are strata: it is the sum, over the strata, of that of what a
+    pair's difference from its prediction adds to an attribution, times 1 - the part of the stratum that was seen
+    (Särndal et al. 1992, "Model assisted survey sampling", section 6.3). The standard error is NaN below 4 pairs per
+    player, and 0 when every coalition was seen; then the estimate is that of `exact`. Half-widths use Student's t, with
+    the pairs less what the model took of them.
+
+    While pairs are unseen, attributions are linear in the model only to within their errors.
 
     Players that equal the whole background play no part: they get 0.
 
@@ -84,7 +86,6 @@ def kernel(
         slice_rows: the most rows in one call of the model. How rows are cut into calls depends on nothing else.
         interactions: whether to give those of every two players too, from the same evaluations. The tolerance is that
             of the attributions.
-        triples: whether to learn what triples of players hide. Far more accurate, with less honest errors.
 
     Returns:
         An `Estimate` over the asked targets.
@@ -101,6 +102,7 @@ def kernel(
     rounds = _Rounds(len(playing), pairs.n_pairs, rows_per_pair, slice_rows, limits.budget)
     coalitions, strata = np.zeros((0, len(playing)), dtype=bool), np.zeros(0, dtype=np.intp)
     differences, evens = np.zeros((0, len(gains))), np.zeros((0, len(chosen)))
+    tolerated = limits.tolerance * scales
     wanted = rounds.first()
     while True:
         fresh, their_strata = pairs.take(wanted - len(coalitions))
@@ -114,8 +116,9 @@ def kernel(
         # Strata together, each in the order of its draws: sums then do not depend on how pairs fell into rounds.
         order = np.argsort(strata, kind="stable")
         seen = pairs.seen(coalitions[order], strata[order])
-        fit = _fit(seen, differences[order], gains, chosen, limits.tolerance * scales)
-        excess = _excess(fit.half_widths, limits.tolerance * scales)
+        fitted = partial(_fit, seen, differences[order], gains, chosen, tolerated)
+        fit = fitted(triples=limits.tolerance > 0)
+        excess = _excess(fit.half_widths, tolerated)
         n_seen = len(coalitions)
         wanted = rounds.after(n_seen, excess)
         stop: StopReason | None = "exact"
@@ -127,6 +130,8 @@ def kernel(
                 next_round=max(wanted - n_seen, 1) * rows_per_pair,
             )
         if stop is not None:
+            # No model reaches a tolerance of 0, so that the costly one waited for the end.
+            fit = fit if limits.tolerance > 0 else fitted(triples=True)
             break
     joint = None
     if interactions:
@@ -194,7 +199,13 @@ class _Fit:
 
 
 def _fit(
-    seen: SeenPairs, differences: Matrix, gains: NDArray[np.float64], targets: list[int], wanted: NDArray[np.float64]
+    seen: SeenPairs,
+    differences: Matrix,
+    gains: NDArray[np.float64],
+    targets: list[int],
+    tolerated: NDArray[np.float64],
+    *,
+    triples: bool,
 ) -> _Fit:
     """Attributions and their errors from the pairs that were seen.
 
@@ -206,7 +217,8 @@ def _fit(
         differences: `(n_seen, n_outputs)`, v(coalition) - v(complement).
         gains: `(n_outputs,)`, v(all) - v(none).
         targets: the outputs that are asked for.
-        wanted: `(n_targets,)`, half-widths that are good enough for triples not to be fitted.
+        tolerated: `(n_targets,)`, half-widths that are good enough for triples not to be learned.
+        triples: whether they may be.
     """
     n_players = seen.n_players
     even = np.tile(gains / max(n_players, 1), (n_players, 1))
@@ -224,8 +236,8 @@ def _fit(
     additive = additive_fit(seen, responses)
     found = [_corrected(seen, factors, model) for model in additive.models(0, targets)]
     weights = player_weights(even + additive.coefficients(0))
-    enough = all(each.half_widths.max() <= width for each, width in zip(found, wanted.tolist(), strict=True))
-    if not enough and weights is not None and n_players <= MAX_PLAYERS_OF_TRIPLES:
+    enough = all(each.half_widths.max() <= width for each, width in zip(found, tolerated.tolist(), strict=True))
+    if triples and not enough and weights is not None and n_players <= MAX_PLAYERS_OF_TRIPLES:
         others = [_corrected(seen, factors, model) for model in triples_fit(seen, responses[:, targets], weights)]
         found = [min(pair, key=lambda each: each.variances.sum()) for pair in zip(found, others, strict=True)]
     deviations, variances, widths = (

@@ -105,12 +105,14 @@ class Model:
         left_out: `(n_seen,)`, each response less its prediction from all other pairs.
         left: `(n_seen,)`, each response less the mean of the predictions by the models that lack a pair of its stratum.
         slopes: `(n_strata, n_players)`, of those models, as in `Basis.slopes`.
+        slopes_of_all: of the model that was fitted to all pairs.
         leverages: `(n_seen,)`, how much of its own response is in each pair's prediction by all.
     """
 
     left_out: NDArray[np.float64]
     left: NDArray[np.float64]
     slopes: Matrix
+    slopes_of_all: Matrix
     leverages: NDArray[np.float64]
 
 
@@ -187,6 +189,7 @@ class Ridge:
                     left_out * root,
                     (self.responses[:, target] - predicted) * root,
                     self.basis.slopes(by_stratum, self.seen),
+                    self.basis.slopes(np.tile(np.einsum("l,lk->k", turned, inverse), (len(shifts), 1)), self.seen),
                     leverages,
                 )
             )

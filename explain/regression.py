@@ -281,7 +281,8 @@ def _corrected(seen: SeenPairs, factors: NDArray[np.float64], model: Model) -> _
     mine = part[seen.strata]
     left = mine * model.left + (1 - mine) * model.left_out
     means = seen.means(seen.regressors * left[:, np.newaxis])
-    deviations = np.einsum("s,si->i", factors, model.slopes + means)
+    added = model.slopes + means if len(seen.strata) >= PAIRS_FOR_ERRORS * seen.n_players else model.slopes_of_all
+    deviations = np.einsum("s,si->i", factors, added)
     scatter = factors**2 * (1 - part) / np.maximum(seen.counts, 1)
     variances = np.einsum("s,si->i", scatter, _mean_squares(seen, model.left_out**2))
     sampled = part[seen.strata] < 1

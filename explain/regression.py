@@ -28,6 +28,12 @@ PAIRS_FOR_ERRORS = 4
 """Pairs per player below which no standard error is stated: the regression leaves too little to estimate it from."""
 PRIOR_PAIRS = 4
 """Pairs that count as seen of each stratum beside those that were, with the stratum's mean error."""
+PENALIZED_PART = 0.75
+"""Degrees of freedom that a penalized model is thought to take from what it leaves, as a part of its leverages.
+
+With all of them, intervals of 4 pairs per player of a smooth network held 99.8 % of the truth; with half, those of 10
+pairs 92.7 %.
+"""
 GROWTH = (1.25, 1.6)
 """How much longer a run is after each round: the nearer to the tolerance, the less."""
 
@@ -286,7 +292,10 @@ def _corrected(seen: SeenPairs, factors: NDArray[np.float64], model: Model) -> _
     scatter = factors**2 * (1 - part) / np.maximum(seen.counts, 1)
     variances = np.einsum("s,si->i", scatter, _mean_squares(seen, model.left_out**2))
     sampled = part[seen.strata] < 1
-    free = float(sampled.sum() - model.leverages[sampled].sum())
+    # What is left out keeps more of its freedom than residuals do where coefficients are penalized.
+    additive = seen.n_players - 1
+    taken = additive + PENALIZED_PART * max(float(model.leverages[sampled].sum()) - additive, 0)
+    free = float(sampled.sum()) - taken
     return _Corrected(deviations, variances, float(t.ppf((1 + CONFIDENCE) / 2, max(free, 1))))
 
 

@@ -75,7 +75,7 @@ def test_intervals_cover_the_true_values_as_often_as_they_say(game: str, pairs: 
         played = random_game(n_players)
         true = exact(played, slice_rows=4096).attributions
 
-    estimates = [kernel_of(played, pairs=pairs * n_players, seed=seed) for seed in range(120)]
+    estimates = [kernel_of(played, pairs=pairs * n_players, seed=seed) for seed in range(80)]
 
     errors = np.array([estimate.attributions - true for estimate in estimates])
     half_widths = np.array([estimate.half_widths for estimate in estimates])
@@ -83,8 +83,8 @@ def test_intervals_cover_the_true_values_as_often_as_they_say(game: str, pairs: 
     assert 0.92 <= (np.abs(errors) <= half_widths).mean() <= 0.98
     # Neither too bold nor too shy, for all together and for each player and output.
     made = np.sqrt((errors**2).mean(axis=0))
-    assert pytest.approx(1, abs=0.1) == np.sqrt((claimed**2).mean() / (errors**2).mean())
-    np.testing.assert_allclose(np.sqrt((claimed**2).mean(axis=0)) / made, 1, atol=0.25)
+    assert pytest.approx(1, abs=0.13) == np.sqrt((claimed**2).mean() / (errors**2).mean())
+    np.testing.assert_allclose(np.sqrt((claimed**2).mean(axis=0)) / made, 1, atol=0.35)
     assert (np.abs(errors.mean(axis=0)) <= 4 * made / math.sqrt(len(estimates))).all()
 
 

@@ -17,7 +17,7 @@ from croniter.croniter import CroniterBadDateError
 
 from models.asking import made_whole
 from models.database import in_rfc_3339
-from models.errors import CorruptVersion, Fault, InvalidSpec
+from models.errors import CorruptVersion, Fault, InvalidSpec, UnknownDataset, UnreadableData
 from models.registry import Registry
 from models.retraining import resolve_from
 from models.rows import describe

@@ -17,7 +17,7 @@ from models.errors import Fault
 from models.registry import Registry
 from models.retraining import resolve_from
 from models.rows import describe
-from models.spec import read_spec
+from models.spec import TrainingSpec, read_spec
 from service.bodies import JSON, read_json
 from service.data.desk import DatasetDesk
 from service.errors import InvalidRequest, JobsUnavailable

@@ -103,6 +103,33 @@ def rollback(
     _print_move(model, move, as_json=as_json)
 
 
+@app.command()
+def prune(
+    model: Annotated[str | None, typer.Option(help="Of this model alone.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Latest versions of each model that stay; default: as the server is set.", min=1)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Delete old versions that nothing needs, and checkpoints of jobs that were given up."""
+    with connected(url) as client:
+        pruned = client.prune(keep_versions=keep, model=model, dry_run=dry_run)
+    if as_json:
+        print_json(pruned)
+        return
+    console, would = output(), "would be " if dry_run else ""
+    for version in pruned["versions"]:
+        console.print(f"{version['model']} {version['version']} {would}deleted: {version['reason']}", markup=False)
+    for version in pruned["kept"]:
+        console.print(f"{version['model']} {version['version']} kept: {version['reason']}", markup=False)
+    for job in pruned["checkpoints"]:
+        console.print(f"checkpoints of job {job} {would}deleted", markup=False)
+    if not pruned["versions"] and not pruned["checkpoints"]:
+        console.print("Nothing to delete.")
+
+
 def _print_move(model: str, move: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(move)

@@ -27,6 +27,7 @@ def test_every_default_is_filled_in() -> None:
         "model": "m",
         "dataset": {"builtin": "breast_cancer"},
         "target": "diagnosis",
+        "task": "classification",
         "features": {},
         "positive_label": "benign",
         "sensitive": [],
@@ -53,9 +54,15 @@ def test_every_default_is_filled_in() -> None:
             "not_worse_than_champion": None,
             "fidelity": None,
             "calibration": None,
+            "fairness": None,
             "latency": None,
         },
+        "signature": "same",
         "promote": "if-gates-pass",
+        "from": None,
+        "warm_start": False,
+        "priority": "normal",
+        "limits": {"minutes": None, "memory_mib": None},
     }
 
 

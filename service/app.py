@@ -77,7 +77,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
         engine, retention=timedelta(days=settings.explanation_retention_days), clock=lambda: datetime.now(UTC)
     )
     folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
-    folder.sweep()
+    folder.sweep(before=time.time() - settings.upload_timeout_ms / 1000 - settings.inspection_seconds)
     runner = ExplanationJobRunner(
         explanation_jobs,
         records,

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from models.sources.facts import facts_of
+from models.sources.limits import EXPANDED_LIMIT_BYTES
 from models.sources.profile import ColumnProfile, Profile
 from models.sources.reading import Reading, read_raw
 from models.sources.report import describe_data
 
 
-def report_for_target(path: Path, profile: Profile, target: str) -> dict[str, Any]:
+def report_for_target(
+    path: Path, profile: Profile, target: str, *, expanded_limit_bytes: int = EXPANDED_LIMIT_BYTES
+) -> dict[str, Any]:
     """What would be learned, and what is to be known of it. Columns that a specification must first decide about are
     left out.
 
@@ -27,7 +30,7 @@ def report_for_target(path: Path, profile: Profile, target: str) -> dict[str, An
     }
     facts = facts_of(profile, target=target, features=undecided).with_features(undecided)
     reading = Reading(facts.kinds, facts.target, facts.task == "classification")
-    raw = read_raw(path, profile, reading)
+    raw = read_raw(path, profile, reading, expanded_limit_bytes=expanded_limit_bytes)
     return {
         "task": facts.task,
         "features": dict(facts.kinds),

@@ -39,7 +39,10 @@ def inspect(folder: DataFolder, order: dict[str, Any]) -> dict[str, Any]:
         else:
             dataset = DatasetSpec(**order["dataset"])
             path, profile = folder.path_of(dataset), folder.profile(dataset)
-        return {"report": report_for_target(path, profile, order["target"])} if order["target"] is not None else {}
+        if order["target"] is None:
+            return {}
+        limit = folder.expanded_limit_bytes
+        return {"report": report_for_target(path, profile, order["target"], expanded_limit_bytes=limit)}
     except (UnreadableData, InvalidSpec) as error:
         kind = "spec" if isinstance(error, InvalidSpec) else "data"
         faults = [[fault.pointer, fault.expected, fault.received, fault.detail] for fault in error.faults]

@@ -106,6 +106,14 @@ def _json(response: httpx.Response) -> Any:
     return response.json()
 
 
+def _finished_file(response: httpx.Response) -> bytes:
+    """The bytes of a picture or table; while there is only progress, that is not it."""
+    if response.status_code == 202:
+        detail = "The explanation is not finished yet. Wait for it with follow_explanation."
+        raise VitrineError({"status": 202, "title": "Not finished", "detail": detail})
+    return response.content
+
+
 def predict(model: str, inputs: Sequence[Any], *, version: int | str = "champion") -> Call[list[Document]]:
     """One prediction per row, in order."""
     body = {"model": model, "version": version, "inputs": list(inputs)}
@@ -207,7 +215,7 @@ def explanation_picture(
     return Call(
         "GET",
         f"/explanations/{_quoted(explanation_id)}",
-        lambda response: response.content,
+        _finished_file,
         params={name: value for name, value in asked.items() if value is not None},
         headers={"Accept": _PICTURES[kind]},
     )
@@ -217,7 +225,7 @@ def explanation_table(explanation_id: str) -> Call[bytes]:
     """The attributions of a global explanation as a Parquet file: a line for each row, target and feature."""
     headers = {"Accept": "application/vnd.apache.parquet"}
     path = f"/explanations/{_quoted(explanation_id)}"
-    return Call("GET", path, lambda response: response.content, headers=headers)
+    return Call("GET", path, _finished_file, headers=headers)
 
 
 def cancel_explanation(explanation_id: str) -> Call[None]:
@@ -234,6 +242,45 @@ def train(spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Cal
     """Queues a training job and returns its document. With the same key and specification, it is the same job."""
     headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
     return Call("POST", "/train", _json, dict(spec), headers=headers)
+
+
+def retrain(model: str, *, version: int | str = "champion", warm_start: bool = False, **keys: Any) -> Call[Document]:
+    """Queues a job with the specification of an earlier version, over which `keys` are merged; returns its document.
+
+    `warm_start` begins with the weights of that version.
+    """
+    return Call("POST", "/train", _json, {"model": model, "from": version, "warm_start": warm_start, **keys})
+
+
+def schedules() -> Call[list[Document]]:
+    """Every schedule of training."""
+    return Call("GET", "/schedules", lambda response: response.json()["schedules"])
+
+
+def schedule(name: str) -> Call[Document]:
+    """The schedule of a model."""
+    return Call("GET", f"/models/{_quoted(name)}/schedule", _json)
+
+
+def set_schedule(name: str, cron: str, spec: Mapping[str, Any] | None = None) -> Call[Document]:
+    """Trains a model again at the times of a cron expression in UTC; by default as its champion was, by then."""
+    body = {"cron": cron} if spec is None else {"cron": cron, "spec": dict(spec)}
+    return Call("PUT", f"/models/{_quoted(name)}/schedule", _json, body)
+
+
+def pause_schedule(name: str) -> Call[Document]:
+    """No run begins until it is resumed."""
+    return Call("POST", f"/models/{_quoted(name)}/schedule/pause", _json)
+
+
+def resume_schedule(name: str) -> Call[Document]:
+    """Runs begin again; those that fell into the pause are not made up for."""
+    return Call("POST", f"/models/{_quoted(name)}/schedule/resume", _json)
+
+
+def remove_schedule(name: str) -> Call[None]:
+    """Trains a model by the clock no more."""
+    return Call("DELETE", f"/models/{_quoted(name)}/schedule", lambda _: None)
 
 
 def job(job_id: str) -> Call[Document]:
@@ -317,6 +364,35 @@ def card(name: str, version: int | str = "champion") -> Call[Document]:
     return Call("GET", f"/models/{_quoted(name)}/versions/{_quoted(str(version))}", _json)
 
 
+def surrogate(name: str, version: int | str = "champion") -> Call[Document]:
+    """A small decision tree that says nearly what a version says, with its `fidelity`, as nested nodes from `root`."""
+    return Call("GET", f"/models/{_quoted(name)}/versions/{_quoted(str(version))}/surrogate", _json)
+
+
+def surrogate_text(name: str, version: int | str = "champion") -> Call[str]:
+    """The same tree as indented lines."""
+    path = f"/models/{_quoted(name)}/versions/{_quoted(str(version))}/surrogate"
+    return Call("GET", path, lambda response: response.text, headers={"Accept": "text/plain"})
+
+
+def surrogate_picture(
+    name: str,
+    version: int | str = "champion",
+    *,
+    kind: Literal["png", "svg"] = "png",
+    width: int = 800,
+    theme: Literal["light", "dark"] = "light",
+) -> Call[bytes]:
+    """The same tree as a picture, as the bytes of a file."""
+    return Call(
+        "GET",
+        f"/models/{_quoted(name)}/versions/{_quoted(str(version))}/surrogate",
+        lambda response: response.content,
+        params={"width": width, "theme": theme},
+        headers={"Accept": _PICTURES[kind]},
+    )
+
+
 def promote(
     name: str, version: int | str, *, alias: str = "champion", force: bool = False, reason: str = ""
 ) -> Call[Document]:
@@ -328,6 +404,12 @@ def promote(
 def rollback(name: str, *, reason: str = "") -> Call[Document]:
     """Points champion back at what it was before."""
     return Call("POST", f"/models/{_quoted(name)}/rollback", _json, {"reason": reason})
+
+
+def prune(*, keep_versions: int | None = None, model: str | None = None, dry_run: bool = False) -> Call[Document]:
+    """Deletes old versions that nothing needs; `dry_run` only says which."""
+    body = {"keep_versions": keep_versions, "model": model, "dry_run": dry_run}
+    return Call("POST", "/models/prune", _json, body)
 
 
 def ready() -> Call[Document]:
@@ -371,6 +453,13 @@ class _Methods:
     cancel_explanation = _Method(cancel_explanation)
     replay = _Method(replay)
     train = _Method(train)
+    retrain = _Method(retrain)
+    schedules = _Method(schedules)
+    schedule = _Method(schedule)
+    set_schedule = _Method(set_schedule)
+    pause_schedule = _Method(pause_schedule)
+    resume_schedule = _Method(resume_schedule)
+    remove_schedule = _Method(remove_schedule)
     job = _Method(job)
     jobs = _Method(jobs)
     cancel = _Method(cancel)
@@ -384,8 +473,12 @@ class _Methods:
     models = _Method(models)
     model = _Method(model)
     card = _Method(card)
+    surrogate = _Method(surrogate)
+    surrogate_text = _Method(surrogate_text)
+    surrogate_picture = _Method(surrogate_picture)
     promote = _Method(promote)
     rollback = _Method(rollback)
+    prune = _Method(prune)
     ready = _Method(ready)
 
 

@@ -24,6 +24,7 @@ from models.export import export_onnx, hybrid_rows
 from models.folds import Metrics, cross_validate
 from models.gates.gate import Candidate, Champion
 from models.gates.judging import judge
+from models.gradient_export import export_gradients
 from models.inference import keras_outputs, open_session, session_outputs
 from models.loading import describe_loaded, load_data
 from models.outputs import target_columns, target_model
@@ -47,8 +48,8 @@ class Reporter:
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
-    evaluation: Callable[[str, int, int], None] = lambda *_: None
     fence: Callable[[], None] = lambda: None
+    evaluation: Callable[[str, int, int], None] = lambda *_: None
     gate: Callable[[str, int, int], None] = lambda *_: None
 
 
@@ -60,7 +61,7 @@ def build_version(
     *,
     data: DataFolder | None = None,
     before: Predecessor | None = None,
-    champion: Champion | None = None,
+    champion_now: Callable[[], Champion | None] = lambda: None,
     earlier: artifact.Artifact | None = None,
     search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def build_version(
             removes it when the version is in place.
         data: where files are found; built-in data needs none.
         before: the champion, whose signature the data is compared with.
-        champion: the version that a gate compares with.
+        champion_now: gives the version that a gate compares with, when it comes to that.
         earlier: the version whose weights the fit begins with.
         search: the account of the search that has found the specification, for the card.
 
@@ -97,6 +98,7 @@ def build_version(
     signature = dataset.signature
     asked = _asked_of_evaluation(spec, dataset, split, fitted)
     evaluation, surrogate = evaluate_version(fitted.model, dataset, split, asked, predict_raw, reporter.evaluation)
+    outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
     with artifact.writing(directory, fence=reporter.fence, expected_bytes=_expected_bytes(fitted, background)) as aside:
@@ -109,10 +111,9 @@ def build_version(
             ]
         )
         export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared, background=background)
+        gradient = export_gradients(fitted.model, signature, aside, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
-        reporter.step("gating")
-        outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
         candidate = Candidate(
             spec,
             dataset,
@@ -123,7 +124,7 @@ def build_version(
             lambda: target_model(fitted.model, signature, signature.outputs[0]),
             (background, weights),
         )
-        judgement = judge(candidate, champion, reporter.gate)
+        judgement = judge(candidate, champion_now, reporter.gate)
         card = {
             "model": spec.model,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -143,6 +144,7 @@ def build_version(
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
             "spread": _spread(fitted, signature, background, weights),
             "export": export.to_json(),
+            "gradient": gradient.to_json(),
             "batch_invariant": export.batch_invariance.invariant,
             "library_versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         }
@@ -172,9 +174,10 @@ def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> t
 
 
 def _expected_bytes(fitted: FittedModel, background: ModelInput) -> int:
-    """About what a version takes: the weights twice (Keras, ONNX), the optimizer's state, the background, the rest."""
+    """About what a version takes: the weights six times (Keras, ONNX, forth and back for the gradients of two outputs),
+    the optimizer's state, the background, the rest."""
     optimizer = getattr(fitted.model, "optimizer", None)
-    stored = [*fitted.model.variables, *fitted.model.weights, *(optimizer.variables if optimizer else ())]
+    stored = [*fitted.model.variables, *5 * fitted.model.weights, *(optimizer.variables if optimizer else ())]
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 

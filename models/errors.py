@@ -12,6 +12,7 @@ VitrineError
 |- SearchWithoutResult  a search none of whose trials came to its end
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
+|- NoSurrogate          a version without a surrogate tree
 |- GatesFailed          an alias may not move to a version whose gates failed
 |- ComparisonOutdated   an alias may not move on a comparison with a version that is champion no more
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
@@ -181,6 +182,11 @@ class UnknownVersion(VitrineError):
             f"Model {model!r} has no version or alias {version!r}. It has: {', '.join(held) if held else 'none yet'}."
         )
         self.model, self.version, self.names = model, version, tuple(held)
+
+
+class NoSurrogate(VitrineError):
+    def __init__(self, model: str, version: int, reason: str) -> None:
+        super().__init__(f"Version {version} of {model!r} has no surrogate tree: {reason}.")
 
 
 class GatesFailed(VitrineError):

@@ -97,6 +97,14 @@ class UnknownJob(VitrineError):
         super().__init__(f"There is no job {job!r}. Latest jobs: {', '.join(recent) if recent else 'none yet'}.")
 
 
+class UnknownSchedule(VitrineError):
+    def __init__(self, model: str, models: Sequence[str]) -> None:
+        super().__init__(
+            f"Model {model!r} has no schedule. Models with one: {', '.join(sorted(models)) if models else 'none yet'}. "
+            f"PUT /models/{model}/schedule sets one."
+        )
+
+
 class JobStateConflict(VitrineError):
     """A job cannot be cancelled or resumed in the state it is in."""
 

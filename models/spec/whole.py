@@ -21,6 +21,7 @@ from models.spec.network import ArchitectureSpec, RegularizationSpec
 from models.spec.part import Part
 from models.spec.preprocessing import PreprocessingSpec
 from models.spec.proposal import space_misfits
+from models.spec.running import LimitsSpec, Priority
 from models.spec.search import DEFAULT_METRIC, SearchSpec, default_space, search_misfits
 from models.validation import faults_of
 
@@ -60,6 +61,8 @@ class TrainingSpec(Part):
         Literal["same", "may-change"], Field(description="whether features and labels must be the champion's")
     ] = "same"
     promote: Literal["if-gates-pass", "never"] = "if-gates-pass"
+    priority: Annotated[Priority, Field(description="of two jobs that wait, which is begun first")] = "normal"
+    limits: LimitsSpec = LimitsSpec()
 
 
 def builtin_facts(spec: TrainingSpec) -> DataFacts:
@@ -145,6 +148,6 @@ def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
     yield from data.sensitive_misfits(spec.sensitive, facts)
     yield from data.label_misfits(spec.positive_label, facts)
     yield from fitting.fit_misfits(spec.training, facts)
-    yield from gating.gate_misfits(spec.gates, facts)
+    yield from gating.gate_misfits(spec.gates, facts, spec.sensitive)
     if spec.warm_start and spec.from_version is None:
         yield Fault("#/warm_start", 'false, or "from" with the version whose weights to begin with', "true")

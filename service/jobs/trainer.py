@@ -245,8 +245,7 @@ def _build(
     if spec.search is not None:
         spec, search = searched(spec, Trials(impatient, job).all())
     with TrainerMemory(impatient).noted(job, document["model"]):
-        reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate)
-        champion, earlier = _champion(document, settings), _earlier(document, settings)
+        reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate, evaluation=reports.evaluation)
         build_version(
             spec,
             directory,
@@ -254,8 +253,8 @@ def _build(
             checkpoints,
             data=data,
             before=patiently(lambda: predecessor_of(registry, document["model"]), "the registry"),
-            champion=champion,
-            earlier=earlier,
+            champion_now=lambda: _champion(document, settings),
+            earlier=_earlier(document, settings),
             search=search,
         )
 
@@ -280,6 +279,10 @@ class ProgressReports:
         self._figures = figures
         if last or self._clock() >= self._next_at:
             self._write("fitting", figures)
+
+    def evaluation(self, part: str, done: int, parts: int) -> None:
+        logger.info("evaluating: %s", part)
+        self._write("evaluating", {**self._figures, "part": part, "parts_done": done, "parts": parts})
 
     def _write(self, step: str, figures: dict[str, Any] | None) -> None:
         try:

@@ -12,13 +12,12 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from models.changes import Outline, outline_changes, predecessor_of, refuse_breaking
+from models.asking import made_whole
 from models.errors import Fault
 from models.registry import Registry
 from models.retraining import resolve_from
 from models.rows import describe
-from models.sources.folder import DataFolder
-from models.spec import TrainingSpec, fill_in, read_spec
+from models.spec import TrainingSpec, read_spec
 from service.bodies import JSON, read_json
 from service.data.desk import DatasetDesk
 from service.errors import InvalidRequest, JobsUnavailable
@@ -101,7 +100,7 @@ def train_routes(
         asked = read_spec(whole)
         if asked.dataset.builtin is None:
             await datasets.prepare(asked.dataset)
-        spec = await asyncio.to_thread(_fitting, asked, datasets.folder, registry)
+        spec = await asyncio.to_thread(made_whole, asked, datasets.folder, registry)
         job = await asyncio.to_thread(jobs.submit, spec, document, idempotency_key=idempotency_key)
         metrics.jobs_submitted.add(())
         return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
@@ -187,17 +186,6 @@ def train_routes(
         return Response(text, media_type="text/plain; charset=utf-8")
 
     return router
-
-
-def _fitting(asked: TrainingSpec, folder: DataFolder, registry: Registry) -> TrainingSpec:
-    """A specification filled in, when it fits its data and, unless it says otherwise, the champion's signature."""
-    facts = folder.facts_of(asked)
-    spec = fill_in(asked, facts)
-    champion = predecessor_of(registry, spec.model)
-    if champion is not None and spec.signature == "same":
-        now = Outline.of(facts.with_features(spec.features))
-        refuse_breaking(outline_changes(Outline.of(champion.signature), now), champion.version)
-    return spec
 
 
 def _event_number(header: str | None) -> int:

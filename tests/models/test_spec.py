@@ -51,10 +51,15 @@ def test_every_default_is_filled_in() -> None:
             "not_worse_than_champion": None,
             "fidelity": None,
             "calibration": None,
+            "fairness": None,
             "latency": None,
         },
         "signature": "same",
         "promote": "if-gates-pass",
+        "from": None,
+        "warm_start": False,
+        "priority": "normal",
+        "limits": {"minutes": None, "memory_mib": None},
     }
 
 

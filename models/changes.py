@@ -81,7 +81,7 @@ def outline_changes(was: Outline, now: Outline) -> list[Change]:
         if after != kind:
             changes.append(Change(f"feature {name}", kind, after, breaks=after != "ignored"))
     changes += [
-        Change(f"feature {name}", "not there", kind, breaks=True)
+        Change(f"feature {name}", "ignored" if name in was.ignored else "not there", kind, breaks=True)
         for name, kind in now.kinds.items()
         if name not in was.kinds
     ]

@@ -77,7 +77,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
     shadow = Shadow(pool, now)
     folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
-    folder.sweep()
+    folder.sweep(before=time.time() - settings.upload_timeout_ms / 1000 - settings.inspection_seconds)
     schedules = Schedules(jobs, registry, folder)
     pruner = Pruner(settings, engine, registry, jobs, schedules, lambda: datetime.now(UTC))
     metrics = Metrics()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 from models.errors import Fault, InvalidSpec, pointer
 from models.facts import DataFacts
@@ -159,4 +160,6 @@ def _how_many(column: ColumnProfile) -> str:
 def _only_kind(column: ColumnProfile, features: Mapping[str, str]) -> FeatureKind:
     """A kind for a column that none was inferred for, which a specification therefore overrides or ignores."""
     asked = features.get(column.name)
-    return next((kind for kind in column.possible if kind == asked), (*column.possible, _UNREADABLE)[0])
+    if asked in column.possible:
+        return cast(FeatureKind, asked)
+    return column.possible[0] if column.possible else _UNREADABLE

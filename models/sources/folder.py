@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -188,7 +187,8 @@ class DataFolder:
             if (kind := profile.column(name).kind) is not None:
                 kinds[name] = kind
         reading = Reading(kinds, facts.target, facts.task == "classification")
-        return read_raw(self.path_of(spec.dataset), profile, reading), facts
+        limit = self.expanded_limit_bytes
+        return read_raw(self.path_of(spec.dataset), profile, reading, expanded_limit_bytes=limit), facts
 
     def new_upload(self) -> Path:
         """A folder to write an upload into; `keep` puts it in place."""
@@ -222,15 +222,16 @@ class DataFolder:
         (self.uploads / stored.id).rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Removes what uploads that broke off have left. Only when nothing is being uploaded."""
-        if self.uploads.is_dir():
-            for leftover in self._leftovers():
-                shutil.rmtree(leftover, ignore_errors=True)
+    def sweep(self, *, before: float) -> None:
+        """Removes what uploads that broke off have left.
 
-    def _leftovers(self) -> Iterator[Path]:
-        yield from self.uploads.glob(".*.writing")
-        yield from self.uploads.glob(".*.removing")
+        Args:
+            before: Unix seconds; what has changed since may be an upload that goes on in another process.
+        """
+        for leftover in (*self.uploads.glob(".*.writing"), *self.uploads.glob(".*.removing")):
+            newest = max(path.stat().st_mtime for path in (leftover, *leftover.iterdir()))
+            if newest < before:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def at_dataset(fault: Fault, key: str) -> Fault:

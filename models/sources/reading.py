@@ -152,7 +152,9 @@ def _unsupported(name: str, kind: str) -> ColumnProfile:
     )  # fmt: skip
 
 
-def read_raw(path: Path, profile: Profile, reading: Reading) -> RawData:
+def read_raw(
+    path: Path, profile: Profile, reading: Reading, *, expanded_limit_bytes: int = EXPANDED_LIMIT_BYTES
+) -> RawData:
     """Reads a file into columns by kind. Rows without a target are left out.
 
     Args:
@@ -162,7 +164,7 @@ def read_raw(path: Path, profile: Profile, reading: Reading) -> RawData:
     Raises:
         UnreadableData: when it is no longer what it was.
     """
-    source = open_source(path)
+    source = open_source(path, expanded_limit_bytes=expanded_limit_bytes)
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in (*reading.kinds, reading.target)}
     whole = source.whole
     parts.pop(whole.name if whole else "", None)

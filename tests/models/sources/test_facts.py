@@ -212,6 +212,19 @@ def test_unreadable_file_is_a_fault_of_the_dataset(folder: DataFolder) -> None:
     assert ("#/dataset/path", "text in UTF-8") == (fault.pointer, fault.expected)
 
 
+def test_report_for_a_target_leaves_out_what_a_specification_must_decide(folder: DataFolder) -> None:
+    from models.sources.inspecting import report_for_target
+
+    columns = {**TABLE, "id": [f"id-{i}" for i in range(N_ROWS)], "mixed": ["n/k", *range(1, N_ROWS)]}
+    path = write(folder.root / "t.csv", csv_of(columns))
+
+    report = report_for_target(path, folder.inspect(path), "outcome")
+
+    assert ["id", "mixed"] == report["undecided"]
+    assert {"age": "numeric", "dose": "numeric"} == report["features"]
+    assert {"no": 40, "yes": 20} == report["labels"]
+
+
 def test_images_need_no_target(folder: DataFolder) -> None:
     digit_images(folder.root / "digits.zip", 40)
 

@@ -39,7 +39,8 @@ class ReluNetwork:
         return (active * self._outer[:, target]) @ self._inner.T
 
     def __call__(self, rows: Rows, targets: Any) -> Any:
-        assert (self.slice_rows, N_FEATURES) == rows.shape
+        assert N_FEATURES == rows.shape[1]
+        assert self.slice_rows >= len(rows)
         self.points.extend((int(targets[0]), row.tobytes()) for row in rows)
         return self.gradient(rows, targets[0])
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import artifact
-from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.changes import Predecessor, changes_between, refuse_breaking
+from models.datasets import Dataset, Split, split_dataset
 from models.diagnosis import EpochStatistics
 from models.evaluation import evaluate
 from models.evaluation.temper import temper, temperature_of
@@ -25,9 +26,11 @@ from models.gates.gate import Candidate, Champion
 from models.gates.judging import judge
 from models.gradient_export import export_gradients
 from models.inference import keras_outputs, open_session, session_outputs
+from models.loading import describe_loaded, load_data
 from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
+from models.sources.folder import DataFolder
 from models.spec import TrainingSpec
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
@@ -45,8 +48,8 @@ class Reporter:
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
-    evaluation: Callable[[str, int, int], None] = lambda *_: None
     fence: Callable[[], None] = lambda: None
+    evaluation: Callable[[str, int, int], None] = lambda *_: None
     gate: Callable[[str, int, int], None] = lambda *_: None
 
 
@@ -56,7 +59,9 @@ def build_version(
     reporter: Reporter,
     checkpoints: Path | None = None,
     *,
-    champion: Champion | None = None,
+    data: DataFolder | None = None,
+    before: Predecessor | None = None,
+    champion_now: Callable[[], Champion | None] = lambda: None,
     earlier: artifact.Artifact | None = None,
     search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -65,17 +70,24 @@ def build_version(
     Args:
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
-        champion: the version that a gate compares with.
+        data: where files are found; built-in data needs none.
+        before: the champion, whose signature the data is compared with.
+        champion_now: gives the version that a gate compares with, when it comes to that.
         earlier: the version whose weights the fit begins with.
         search: the account of the search that has found the specification, for the card.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
+        InvalidSpec: when the signature is not the champion's, and may not change.
         LossNotFinite: when the fit diverges.
         DiskFull: when the version cannot be written.
     """
     reporter.step("loading")
-    dataset = load_dataset(spec)
+    loaded = load_data(spec, data)
+    dataset = loaded.dataset
+    changes = changes_between(before.signature, dataset.signature) if before else ()
+    if before and spec.signature == "same":
+        refuse_breaking(changes, before.version)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
     fitted = fit(
@@ -86,6 +98,7 @@ def build_version(
     signature = dataset.signature
     asked = _asked_of_evaluation(spec, dataset, split, fitted)
     evaluation, surrogate = evaluate_version(fitted.model, dataset, split, asked, predict_raw, reporter.evaluation)
+    outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
     with artifact.writing(directory, fence=reporter.fence, expected_bytes=_expected_bytes(fitted, background)) as aside:
@@ -101,8 +114,6 @@ def build_version(
         gradient = export_gradients(fitted.model, signature, aside, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
-        reporter.step("gating")
-        outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
         candidate = Candidate(
             spec,
             dataset,
@@ -113,12 +124,12 @@ def build_version(
             lambda: target_model(fitted.model, signature, signature.outputs[0]),
             (background, weights),
         )
-        judgement = judge(candidate, champion, reporter.gate)
+        judgement = judge(candidate, champion_now, reporter.gate)
         card = {
             "model": spec.model,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "task": signature.task,
-            "data": _describe_data(spec, dataset, split),
+            "data": describe_loaded(spec, loaded, split, changes, before),
             "spec": spec.model_dump(mode="json"),
             "search": search,
             "evaluation": evaluation,
@@ -153,12 +164,6 @@ def _cross_validate(
     return cross_validate(
         spec, dataset, split, measure, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence
     )
-
-
-def load_dataset(spec: TrainingSpec) -> Dataset:
-    """The data set that a specification names, without its ignored columns."""
-    ignored = [name for name, kind in spec.features.items() if kind == "ignore"]
-    return load_builtin(spec.dataset.builtin, ignored)
 
 
 def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> tuple[ModelInput, NDArray[np.float64]]:
@@ -206,15 +211,6 @@ def _spread(
         deviations = np.sqrt(weights @ (values - weights @ values) ** 2)
         spreads[output] = dict(zip(signature.targets, deviations.tolist(), strict=True))
     return spreads
-
-
-def _describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[str, Any]:
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    return {
-        "dataset": spec.dataset.model_dump(),
-        "sha256": dataset.sha256,
-        "rows": {name: len(indices) for name, indices in parts.items()},
-    }
 
 
 def _describe_start(spec: TrainingSpec, earlier: artifact.Artifact | None) -> dict[str, Any] | None:

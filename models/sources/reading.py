@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from models.raw import RawColumn, RawData
 from models.signature import FeatureKind
 from models.sources.arrays import open_arrays
-from models.sources.cells import number_in_words, strings_of, values_of
+from models.sources.cells import strings_of, values_of
 from models.sources.delimited import DELIMITERS, open_delimited
 from models.sources.hashing import fast_hashes, fast_hashes_of_arrays, row_contents, sha256_of
 from models.sources.kinds import profile_of
+from models.sources.limits import EXPANDED_LIMIT_BYTES
 from models.sources.parquet import open_parquet
 from models.sources.pictures import open_pictures
-from models.sources.profile import ColumnProfile, Profile
+from models.sources.profile import ColumnProfile, Profile, number_in_words
 from models.sources.source import Source, WholeFeature, refused
 from models.sources.tallies import ColumnTally, Moments
 
-EXPANDED_LIMIT_BYTES = 4 * 2**30
 MAX_HASHED_ROWS = 5_000_000
 """Rows among which equal ones are looked for: 40 MB of hashes."""
 

@@ -6,6 +6,7 @@ used; 3 the server cannot be reached; 130 ended by Ctrl-C.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -104,3 +105,15 @@ def read_text(source: str) -> str:
         fail(f"{source} cannot be read: {error.strerror}", code=MISUSED)
     except UnicodeDecodeError:
         fail(f"{source} is not text in UTF-8.", code=MISUSED)
+
+
+def read_document(file: str) -> dict[str, Any]:
+    """The specification in a file of JSON; ends the program where there is none."""
+    text = read_text(file)
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        fail(f"{file} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}", code=MISUSED)
+    if not isinstance(document, dict):
+        fail(f"{file} holds no specification. Expected a JSON object.", code=MISUSED)
+    return document

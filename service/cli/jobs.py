@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,6 @@ from rich.table import Table
 from service.cli.connection import (
     FAILED,
     INTERRUPTED,
-    MISUSED,
     JsonOption,
     UrlOption,
     connected,
@@ -21,7 +19,7 @@ from service.cli.connection import (
     fail,
     output,
     print_json,
-    read_text,
+    read_document,
 )
 from service.job_words import epoch_figures, outcome_in_words, progress_in_words, search_figures
 
@@ -42,13 +40,32 @@ def train(
     url: UrlOption = None,
 ) -> None:
     """Train a version. Exit code 0: it succeeded (whether or not it was promoted); 1: it failed or was cancelled."""
-    text = read_text(spec)
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        fail(f"{spec} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}", code=MISUSED)
-    if not isinstance(document, dict):
-        fail(f"{spec} holds no specification. Expected a JSON object.", code=MISUSED)
+    document = read_document(spec)
+    _train(document, follow=follow, idempotency_key=idempotency_key, as_json=as_json, url=url)
+
+
+def retrain(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Annotated[
+        str, typer.Option("--from", help="The version whose specification is taken: a number or an alias.")
+    ] = "champion",
+    warm_start: Annotated[bool, typer.Option("--warm-start", help="Begin with the weights of that version.")] = False,
+    keys: Annotated[
+        str | None, typer.Option("--spec", help="File with keys to merge over it, in JSON.", metavar="FILE")
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Show the progress until the job has finished.")] = True,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Train a model again as an earlier version of it was; exit codes as for train."""
+    document = read_document(keys) if keys is not None else {}
+    document |= {"model": model, "from": version, "warm_start": warm_start}
+    _train(document, follow=follow, idempotency_key=None, as_json=as_json, url=url)
+
+
+def _train(
+    document: dict[str, Any], *, follow: bool, idempotency_key: str | None, as_json: bool, url: str | None
+) -> None:
     with connected(url) as client:
         job = client.train(document, idempotency_key=idempotency_key)
         if follow:

@@ -31,6 +31,7 @@ from models.artifact import Artifact, open_artifact
 from models.datasets import Part
 from models.outputs import target_model
 from models.rows import ModelInput
+from models.sources.folder import DataFolder
 from service.errors import ComputeFailed
 from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
@@ -44,7 +45,13 @@ from service.settings import read_settings
 
 logger = logging.getLogger("vitrine.compute")
 
-RANKS = {"predict": Rank.PREDICTION, "job": Rank.JOB, "dataset": Rank.JOB, "summary": Rank.JOB}
+RANKS = {
+    "predict": Rank.PREDICTION,
+    "job": Rank.JOB,
+    "dataset": Rank.JOB,
+    "summary": Rank.JOB,
+    "shadow": Rank.JOB,
+}
 """Of the kinds of orders; what is not here is someone's who waits, an explanation or a picture."""
 
 
@@ -105,6 +112,7 @@ class ComputeProcess:
         self._kinds: dict[str, Callable[..., Any]] = {
             "load": self._load,
             "predict": self._predict,
+            "shadow": self._predict,
             "explain": self._explain,
             "job": self._explain_for_job,
             "dataset": self._dataset,
@@ -204,10 +212,10 @@ class ComputeProcess:
         """Of a job, nobody waits for the answer: its deadline is on the work alone."""
         return self._versions[key].result().explained.explain(rows, order, paused_ms=self._courtesy.waited_ms)
 
-    def _dataset(self, directory: str, part: Part, max_rows: int, seed: int) -> ModelInput:
+    def _dataset(self, directory: str, part: Part, max_rows: int, seed: int, folder: DataFolder) -> ModelInput:
         from models.parts import rows_of_part
 
-        return rows_of_part(open_artifact(Path(directory)), part, max_rows=max_rows, seed=seed)
+        return rows_of_part(open_artifact(Path(directory)), part, max_rows=max_rows, seed=seed, data=folder)
 
     def _summary(self, **summary: Any) -> dict[str, Any]:
         return global_document(**summary)
@@ -249,7 +257,7 @@ def main() -> None:
     gc.freeze()
     process.start("load", ["load"])
     process.start("explain", ["explain", *PICTURE_KINDS, "table"])
-    process.start("job", ["job", "dataset", "summary"])
+    process.start("job", ["job", "dataset", "summary", "shadow"])
     logger.info("ready, TensorFlow %s", tf.__version__)
     process.run()
     os._exit(0)  # TensorFlow's threads need not be waited for

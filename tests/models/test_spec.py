@@ -26,6 +26,7 @@ def test_every_default_is_filled_in() -> None:
         "model": "m",
         "dataset": {"builtin": "breast_cancer"},
         "target": "diagnosis",
+        "task": "classification",
         "features": {},
         "positive_label": "benign",
         "split": {"test": 0.2, "validation": 0.2, "by": "row"},
@@ -50,9 +51,15 @@ def test_every_default_is_filled_in() -> None:
             "not_worse_than_champion": None,
             "fidelity": None,
             "calibration": None,
+            "fairness": None,
             "latency": None,
         },
+        "signature": "same",
         "promote": "if-gates-pass",
+        "from": None,
+        "warm_start": False,
+        "priority": "normal",
+        "limits": {"minutes": None, "memory_mib": None},
     }
 
 

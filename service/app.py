@@ -97,7 +97,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
         keep_inputs=settings.record_inputs,
         note=metrics.note_explanations,
     )
-    datasets = DatasetDesk(folder, settings, registry, jobs, clock=lambda: datetime.now(UTC))
+    datasets = DatasetDesk(folder, settings, registry, jobs, schedules, lambda: datetime.now(UTC))
     desk = JobDesk(explanation_jobs, runner, pool, explainer, is_open=settings.record_explanations)
 
     def readiness_now() -> dict[str, Any]:
@@ -140,7 +140,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     app.include_router(explanation_routes(records, desk, replayer, explainer, GlobalForms(pool, compute), metrics))
     app.include_router(dataset_routes(datasets))
     app.include_router(train_routes(jobs, datasets, registry, metrics, settings))
-    app.include_router(schedule_routes(schedules, settings))
+    app.include_router(schedule_routes(schedules, datasets, settings))
     app.include_router(model_routes(registry, pool, shadow, pruner, settings))
     app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))

@@ -25,6 +25,7 @@ from models.spec.data import DatasetSpec
 from service.data.receiving import receive_file
 from service.errors import DatasetInUse, InspectionFailed
 from service.jobs.queue import FINISHED, JobQueue
+from service.jobs.schedules import Schedules
 from service.processes import forget_child, start_child
 from service.settings import Settings
 
@@ -36,9 +37,16 @@ MAX_JOBS = 1000
 
 class DatasetDesk:
     def __init__(
-        self, folder: DataFolder, settings: Settings, registry: Registry, jobs: JobQueue, clock: Callable[[], datetime]
+        self,
+        folder: DataFolder,
+        settings: Settings,
+        registry: Registry,
+        jobs: JobQueue,
+        schedules: Schedules,
+        clock: Callable[[], datetime],
     ) -> None:
-        self.folder, self._settings, self._registry, self._jobs, self._clock = folder, settings, registry, jobs, clock
+        self.folder, self._settings, self._clock = folder, settings, clock
+        self._registry, self._jobs, self._schedules = registry, jobs, schedules
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def upload(self, request: Request) -> tuple[dict[str, Any], bool]:
@@ -114,7 +122,7 @@ class DatasetDesk:
 
         Raises:
             UnknownDataset: when there is none.
-            DatasetInUse: when a version was built from it, or a job that has not finished needs it.
+            DatasetInUse: when a version was built from it, or a job that has not finished or a schedule needs it.
         """
 
         def remove() -> None:
@@ -126,8 +134,8 @@ class DatasetDesk:
         await asyncio.to_thread(remove)
 
     def _users(self, id_: str) -> list[str]:
-        """The versions and jobs that need an upload, in words."""
-        users = []
+        """The versions, jobs and schedules that need an upload, in words."""
+        users = [f"the schedule of {model}" for model, named in self._schedules.needed_datasets() if named == id_]
         for job in self._jobs.jobs(limit=MAX_JOBS):
             if job["status"] not in FINISHED and job["spec"].get("dataset", {}).get("id") == id_:
                 users.append(f"job {job['job']}")

@@ -22,7 +22,8 @@ from models.registry import Registry
 from models.retraining import resolve_from
 from models.rows import describe
 from models.sources.folder import DataFolder
-from models.spec import read_spec
+from models.spec import TrainingSpec, read_spec
+from models.spec.data import DatasetSpec
 from service.errors import InvalidRequest, UnknownSchedule
 from service.jobs.queue import FINISHED, JobQueue, translated_errors
 
@@ -91,6 +92,17 @@ class Schedules:
                 self._client.resume_schedule(_PREFIX + model)
         return self.get(model, now)
 
+    def dataset_of(self, model: str, spec: Mapping[str, Any]) -> DatasetSpec:
+        """The data that a schedule's specification names now. Raises `InvalidSpec` for one that is not well-formed."""
+        return self._asked(model, spec).dataset
+
+    def needed_datasets(self) -> set[tuple[str, str]]:
+        """Models and the ids of the uploads that their schedules name themselves."""
+        with translated_errors():
+            held = self._client.list_schedules(schedule_name_prefix=_PREFIX)
+        named = [(one["context"]["model"], (one["context"]["spec"].get("dataset") or {}).get("id")) for one in held]
+        return {(model, id_) for model, id_ in named if id_ is not None}
+
     def needed_versions(self) -> set[tuple[str, int]]:
         """Models and versions whose specification a schedule takes by number."""
         with translated_errors():
@@ -131,8 +143,10 @@ class Schedules:
     # -- within ------------------------------------------------------------------------------------------------------
 
     def _resolved(self, model: str, spec: Mapping[str, Any]) -> Any:
-        asked = read_spec(resolve_from({**spec, "model": model}, self._registry))
-        return made_whole(asked, self._folder, self._registry)
+        return made_whole(self._asked(model, spec), self._folder, self._registry)
+
+    def _asked(self, model: str, spec: Mapping[str, Any]) -> TrainingSpec:
+        return read_spec(resolve_from({**spec, "model": model}, self._registry))
 
     def _apply(self, model: str, cron: str, context: dict[str, Any]) -> None:
         self._client.apply_schedules(

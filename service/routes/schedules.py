@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from models.errors import Fault, InvalidSpec
 from service.bodies import JSON, parse_body, read_json
+from service.data.desk import DatasetDesk
 from service.errors import InvalidRequest
 from service.jobs.schedules import Schedules
 from service.routes.documentation import request_body, responses
@@ -40,7 +41,7 @@ RULES = (
 )
 
 
-def schedule_routes(schedules: Schedules, settings: Settings) -> APIRouter:
+def schedule_routes(schedules: Schedules, datasets: DatasetDesk, settings: Settings) -> APIRouter:
     router = APIRouter(tags=["training"])
 
     async def answered(action: Callable[[datetime], Any]) -> Response:
@@ -66,14 +67,15 @@ def schedule_routes(schedules: Schedules, settings: Settings) -> APIRouter:
         if body.spec.get("model", model) != model:
             raise InvalidRequest([Fault("#/spec/model", f"{model!r}, or nothing", repr(body.spec["model"]))])
 
-        def put(now: datetime) -> dict[str, Any]:
-            try:
-                return schedules.put(model, body.cron, body.spec, now)
-            except InvalidSpec as error:
-                faults = [Fault(f"#/spec{f.pointer[1:]}", f.expected, f.received, f.detail) for f in error.faults]
-                raise InvalidRequest(faults) from None
-
-        return await answered(put)
+        try:
+            # A file that is not known yet is looked through elsewhere than in this process.
+            dataset = await asyncio.to_thread(schedules.dataset_of, model, body.spec)
+            if dataset.builtin is None:
+                await datasets.prepare(dataset)
+            return await answered(lambda now: schedules.put(model, body.cron, body.spec, now))
+        except InvalidSpec as error:
+            faults = [Fault(f"#/spec{f.pointer[1:]}", f.expected, f.received, f.detail) for f in error.faults]
+            raise InvalidRequest(faults) from None
 
     @router.delete(
         "/models/{model}/schedule",

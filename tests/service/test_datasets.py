@@ -255,6 +255,22 @@ def test_file_in_the_data_folder_is_trained_on_by_its_path(system: Server) -> No
     system.client.post(f"/train/{response.json()['job']}/cancel")
 
 
+def test_schedule_needs_its_data_too(system: Server, uploaded: dict[str, Any]) -> None:
+    spec = {name: value for name, value in SPEC.items() if name != "model"}
+    place = "/models/by-clock/schedule"
+
+    kept = system.client.put(
+        place, json={"cron": "0 3 * * 1", "spec": {**spec, "dataset": {"id": uploaded["id"]}}}, timeout=300
+    )
+    lost = system.client.put(place, json={"cron": "0 3 * * 1", "spec": {**spec, "dataset": {"path": "lost.csv"}}})
+    refused = system.client.delete(f"/datasets/{uploaded['id']}")
+    system.client.delete(place)
+
+    assert 200 == kept.status_code, kept.text
+    assert [("#/spec/dataset/path", "the string 'lost.csv'")] == faults(lost)
+    assert (409, True) == (refused.status_code, "the schedule of by-clock" in refused.json()["detail"])
+
+
 def test_client_uploads_lists_shows_and_removes(system: Server, tmp_path: Path) -> None:
     (tmp_path / "small.csv").write_text(orders(50, seed=2))
 

@@ -3,70 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.builtins import BUILTINS, load_bunch, row_digests
 from models.rows import ModelInput
-from models.signature import Feature, FeatureKind, Signature, Task
+from models.signature import Feature, Signature
 
 Part = Literal["train", "validation", "test"]
-
-
-@dataclass(frozen=True, slots=True)
-class Builtin:
-    """What is known of a built-in data set before it is loaded, so that a specification can be checked at once."""
-
-    task: Task
-    target: str
-    kind: FeatureKind
-    features: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-
-
-_CELL_MEASURES = (
-    "radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",
-    "fractal dimension",
-)  # fmt: skip
-
-BUILTINS: dict[str, Builtin] = {
-    "digits": Builtin("classification", "digit", "image", ("image",), tuple("0123456789")),
-    "breast_cancer": Builtin(
-        "classification",
-        "diagnosis",
-        "numeric",
-        (
-            *(f"mean {measure}" for measure in _CELL_MEASURES),
-            *(f"{measure} error" for measure in _CELL_MEASURES),
-            *(f"worst {measure}" for measure in _CELL_MEASURES),
-        ),
-        ("malignant", "benign"),
-    ),
-    "diabetes": Builtin(
-        "regression", "progression", "numeric", ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
-    ),
-    "wine": Builtin(
-        "classification",
-        "class",
-        "numeric",
-        (
-            "alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids",
-            "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines",
-            "proline",
-        ),
-        ("class_0", "class_1", "class_2"),
-    ),
-    "iris": Builtin(
-        "classification",
-        "species",
-        "numeric",
-        ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"),
-        ("setosa", "versicolor", "virginica"),
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,14 +23,15 @@ class Dataset:
 
     `inputs` is `(n_rows, *signature.input_shape)`; `targets` is `(n_rows,)`, class indices (int64) for a
     classification and target values (float32) for a regression. `row_digests` are the SHA-256 of each row's whole
-    content, ignored columns and target included. `columns` keeps every raw column of a table, ignored ones too.
+    content, ignored columns and target included. `columns` keeps the raw values of every column of a table,
+    as `models/raw.py` has them, ignored ones too.
     """
 
     signature: Signature
     inputs: ModelInput
     targets: NDArray[Any]
     row_digests: tuple[bytes, ...]
-    columns: Mapping[str, NDArray[np.float64]]
+    columns: Mapping[str, NDArray[Any]]
 
     @property
     def sha256(self) -> str:
@@ -101,35 +50,23 @@ class Split:
 
 def load_builtin(name: str, ignored: Iterable[str] = ()) -> Dataset:
     """Loads one of scikit-learn's bundled data sets under its own feature names and in raw units."""
-    from sklearn import datasets
-
-    builtin = BUILTINS[name]
-    bunch: Any = datasets.load_diabetes(scaled=False) if name == "diabetes" else getattr(datasets, f"load_{name}")()
+    facts, bunch = BUILTINS[name], load_bunch(name)
     ignored = tuple(ignored)
-    targets = bunch.target.astype(np.int64 if builtin.labels else np.float32)
-    if builtin.kind == "image":
-        raw = bunch.images[..., np.newaxis]
-        inputs = raw.astype(np.float32)
+    targets = bunch.target.astype(np.int64 if facts.labels else np.float32)
+    if facts.whole_kind == "image":
+        inputs = bunch.images[..., np.newaxis].astype(np.float32)
         features = (Feature("image", "image", inputs.shape[1:], (0.0, 16.0)),)
         columns: dict[str, NDArray[np.float64]] = {}
-        contents = [np.ascontiguousarray(row, dtype="<f8").tobytes() for row in raw]
     else:
-        columns = {feature: bunch.data[:, i].astype(np.float64) for i, feature in enumerate(builtin.features)}
-        kept = [feature for feature in builtin.features if feature not in ignored]
+        columns = {feature: bunch.data[:, i].astype(np.float64) for i, feature in enumerate(facts.features)}
+        kept = [feature for feature in facts.features if feature not in ignored]
         inputs = np.column_stack([columns[feature] for feature in kept]).astype(np.float32)
         features = tuple(
             Feature(feature, "numeric", (), (float(columns[feature].min()), float(columns[feature].max())))
             for feature in kept
         )
-        # Sorted by name, so that neither the order of the columns nor ignoring one moves a row to another part.
-        table = np.column_stack([columns[feature] for feature in sorted(columns)]).astype("<f8")
-        contents = [row.tobytes() for row in table]
-    signature = Signature(features, builtin.task, builtin.target, builtin.labels, ignored)
-    digests = tuple(
-        hashlib.sha256(content + str(target).encode()).digest()
-        for content, target in zip(contents, bunch.target, strict=True)
-    )
-    return Dataset(signature, inputs, targets, digests, columns)
+    signature = Signature(features, facts.task, facts.target, facts.labels, ignored)
+    return Dataset(signature, inputs, targets, row_digests(facts, bunch), columns)
 
 
 def split_dataset(dataset: Dataset, *, test: float, validation: float, by: str = "row") -> Split:
@@ -137,12 +74,40 @@ def split_dataset(dataset: Dataset, *, test: float, validation: float, by: str =
 
     A row keeps its part whatever rows are added or removed, so that a test row is one for every version.
     """
-    if by == "row":
-        digests = dataset.row_digests
-    else:
-        digests = tuple(hashlib.sha256(value.tobytes()).digest() for value in dataset.columns[by].astype("<f8"))
+    values = None if by == "row" else column_bytes(dataset.columns[by])
+    return split_rows(dataset.row_digests, test=test, validation=validation, by=values)
+
+
+def split_rows(
+    row_digests: Sequence[bytes], *, test: float, validation: float, by: Sequence[bytes] | None = None
+) -> Split:
+    """Assigns rows to parts by their digests, or by the SHA-256 of other content that is to stay together."""
+    digests = row_digests if by is None else [hashlib.sha256(value).digest() for value in by]
     parts = np.array([assign_part(digest, test=test, validation=validation) for digest in digests])
     return Split(*(np.flatnonzero(parts == part) for part in ("train", "validation", "test")))
+
+
+def column_bytes(values: NDArray[Any]) -> list[bytes]:
+    """The content of each value of a raw column, whatever library read it: numbers, dates, or strings and None."""
+    if values.dtype.kind == "O":
+        return [b"\x00" if value is None else b"\x01" + _with_length(value) for value in values]
+    if values.dtype.kind == "M":
+        return [value.tobytes() for value in values.astype("datetime64[ms]").astype("<i8")]
+    # All NaN are one NaN.
+    numbers = np.where(np.isnan(values), np.nan, values).astype("<f8")
+    return [np.ascontiguousarray(value).tobytes() for value in numbers]
+
+
+def _with_length(value: str) -> bytes:
+    content = value.encode("utf-8", "surrogatepass")
+    return len(content).to_bytes(4, "little") + content
+
+
+def digests_by(dataset: Dataset, by: str) -> tuple[bytes, ...]:
+    """The SHA-256 of each row's content ("row"), or of its value in a column: rows of one group have the same."""
+    if by == "row":
+        return dataset.row_digests
+    return tuple(hashlib.sha256(value).digest() for value in column_bytes(dataset.columns[by]))
 
 
 def assign_part(digest: bytes, *, test: float, validation: float) -> Part:

@@ -4,11 +4,15 @@ VitrineError
 |- InvalidRows          rows that do not fit the signature
 |- InvalidSpec          a training specification that cannot be run
 |- InvalidDataset       a data set and a specification that do not fit each other
+|- UnreadableData       a file that holds no data set
 |- DatasetChanged       a data set that is no longer what a version was built from
+|- WarmStartImpossible  a network that cannot begin with the weights of an earlier version
 |- LossNotFinite        a fit whose loss has become infinite or not a number
+|- SearchWithoutResult  a search none of whose trials came to its end
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
 |- GatesFailed          an alias may not move to a version whose gates failed
+|- ComparisonOutdated   an alias may not move on a comparison with a version that is champion no more
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
 |- CorruptVersion       a version whose files are missing, changed or unsafe
 |- Overtaken            an attempt of a job that a later one has overtaken
@@ -18,8 +22,9 @@ VitrineError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class VitrineError(Exception):
@@ -39,6 +44,27 @@ class Fault:
 def pointer(*parts: str | int) -> str:
     """The JSON pointer (RFC 6901) of a place in a request, with a leading `#`."""
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def describe(value: Any) -> str:
+    """A received value in few words, safe to send back: its JSON type, and the value itself when short."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, int | float):
+        return f"the number {value}"[:60]
+    if isinstance(value, str):
+        return f"the string {value[:40]!r}" + ("..." if len(value) > 40 else "")
+    if isinstance(value, Mapping):
+        return f"an object with {len(value)} keys"
+    if not isinstance(value, list):
+        return f"a {type(value).__name__}"
+    shape: list[int] = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return f"a list of {' x '.join(map(str, shape))} values"
 
 
 class _Faulty(VitrineError):
@@ -72,6 +98,16 @@ class DatasetChanged(VitrineError):
         )
 
 
+class WarmStartImpossible(VitrineError):
+    def __init__(self, version: int, place: int, layer: str, expected: str, received: str) -> None:
+        super().__init__(
+            f"The fit cannot begin with the weights of version {version}: layer {place} ({layer!r}) differs. Expected "
+            f"{expected}, received {received}. Leave architecture and features as they were, or set warm_start to "
+            "false."
+        )
+        self.place, self.layer = place, layer
+
+
 class LossNotFinite(VitrineError):
     def __init__(self, loss: float, epoch: int, place: str, learning_rate: float) -> None:
         super().__init__(
@@ -81,8 +117,54 @@ class LossNotFinite(VitrineError):
         self.epoch, self.place = epoch, place
 
 
+class NotEnoughMemory(VitrineError):
+    def __init__(self, needed_bytes: int, available_bytes: int, parameters: int, batch_size: int) -> None:
+        super().__init__(
+            f"The network needs about {_gigabytes(needed_bytes)} to be fitted ({parameters:,} parameters, batches of "
+            f"{batch_size}), and {_gigabytes(available_bytes)} are free. Expected a network that fits: lower "
+            "architecture.layers, training.batch_size, or the size of images."
+        )
+        self.needed_bytes, self.available_bytes = needed_bytes, available_bytes
+
+
+class NoGpu(VitrineError):
+    def __init__(self) -> None:
+        super().__init__(
+            "training.mixed_precision needs a GPU, and this worker has none: on a CPU float16 is slower, and less "
+            "exact. Expected a worker with a GPU; or set training.mixed_precision to false."
+        )
+
+
+class UnsafeModelFile(VitrineError):
+    """A file that is refused before Keras sees it, or that Keras refuses to load."""
+
+    def __init__(self, fault: str, cure: str) -> None:
+        super().__init__(f"The file cannot be imported: {fault}. {cure}")
+        self.fault, self.cure = fault, cure
+
+
+class ModelDoesNotFit(VitrineError):
+    """A model that loads, but does not take or give what its signature says."""
+
+    def __init__(self, expected: str, received: str, cure: str) -> None:
+        super().__init__(f"The model does not fit its signature: expected {expected}, received {received}. {cure}")
+        self.expected, self.received = expected, received
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
+
+
 def _words(fault: Fault) -> str:
     return f"{fault.pointer}: expected {fault.expected}, received {fault.received}"
+
+
+class SearchWithoutResult(VitrineError):
+    def __init__(self, reasons: Sequence[str]) -> None:
+        told = "; ".join(dict.fromkeys(reasons)) or "none has begun before search.minutes were over"
+        super().__init__(
+            f"None of the {len(reasons)} trials came to its end: {told}. Widen search.space, or give more minutes."
+        )
 
 
 class UnknownModel(VitrineError):
@@ -105,6 +187,18 @@ class GatesFailed(VitrineError):
         super().__init__(
             f"Version {version} of {model!r} failed these gates: {', '.join(gates)}. "
             'Send {"force": true, "reason": "..."} to move the alias all the same.'
+        )
+
+
+class ComparisonOutdated(VitrineError):
+    """The champion has changed since a version was compared with it."""
+
+    def __init__(self, model: str, version: int, champion: int | None) -> None:
+        super().__init__(
+            f"Version {version} of {model!r} was not compared with the present champion "
+            f"({'none' if champion is None else f'version {champion}'}). "
+            f'Train it again with {{"model": {model!r}, "from": {version}}}, go back with a rollback, or send '
+            '{"force": true, "reason": "..."} to move the alias all the same.'
         )
 
 
@@ -137,3 +231,22 @@ class DiskFull(VitrineError):
             "checkpoint."
         )
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+
+
+class UnreadableData(_Faulty):
+    """A file that is no data set: where in it, what was expected, what was found, and what to do."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("The data cannot be read: " + "; ".join(_cured(fault) for fault in faults[:3]), faults)
+
+
+def _cured(fault: Fault) -> str:
+    return f"expected {fault.expected}, received {fault.received}" + (f" ({fault.detail})" if fault.detail else "")
+
+
+class NotDifferentiableHere(VitrineError):
+    """The graph of a network cannot be differentiated by our rules; its Keras model perhaps can."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The network's ONNX graph cannot be differentiated: {reason}.")
+        self.reason = reason

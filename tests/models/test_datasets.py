@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from models.datasets import BUILTINS, Dataset, Split, assign_part, load_builtin, split_dataset
+from models.builtins import BUILTINS
+from models.datasets import Dataset, Split, assign_part, load_builtin, split_dataset
 
 SHARES = {"test": 0.2, "validation": 0.2}
 SIZES = (253, 116, 73)
@@ -18,10 +19,10 @@ FIRST_TEST_ROWS = [1, 3, 5, 6, 16, 19, 23, 45]
 def test_features_and_labels_of_tables_are_scikit_learns_own(name: str) -> None:
     bunch = bundled(name)
 
-    builtin = BUILTINS[name]
+    facts = BUILTINS[name]
 
-    assert list(builtin.features) == list(bunch.feature_names)
-    assert list(builtin.labels) == list(bunch.get("target_names", []))
+    assert list(facts.features) == list(bunch.feature_names)
+    assert list(facts.labels) == list(bunch.get("target_names", []))
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "wine", "iris"])

@@ -3,7 +3,7 @@
 import pytest
 
 from models.schedule import EarlyStopping, LearningRate, first_rate
-from models.spec import FitSpec
+from models.spec.fitting import FitSpec
 
 
 def rates(losses: list[float], **training: object) -> list[float]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models.datasets import BUILTINS
+from models.builtins import BUILTINS
 from models.errors import Fault, InvalidSpec
 from models.spec import parse_spec
 
@@ -42,8 +42,16 @@ def test_every_default_is_filled_in() -> None:
             "class_weight": None,
             "seed": 0,
         },
+        "search": None,
         "background": {"rows": 100, "kind": "sample"},
-        "gates": {"min": {}},
+        "gates": {
+            "min": {},
+            "max": {},
+            "not_worse_than_champion": None,
+            "fidelity": None,
+            "calibration": None,
+            "latency": None,
+        },
         "promote": "if-gates-pass",
     }
 

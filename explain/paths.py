@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import CONFIDENCE, Attributions
+from explain.attribution import Attributions, student_t_quantile
 from explain.errors import GradientNotFinite
 from explain.game import Rows
 
@@ -114,15 +113,7 @@ def replicate_errors(estimates: NDArray[np.float64], *, n_points: int) -> tuple[
     errors = estimates.std(axis=0, ddof=1) / np.sqrt(REPLICATES)
     if n_points < 2:
         errors = np.full_like(errors, np.nan)
-    return errors, student_t_quantile() * errors
-
-
-@cache
-def student_t_quantile() -> float:
-    """The factor from a standard error over the replicates to a 95 % half-width."""
-    from scipy.special import stdtrit  # a tenth of what scipy.stats takes to import
-
-    return float(stdtrit(REPLICATES - 1, (1 + CONFIDENCE) / 2))
+    return errors, student_t_quantile(REPLICATES - 1) * errors
 
 
 def allowed_residuals(

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import CONFIDENCE, Attributions, Estimate, StopReason
+from explain.attribution import Attributions, Estimate, StopReason, student_t_quantile
 from explain.errors import BudgetTooSmall
 from explain.exact import coalition_count
 from explain.game import Game
@@ -281,8 +281,6 @@ def _corrected(seen: SeenPairs, factors: NDArray[np.float64], model: Model) -> _
     the unseen ones is estimated, without bias, by what is left of those that were seen, each by the model without it;
     and the seen ones are known.
     """
-    from scipy.stats import t
-
     part = seen.counts / seen.stratum_sizes
     mine = part[seen.strata]
     left = mine * model.left + (1 - mine) * model.left_out
@@ -296,7 +294,7 @@ def _corrected(seen: SeenPairs, factors: NDArray[np.float64], model: Model) -> _
     additive = seen.n_players - 1
     taken = additive + PENALIZED_PART * max(float(model.leverages[sampled].sum()) - additive, 0)
     free = float(sampled.sum()) - taken
-    return _Corrected(deviations, variances, float(t.ppf((1 + CONFIDENCE) / 2, max(free, 1))))
+    return _Corrected(deviations, variances, student_t_quantile(max(free, 1)))
 
 
 def _mean_squares(seen: SeenPairs, squares: NDArray[np.float64]) -> Matrix:

@@ -26,10 +26,13 @@ from models.gates.limits import judge_calibration, judge_fairness, judge_limits
 from models.gates.not_worse import NotComparable, inputs_for, judge_champion
 from models.outputs import target_model
 from models.signature import Feature, Signature
+from models.sources.folder import DataFolder
 from models.spec import TrainingSpec, parse_spec
 from models.spec.gating import CalibrationGate, FairnessGate, FidelityGate, GatesSpec, LatencyGate
 
 RNG = np.random.default_rng
+NO_FILES = DataFolder(Path("nowhere"), 2**20)
+"""Built-in data needs none."""
 
 
 def evaluated(**metrics: float | None) -> dict[str, Any]:
@@ -108,6 +111,7 @@ def test_groups_too_small_to_compare_are_no_evidence_of_unfairness() -> None:
 def data_of(artifact: Artifact, **gates: Any) -> tuple[TrainingSpec, Dataset, Split]:
     """The data of a version, under its specification with other gates."""
     spec = parse_spec({**artifact.card["spec"], "gates": gates})
+    assert spec.dataset.builtin is not None
     dataset = load_builtin(spec.dataset.builtin)
     return spec, dataset, split_dataset(dataset, test=spec.split.test, validation=spec.split.validation)
 
@@ -258,8 +262,8 @@ def test_judged_again_only_the_comparison_is_new(
     held = {"gate": "r2", "kind": "min", "passed": True, "value": 0.5, "limit": 0.1}
     first = {"gate": "not_worse_than_champion", "passed": True, "champion": None}
 
-    again = judge_again(version, [held, first], Champion(2, other_diabetes_artifact.directory))
-    unchanged = judge_again(version, [held, first], None)
+    again = judge_again(version, [held, first], Champion(2, other_diabetes_artifact.directory), NO_FILES)
+    unchanged = judge_again(version, [held, first], None, NO_FILES)
 
     assert held == again[0]
     assert (2, diabetes_artifact.card["evaluation"]["rows"]) == (again[1]["champion"], again[1]["rows"])
@@ -275,7 +279,7 @@ def test_a_version_whose_data_has_changed_is_not_promoted_over_a_champion_it_nev
     version = open_artifact(changed_copy(diabetes_artifact, tmp_path, changes))
     first = {"gate": "not_worse_than_champion", "passed": True, "champion": None}
 
-    (again,) = judge_again(version, [first], Champion(2, diabetes_artifact.directory))
+    (again,) = judge_again(version, [first], Champion(2, diabetes_artifact.directory), NO_FILES)
 
     assert (False, 2) == (again["passed"], again["champion"])
     assert "no longer what this version was built from" in again["words"]

@@ -169,6 +169,7 @@ def main() -> None:
             ]
         for size, (version, rows), (predict_ms, explain_ms) in zip(SIZES, trained, asked, strict=True):
             evaluations, ours_ms, bare_ms, best = process_times(version, rows[0], max(options.requests // 5, 5))
+            sys.stderr.write(f"{size.name}: {predict_ms:.2f} {explain_ms:.2f} {bare_ms:.2f} {ours_ms:.2f} ms\n")
             lines.append(
                 [
                     f"{size.features} columns, {size.background} background rows",

@@ -60,8 +60,9 @@ class Basis:
         """Players, two powers of the size, and the best of all triples, each group with a mean square of 1.
 
         The variance of a triple's coefficient is thought to be the product of its players' weights, which makes the
-        covariance of two coalitions a polynomial of their weighted agreement. Its features are its values at some of the
-        coalitions, made orthogonal (Williams and Seeger 2001, "Using the Nyström method to speed up kernel machines").
+        covariance of two coalitions a polynomial of their weighted agreement. Its features are its values at some of
+        the coalitions, made orthogonal (Williams and Seeger 2001, "Using the Nyström method to speed up kernel
+        machines").
 
         Args:
             weights: `(n_players,)`, positive.

@@ -108,7 +108,8 @@ class Pruner:
         if not old:
             return []
         active = {job["job"] for job in self._jobs.unfinished()}
-        going = [path for path in old if path.name not in active]
+        # A trial's folder is named by its job and its number.
+        going = [path for path in old if path.name.partition("-")[0] not in active]
         if not dry_run:
             for path in going:
                 logger.info("the checkpoints of job %s have reached their age and are deleted", path.name)

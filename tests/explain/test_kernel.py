@@ -297,12 +297,14 @@ def test_stops_at_the_first_round_within_the_tolerance() -> None:
     game = random_game(12)
     asked: list[int] = []
 
-    estimate = kernel(game, [0, 1], seed=0, limits=Limits(0.02, None, may_go_on=recorder(asked)), slice_rows=SLICE_ROWS)
+    estimate = kernel(
+        game, [0, 1], seed=0, limits=Limits(0.005, None, may_go_on=recorder(asked)), slice_rows=SLICE_ROWS
+    )
 
     assert "tolerance" == estimate.stop_reason
-    assert (estimate.half_widths <= 0.02 * estimate.scales).all()
+    assert (estimate.half_widths <= 0.005 * estimate.scales).all()
     before = kernel_of(game, pairs=(estimate.evaluations - asked[-1]) // (2 * len(game.background.rows)))
-    assert (before.half_widths > 0.02 * before.scales).any()
+    assert (before.half_widths > 0.005 * before.scales).any()
 
 
 def test_stops_at_the_deadline_after_asking_before_each_round() -> None:

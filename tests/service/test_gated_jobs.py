@@ -132,6 +132,7 @@ def test_a_trainer_beyond_its_limits_is_ended_and_the_job_says_so(system: Server
     assert "more than 64 MiB, which is its limit" in too_large["error"]["detail"]
 
 
+@pytest.mark.soak
 def test_a_warm_start_of_another_network_fails_in_words(system: Server) -> None:
     document = {"model": "gated", "from": 1, "warm_start": True, "architecture": {"layers": [5]}}
 

@@ -55,7 +55,7 @@ def test_a_dry_run_says_what_would_go_and_the_run_deletes_it(aged: Server) -> No
 
 def test_without_a_number_and_a_setting_all_versions_stay_and_old_checkpoints_go(aged: Server) -> None:
     folder = aged.settings.checkpoints_directory
-    old, fresh = folder / "JOB-old", folder / "JOB-fresh"
+    old, fresh = folder / "OLD", folder / "FRESH-3"
     for path in (old, fresh):
         path.mkdir(parents=True)
         (path / "epoch-000001.npz").write_bytes(b"")
@@ -65,7 +65,7 @@ def test_without_a_number_and_a_setting_all_versions_stay_and_old_checkpoints_go
 
     pruned = prune(aged)
 
-    assert ([], ["JOB-old"]) == (pruned["versions"], pruned["checkpoints"])
+    assert ([], ["OLD"]) == (pruned["versions"], pruned["checkpoints"])
     assert (False, True) == (old.exists(), fresh.exists())
 
 

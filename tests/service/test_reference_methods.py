@@ -69,7 +69,7 @@ def test_owen_values_of_shap_are_ours_where_both_evaluate_all(server: Server) ->
         ({**DIABETES, "method": "shap.partition", "budget": 10}, "budget-too-small", "shap.partition"),
         ({**DIGITS, "method": "shap.gradient", "budget": 9, "target": "all"}, "budget-too-small", "shap.gradient"),
         ({**DIABETES, "method": "shap.kernel", "options": {"baseline": "mean"}}, "invalid-request", "baseline"),
-        ({**DIABETES, "method": "shap.tree"}, "invalid-request", "shap.tree"),
+        ({**DIABETES, "method": "shap.tree"}, "method-does-not-fit", "there is no such method"),
         ({**DIGITS, "method": "shap.exact"}, "method-does-not-fit", "at most 16 players"),
     ],
 )

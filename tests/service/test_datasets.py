@@ -227,8 +227,9 @@ def test_uploaded_table_trains_serves_explains_and_is_kept_while_it_is_needed(
     row = {"weight": 3.5, "city": "rome", "gift": True, "sent": "2026-01-05"}
     answer = system.client.post("/predict", json={"model": "orders", "inputs": [row]})
     assert {"no", "yes"} == answer.json()["predictions"][0]["probabilities"].keys(), answer.text
-    explained = system.client.post("/explain", json={"model": "orders", "inputs": [row]}, timeout=300).json()
-    target = explained["explanations"][0]["targets"][0]
+    explained = system.client.post("/explain", json={"model": "orders", "inputs": [row]}, timeout=300)
+    assert 200 == explained.status_code, explained.text
+    target = explained.json()["explanations"][0]["targets"][0]
     assert ["weight", "city", "gift", "sent"] == [one["feature"] for one in target["attributions"]]
 
     refused = system.client.delete(f"/datasets/{uploaded['id']}")

@@ -154,7 +154,7 @@ def test_the_command_ranks_features_and_writes_every_form(url: str, tmp_path: Pa
     answer = json.loads(document.stdout)
     assert 10 == len(answer["targets"][0]["features"])
     assert [str(file) for file in files] == [file["file"] for file in json.loads(written.stdout)["files"]]
-    assert (b"PAR1", b"\x89PNG", b"<?xm") == tuple(file.read_bytes()[:4] for file in files)
+    assert (b"PAR1", b"\x89PNG", b"<svg") == tuple(file.read_bytes()[:4] for file in files)
 
 
 def test_ctrl_c_cancels_the_explanation(server: Server, url: str) -> None:

@@ -54,7 +54,7 @@ class KerasGradient:
         self.slice_rows = slice_rows
         self.targets_together = min(outputs[0].shape[-1], TARGETS_TOGETHER)
         convolves = any("conv" in type(layer).__name__.lower() for layer in model._flatten_layers())
-        self.device = _device()
+        self.device = gradient_device()
         self._model, self._shape = model, inputs[0].shape[1:]
         self._compile(xla=self.device == "gpu" or not convolves)
         try:
@@ -124,7 +124,7 @@ def fitting_slice_rows(model: Any) -> int:
             continue
         for output in keras.tree.flatten(getattr(layer, "output", ())):
             units += int(np.prod([size or 1 for size in output.shape[1:]]))
-    device = _device()
+    device = gradient_device()
     fitting = int(np.clip(SLICE_UNITS[device] // max(units, 1), 8, LARGEST_SLICE[device]))
     return 1 << (fitting.bit_length() - 1)
 
@@ -238,7 +238,7 @@ def _affordable(n_background: int, n_targets: int, budget: int | None) -> int:
     return min(affordable, n_background)
 
 
-def _device() -> str:
+def gradient_device() -> str:
     import tensorflow as tf
 
     return "gpu" if tf.config.list_logical_devices("GPU") else "cpu"

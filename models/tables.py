@@ -48,7 +48,9 @@ def row_digests(columns: dict[str, RawColumn], target: RawColumn) -> tuple[bytes
     """The SHA-256 of each row's content. It depends neither on the order of the columns nor on which are ignored."""
     # Sorted by name, so that neither the order of the columns nor ignoring one moves a row to another part.
     contents = [column_bytes(columns[name].values) for name in sorted(columns)]
-    return tuple(hashlib.sha256(b"".join(row)).digest() for row in zip(*contents, column_bytes(target.values), strict=True))
+    return tuple(
+        hashlib.sha256(b"".join(row)).digest() for row in zip(*contents, column_bytes(target.values), strict=True)
+    )
 
 
 def _targets(column: RawColumn, facts: DataFacts) -> NDArray[Any]:

@@ -104,5 +104,3 @@ def _faults_of_series(value: Any, feature: Feature, at: Place) -> Iterator[Fault
             if not is_float32(number) and not (number is None and feature.nullable):
                 place = (*at, step) if bare else (*at, step, channel)
                 yield Fault(pointer(*place), expected, describe(number))
-
-

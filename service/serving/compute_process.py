@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from explain.attribution import Estimate
 from explain.cam import FeatureMaps, KerasFeatureMaps
 from explain.caption import PICTURE_KINDS, PictureKind
-from explain.gradients import KerasGradient, fitting_slice_rows
+from explain.gradients import KerasGradient, fitting_slice_rows, gradient_device
+from explain.paths import Gradient
 from explain.table import parquet_table
 from models.artifact import Artifact, open_artifact
 from models.datasets import Part
@@ -59,7 +60,8 @@ class Version(Protocol):
 
 
 class LoadedVersion:
-    """A version in this process: its engine, its Keras model and a compiled gradient for each output."""
+    """A version in this process: its engine, its Keras model and a compiled gradient for each output, where its inputs
+    have gradients."""
 
     def __init__(self, artifact: Artifact, courtesy: Courtesy) -> None:
         signature = artifact.signature
@@ -72,21 +74,24 @@ class LoadedVersion:
         price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)
         models = {output: target_model(model, signature, output) for output in signature.outputs}
         slice_rows = fitting_slice_rows(models[signature.outputs[0]])
-        gradients = {output: KerasGradient(models[output], slice_rows) for output in signature.outputs}
-        first = gradients[signature.outputs[0]]
-        gradient_ms = measured_ms(lambda: first(*empty_slice(signature, slice_rows)))
-        gradient_price = LearnedPrice(gradient_ms / slice_rows, gradient_ms, slice_rows)
-        polite = {
-            output: PoliteGradient(MeteredGradient(gradient, gradient_price), courtesy)
-            for output, gradient in gradients.items()
-        }
+        polite: dict[str, Gradient] = {}
+        gradient_price = price
+        if signature.is_continuous:
+            gradients = {output: KerasGradient(models[output], slice_rows) for output in signature.outputs}
+            first = gradients[signature.outputs[0]]
+            gradient_ms = measured_ms(lambda: first(*empty_slice(signature, slice_rows)))
+            gradient_price = LearnedPrice(gradient_ms / slice_rows, gradient_ms, slice_rows)
+            polite = {
+                output: PoliteGradient(MeteredGradient(gradient, gradient_price), courtesy)
+                for output, gradient in gradients.items()
+            }
         self.explained = ExplainedVersion(
             artifact,
             PoliteEngine(MeteredEngine(self.engine, price), courtesy),
             price,
             Networks(polite.__getitem__, models.__getitem__, lru_cache(partial(feature_maps, models)), gradient_price),
         )
-        self.report = LoadReport(first.device, slice_rows)
+        self.report = LoadReport(gradient_device(), slice_rows)
 
 
 def feature_maps(models: dict[str, Any], output: str, layer: str | None) -> FeatureMaps:

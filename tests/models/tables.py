@@ -1,4 +1,4 @@
-"""Tables, texts and series made by stated rules or from scikit-learn's data, as raw data, and versions built on them."""
+"""Raw data made by stated rules or from scikit-learn's sets: tables, texts, series; and versions built on it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def mixed_table(n_rows: int, seed: int = 0) -> RawData:
     """Orders of a shop, of which about one in six is returned.
 
     The log-odds of a return: -3.2 + (age - 40) / 10 + the effect of the city + 2 for a gift + 2 on a weekend
-    - 1.2 x friendly words + 1.2 x unfriendly words; `noise` has no effect. A tenth of the ages, a tenth of the cities and
-    a tenth of the notes are missing, and then add nothing.
+    - 1.2 x friendly words + 1.2 x unfriendly words; `noise` has no effect. A tenth of the ages, of the cities and of the
+    notes are missing, and then add nothing.
     """
     rng = np.random.default_rng(seed)
     age = np.where(rng.random(n_rows) < 0.1, np.nan, rng.normal(40, 12, n_rows).round())

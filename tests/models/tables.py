@@ -35,8 +35,8 @@ def mixed_table(n_rows: int, seed: int = 0) -> RawData:
     """Orders of a shop, of which about one in six is returned.
 
     The log-odds of a return: -3.2 + (age - 40) / 10 + the effect of the city + 2 for a gift + 2 on a weekend
-    - 1.2 x friendly words + 1.2 x unfriendly words; `noise` has no effect. A tenth of the ages, of the cities and of the
-    notes are missing, and then add nothing.
+    - 1.2 x friendly words + 1.2 x unfriendly words; `noise` has no effect. A tenth of the ages, of the cities and of
+    the notes are missing, and then add nothing.
     """
     rng = np.random.default_rng(seed)
     age = np.where(rng.random(n_rows) < 0.1, np.nan, rng.normal(40, 12, n_rows).round())
@@ -64,6 +64,32 @@ def mixed_table(n_rows: int, seed: int = 0) -> RawData:
             "returned": ("categorical", np.where(returned, "yes", "no").astype(object)),
         }
     )
+
+
+def text_table(n_rows: int, seed: int = 0) -> RawData:
+    """Notes, each with one friendly or unfriendly word, which decides the `mood`, among plain ones."""
+    rng = np.random.default_rng(seed)
+    words = [*FRIENDLY, *UNFRIENDLY]
+    decisive = rng.choice(len(words), n_rows)
+    texts = []
+    for place in decisive:
+        text = list(rng.choice(PLAIN, rng.integers(2, 9)))
+        text.insert(int(rng.integers(len(text))), words[place])
+        texts.append((" ".join(text) + ".").capitalize())
+    mood = np.array(["good" if place < len(FRIENDLY) else "bad" for place in decisive], dtype=object)
+    return raw_data({"text": ("text", np.array(texts, dtype=object)), "mood": ("categorical", mood)})
+
+
+def digit_series(n_labels: int = 3, *, missing: float = 0.0) -> RawData:
+    """scikit-learn's digits read row by row: 8 steps of 8 channels; a part of the values punched out."""
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits(n_class=n_labels)
+    rows = bunch.images.astype(np.float32)
+    if missing:
+        rows = np.where(np.random.default_rng(0).random(rows.shape) < missing, np.float32(np.nan), rows)
+    labels = np.array([str(label) for label in bunch.target], dtype=object)
+    return raw_data({"rows": ("series", rows), "digit": ("categorical", labels)})
 
 
 def is_weekend(dates: NDArray[Any]) -> NDArray[np.bool_]:

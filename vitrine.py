@@ -25,9 +25,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import update_wrapper
+from pathlib import Path
 from threading import Event as _Event
 from time import monotonic
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, BinaryIO, Generic, Literal, ParamSpec, TypeVar, overload
 from urllib.parse import quote
 
 import httpx
@@ -76,6 +77,15 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that goes with a request, and the fields beside it."""
+
+    name: str
+    file: Path | BinaryIO
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """A request, and how its answer is read."""
 
@@ -89,6 +99,7 @@ class Call(Generic[T]):
     """What the server may take beyond the client's own timeout, because the call allows it to."""
     accepted: tuple[int, ...] = ()
     """Statuses that are answers here though they are errors elsewhere."""
+    upload: Upload | None = None
 
 
 def _json(response: httpx.Response) -> Any:
@@ -252,6 +263,40 @@ def logs(job_id: str, *, tail: int | None = None) -> Call[str]:
     return Call("GET", f"/train/{_quoted(job_id)}/logs", lambda response: response.text, params=params)
 
 
+def upload(source: str | Path | BinaryIO, *, name: str | None = None, target: str | None = None) -> Call[Document]:
+    """Uploads a data set (CSV, Parquet, NPZ, a ZIP of images in class folders); returns it with its report.
+
+    The same content sent again is the same data set. Nothing is held in memory: the file is sent as it is read.
+
+    Args:
+        source: a path, or a file opened for reading bytes that can be sought; the caller closes it.
+        name: what it is called in lists; by default the name of the file.
+        target: a column that the report is to describe as the target, too.
+    """
+    if isinstance(source, str | Path):
+        called, file = name or Path(source).name, Path(source)
+    else:
+        called, file = name or Path(str(getattr(source, "name", "data"))).name, source
+    fields = {} if target is None else {"target": target}
+    return Call("POST", "/datasets", _json, upload=Upload(called, file, fields), extra_seconds=3600)
+
+
+def datasets() -> Call[list[Document]]:
+    """The uploaded data sets, newest first."""
+    return Call("GET", "/datasets", lambda response: response.json()["datasets"])
+
+
+def dataset(dataset_id: str, *, target: str | None = None) -> Call[Document]:
+    """One data set with its report; with a `target`, also class balance, outliers and suspected leaks."""
+    params = {} if target is None else {"target": target}
+    return Call("GET", f"/datasets/{_quoted(dataset_id)}", _json, params=params, extra_seconds=600)
+
+
+def remove_dataset(dataset_id: str) -> Call[None]:
+    """Removes a data set that no version and no job needs."""
+    return Call("DELETE", f"/datasets/{_quoted(dataset_id)}", lambda _: None)
+
+
 def models() -> Call[list[Document]]:
     """Every model, with its aliases and versions."""
     return Call("GET", "/models", lambda response: response.json()["models"])
@@ -326,6 +371,10 @@ class _Methods:
     cancel = _Method(cancel)
     resume = _Method(resume)
     logs = _Method(logs)
+    upload = _Method(upload)
+    datasets = _Method(datasets)
+    dataset = _Method(dataset)
+    remove_dataset = _Method(remove_dataset)
     models = _Method(models)
     model = _Method(model)
     card = _Method(card)
@@ -363,8 +412,8 @@ class Client(_Methods):
 
     def send(self, call: Call[T]) -> T:
         """Sends a call and reads its answer."""
-        with _in_words(str(self._http.base_url)):
-            response = self._http.send(_request(self._http, call, self._timeout_seconds))
+        with _opened(call) as file, _in_words(str(self._http.base_url)):
+            response = self._http.send(_request(self._http, call, self._timeout_seconds, file))
         return _answer(call, response)
 
     def follow(self, job_id: str, *, every_seconds: float = 0.5, patience_seconds: float = 60.0) -> Iterator[Document]:
@@ -448,8 +497,8 @@ class AsyncClient(_Methods):
 
     async def send(self, call: Call[T]) -> T:
         """Sends a call and reads its answer."""
-        with _in_words(str(self._http.base_url)):
-            response = await self._http.send(_request(self._http, call, self._timeout_seconds))
+        with _opened(call) as file, _in_words(str(self._http.base_url)):
+            response = await self._http.send(_request(self._http, call, self._timeout_seconds, file))
         return _answer(call, response)
 
     async def follow(
@@ -577,11 +626,25 @@ def _deadline_seconds(options: Mapping[str, Any]) -> float:
     return deadline_ms / 1000 if isinstance(deadline_ms, int | float) else 0.0
 
 
-def _request(client: httpx.Client | httpx.AsyncClient, call: Call[Any], timeout_seconds: float) -> httpx.Request:
+@contextmanager
+def _opened(call: Call[Any]) -> Iterator[BinaryIO | None]:
+    """The file of an upload; one that was given by its path is closed in the end."""
+    if call.upload is None or not isinstance(call.upload.file, Path):
+        yield call.upload.file if call.upload else None
+        return
+    with call.upload.file.open("rb") as file:
+        yield file
+
+
+def _request(
+    client: httpx.Client | httpx.AsyncClient, call: Call[Any], timeout_seconds: float, file: BinaryIO | None
+) -> httpx.Request:
     return client.build_request(
         call.method,
         call.path,
         json=call.body,
+        data=dict(call.upload.fields) if call.upload else None,
+        files={"file": (call.upload.name, file, "application/octet-stream")} if call.upload and file else None,
         params=call.params,
         headers=call.headers,
         timeout=timeout_seconds + call.extra_seconds,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import artifact
+from models.builtins import read_builtin
+from models.changes import Champion, Change, changes_between, refuse_breaking
 from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.evaluation import evaluate
 from models.export import export_onnx, hybrid_rows
 from models.outputs import target_columns, target_model
+from models.raw import RawData
 from models.rows import ModelInput
 from models.signature import Signature
+from models.sources.folder import DataFolder
+from models.sources.profile import Profile
+from models.sources.report import describe_data, describe_profile, shared_rows
 from models.spec import TrainingSpec
+from models.tables import dataset_of
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
 Step = Literal["loading", "fitting", "evaluating", "explaining", "registering", "gating"]
@@ -38,21 +45,34 @@ class Reporter:
 
 
 def build_version(
-    spec: TrainingSpec, directory: Path, reporter: Reporter, checkpoints: Path | None = None
+    spec: TrainingSpec,
+    directory: Path,
+    reporter: Reporter,
+    checkpoints: Path | None = None,
+    *,
+    data: DataFolder | None = None,
+    champion: Champion | None = None,
 ) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
 
     Args:
+        data: where files are found; built-in data needs none.
+        champion: what the signature is compared with.
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
+        InvalidSpec: when the signature is not the champion's, and may not change.
         LossNotFinite: when the fit diverges.
         DiskFull: when the version cannot be written.
     """
     reporter.step("loading")
-    dataset = load_dataset(spec)
+    loaded = load_data(spec, data)
+    dataset = loaded.dataset
+    changes = changes_between(champion.signature, dataset.signature) if champion else ()
+    if champion and spec.signature == "same":
+        refuse_breaking(changes, champion.version)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
     fitted = fit(spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence)
@@ -79,7 +99,7 @@ def build_version(
             "model": spec.model,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "task": signature.task,
-            "data": _describe_data(spec, dataset, split),
+            "data": _describe_data(spec, loaded, split, changes, champion),
             "spec": spec.model_dump(mode="json"),
             "evaluation": evaluation,
             "gates": check_gates(spec, evaluation["metrics"]),
@@ -94,10 +114,32 @@ def build_version(
     return card
 
 
-def load_dataset(spec: TrainingSpec) -> Dataset:
-    """The data set that a specification names, without its ignored columns."""
-    ignored = [name for name, kind in spec.features.items() if kind == "ignore"]
-    return load_builtin(spec.dataset.builtin, ignored)
+@dataclass(frozen=True, slots=True)
+class LoadedData:
+    """A data set, the raw columns that it was made from, and the profile of their file (None for built-in data)."""
+
+    dataset: Dataset
+    raw: RawData
+    profile: Profile | None
+
+
+def load_data(spec: TrainingSpec, data: DataFolder | None = None) -> LoadedData:
+    """The data that a filled-in specification names, without its ignored columns.
+
+    Args:
+        data: where files are found; built-in data needs none.
+    """
+    if spec.dataset.builtin is not None:
+        ignored = [name for name, kind in spec.features.items() if kind == "ignore"]
+        return LoadedData(load_builtin(spec.dataset.builtin, ignored), read_builtin(spec.dataset.builtin), None)
+    assert data is not None  # parse_spec has found the file there
+    raw, facts = data.read(spec)
+    return LoadedData(dataset_of(raw, facts, spec.split, spec.preprocessing), raw, data.profile(spec.dataset))
+
+
+def load_dataset(spec: TrainingSpec, data: DataFolder | None = None) -> Dataset:
+    """The data set alone; see `load_data`."""
+    return load_data(spec, data).dataset
 
 
 def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> tuple[ModelInput, NDArray[np.float64]]:
@@ -134,12 +176,28 @@ def _spread(
     return spreads
 
 
-def _describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[str, Any]:
+def _describe_data(
+    spec: TrainingSpec, loaded: LoadedData, split: Split, changes: Sequence[Change], champion: Champion | None
+) -> dict[str, Any]:
+    dataset, raw = loaded.dataset, loaded.raw
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    ignored = {name for name in raw.columns if name in dataset.signature.ignored}
+    judged = replace(raw, columns={name: column for name, column in raw.columns.items() if name not in ignored})
+    described = {
+        **(describe_profile(loaded.profile) if loaded.profile else {}),
+        "by_target": describe_data(judged, dataset.signature.target, seed=spec.training.seed),
+        "rows_like_train_rows": shared_rows(dataset.inputs, parts),
+    }
     return {
         "dataset": spec.dataset.model_dump(),
         "sha256": dataset.sha256,
+        "file_sha256": raw.digest,
         "rows": {name: len(indices) for name, indices in parts.items()},
+        "report": described,
+        "changes": {
+            "champion": champion.version if champion else None,
+            "changes": [change.to_json() for change in changes],
+        },
     }
 
 

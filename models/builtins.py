@@ -75,7 +75,7 @@ def read_builtin(name: str) -> RawData:
     facts, bunch = BUILTINS[name], load_bunch(name)
     columns: dict[str, RawColumn]
     if facts.whole_kind == "image":
-        columns = {"image": RawColumn("image", bunch.images[..., np.newaxis].astype(np.float32))}
+        columns = {"image": RawColumn("image", bunch.images[..., np.newaxis].astype(np.float32), (0.0, 16.0))}
     else:
         columns = {
             feature: RawColumn("numeric", bunch.data[:, i].astype(np.float64))
@@ -85,9 +85,18 @@ def read_builtin(name: str) -> RawData:
         columns[facts.target] = RawColumn("categorical", np.array(facts.labels, dtype=object)[bunch.target])
     else:
         columns[facts.target] = RawColumn("numeric", bunch.target.astype(np.float64))
-    data = bunch.images if facts.whole_kind == "image" else bunch.data
-    content = np.ascontiguousarray(data, "<f8").tobytes() + np.ascontiguousarray(bunch.target, "<f8").tobytes()
-    return RawData(columns, len(bunch.target), hashlib.sha256(content).hexdigest())
+    digests = row_digests(facts, bunch)
+    return RawData(columns, len(digests), hashlib.sha256(b"".join(digests)).hexdigest(), digests)
+
+
+def row_digests(facts: DataFacts, bunch: Any) -> tuple[bytes, ...]:
+    """The SHA-256 of each row, columns sorted by name. A change of it would move rows to other parts."""
+    if facts.whole_kind == "image":
+        data = bunch.images[..., np.newaxis]
+    else:
+        data = bunch.data[:, sorted(range(len(facts.features)), key=facts.features.__getitem__)]
+    rows = zip(np.ascontiguousarray(data, dtype="<f8"), bunch.target, strict=True)
+    return tuple(hashlib.sha256(row.tobytes() + str(target).encode()).digest() for row, target in rows)
 
 
 def load_bunch(name: str) -> Any:

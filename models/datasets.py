@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.builtins import BUILTINS, load_bunch
+from models.builtins import BUILTINS, load_bunch, row_digests
 from models.rows import ModelInput
 from models.signature import Feature, Signature
 
@@ -54,11 +54,9 @@ def load_builtin(name: str, ignored: Iterable[str] = ()) -> Dataset:
     ignored = tuple(ignored)
     targets = bunch.target.astype(np.int64 if facts.labels else np.float32)
     if facts.whole_kind == "image":
-        raw = bunch.images[..., np.newaxis]
-        inputs = raw.astype(np.float32)
+        inputs = bunch.images[..., np.newaxis].astype(np.float32)
         features = (Feature("image", "image", inputs.shape[1:], (0.0, 16.0)),)
         columns: dict[str, NDArray[np.float64]] = {}
-        contents = [np.ascontiguousarray(row, dtype="<f8").tobytes() for row in raw]
     else:
         columns = {feature: bunch.data[:, i].astype(np.float64) for i, feature in enumerate(facts.features)}
         kept = [feature for feature in facts.features if feature not in ignored]
@@ -67,15 +65,8 @@ def load_builtin(name: str, ignored: Iterable[str] = ()) -> Dataset:
             Feature(feature, "numeric", (), (float(columns[feature].min()), float(columns[feature].max())))
             for feature in kept
         )
-        # Sorted by name, so that neither the order of the columns nor ignoring one moves a row to another part.
-        table = np.column_stack([columns[feature] for feature in sorted(columns)]).astype("<f8")
-        contents = [row.tobytes() for row in table]
     signature = Signature(features, facts.task, facts.target, facts.labels, ignored)
-    digests = tuple(
-        hashlib.sha256(content + str(target).encode()).digest()
-        for content, target in zip(contents, bunch.target, strict=True)
-    )
-    return Dataset(signature, inputs, targets, digests, columns)
+    return Dataset(signature, inputs, targets, row_digests(facts, bunch), columns)
 
 
 def split_dataset(dataset: Dataset, *, test: float, validation: float, by: str = "row") -> Split:

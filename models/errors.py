@@ -4,8 +4,10 @@ VitrineError
 |- InvalidRows          rows that do not fit the signature
 |- InvalidSpec          a training specification that cannot be run
 |- InvalidDataset       a data set and a specification that do not fit each other
+|- UnreadableData       a file that holds no data set
 |- DatasetChanged       a data set that is no longer what a version was built from
 |- LossNotFinite        a fit whose loss has become infinite or not a number
+|- UnknownDataset       an id under which nothing was uploaded
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
 |- GatesFailed          an alias may not move to a version whose gates failed
@@ -159,3 +161,20 @@ class DiskFull(VitrineError):
             "checkpoint."
         )
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+
+
+class UnreadableData(_Faulty):
+    """A file that is no data set: where in it, what was expected, what was found, and what to do."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("The data cannot be read: " + "; ".join(_cured(fault) for fault in faults[:3]), faults)
+
+
+class UnknownDataset(VitrineError):
+    def __init__(self, dataset: str, ids: Sequence[str]) -> None:
+        super().__init__(f"There is no data set {dataset!r}. Uploaded: {', '.join(ids[:10]) if ids else 'none yet'}.")
+        self.dataset, self.names = dataset, tuple(ids)
+
+
+def _cured(fault: Fault) -> str:
+    return f"expected {fault.expected}, received {fault.received}" + (f" ({fault.detail})" if fault.detail else "")

@@ -9,17 +9,21 @@ from models.building import load_dataset
 from models.datasets import Part, split_dataset
 from models.errors import DatasetChanged
 from models.rows import ModelInput
-from models.spec import parse_spec
+from models.sources.folder import DataFolder
+from models.spec import read_spec
 
 
-def rows_of_part(artifact: Artifact, part: Part, *, max_rows: int, seed: int) -> ModelInput:
+def rows_of_part(
+    artifact: Artifact, part: Part, *, max_rows: int, seed: int, data: DataFolder | None = None
+) -> ModelInput:
     """Rows `(n_rows, *input_shape)` of a part, in the order of the data set: all of them, or a random sample.
 
     Raises:
         DatasetChanged: when the data is not what the version was built from: what was a test row may be none now.
     """
-    spec = parse_spec(artifact.card["spec"])
-    dataset = load_dataset(spec)
+    # As it was filled in: what the data is now is compared below.
+    spec = read_spec(artifact.card["spec"])
+    dataset = load_dataset(spec, data)
     if dataset.sha256 != artifact.card["data"]["sha256"]:
         raise DatasetChanged(artifact.card["data"]["sha256"], dataset.sha256)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)

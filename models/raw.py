@@ -28,6 +28,8 @@ class RawColumn:
 
     kind: FeatureKind
     values: NDArray[Any]
+    scale: tuple[float, float] | None = None
+    """What the pixels of an image may be, from lowest to highest."""
 
     @property
     def missing(self) -> NDArray[np.bool_]:
@@ -43,9 +45,12 @@ class RawColumn:
 class RawData:
     """Every column of a data set by name, the target too, and what is known of the whole.
 
-    `digest` is the SHA-256 of the file or folder it was read from.
+    `digest` is the SHA-256 of the file it was read from. `row_digests` are the SHA-256 of each row's whole content as
+    it was read: they decide about its part, and change neither with the order of the columns nor with the kinds that a
+    specification gives them.
     """
 
     columns: Mapping[str, RawColumn]
     n_rows: int
     digest: str
+    row_digests: tuple[bytes, ...]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +28,9 @@ def dataset_of(raw: RawData, facts: DataFacts, split: SplitSpec, preprocessing: 
         InvalidDataset: when a target is missing or none of the labels, or a feature cannot be learned.
     """
     targets = _targets(raw.columns[facts.target], facts)
-    columns = {name: raw.columns[name] for name in facts.columns}
-    digests = row_digests(columns, raw.columns[facts.target])
+    columns = {name: raw.columns[name] for name in facts.columns if name in raw.columns}
     by = None if split.by == "row" else column_bytes(columns[split.by].values)
-    parts = split_rows(digests, test=split.test, validation=split.validation, by=by)
+    parts = split_rows(raw.row_digests, test=split.test, validation=split.validation, by=by)
     features = tuple(
         learn_feature(name, raw.columns[name], parts.train, preprocessing.of(name)) for name in facts.features
     )
@@ -41,16 +38,7 @@ def dataset_of(raw: RawData, facts: DataFacts, split: SplitSpec, preprocessing: 
     encoded = [encode_column(raw.columns[feature.name], feature) for feature in features]
     inputs = encoded[0] if len(encoded) == 1 else np.concatenate(encoded, axis=1)
     table = {name: column.values for name, column in columns.items() if column.kind not in ("image", "series")}
-    return Dataset(signature, inputs, targets, digests, table)
-
-
-def row_digests(columns: dict[str, RawColumn], target: RawColumn) -> tuple[bytes, ...]:
-    """The SHA-256 of each row's content. It depends neither on the order of the columns nor on which are ignored."""
-    # Sorted by name, so that neither the order of the columns nor ignoring one moves a row to another part.
-    contents = [column_bytes(columns[name].values) for name in sorted(columns)]
-    return tuple(
-        hashlib.sha256(b"".join(row)).digest() for row in zip(*contents, column_bytes(target.values), strict=True)
-    )
+    return Dataset(signature, inputs, targets, raw.row_digests, table)
 
 
 def _targets(column: RawColumn, facts: DataFacts) -> NDArray[Any]:
@@ -63,20 +51,9 @@ def _targets(column: RawColumn, facts: DataFacts) -> NDArray[Any]:
     if facts.task == "regression":
         return column.values.astype(np.float32)
     places = {label: place for place, label in enumerate(facts.labels)}
-    written = _labels(column)
-    unknown = sorted(set(written) - places.keys())
+    unknown = sorted(set(column.values) - places.keys())
     if unknown:
         raise InvalidDataset(
             f"The target {facts.target!r} holds {unknown[0]!r}: expected one of {', '.join(map(repr, facts.labels))}."
         )
-    return np.array([places[label] for label in written], dtype=np.int64)
-
-
-def _labels(column: RawColumn) -> Sequence[str]:
-    """Targets as labels, which are strings: 1 for 1.0, true and false for booleans."""
-    if column.kind == "boolean":
-        return ["true" if value else "false" for value in column.values]
-    if column.kind == "numeric":
-        return [f"{value:g}" if value != int(value) else str(int(value)) for value in column.values]
-    values: Iterable[Any] = column.values
-    return [str(value) for value in values]
+    return np.array([places[label] for label in column.values], dtype=np.int64)

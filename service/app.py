@@ -14,7 +14,9 @@ from fastapi import FastAPI
 
 from models.database import open_database
 from models.registry import Registry
+from models.sources.folder import DataFolder
 from service import problems
+from service.data.desk import DatasetDesk
 from service.draining import Drain
 from service.identifiers import new_id
 from service.jobs.figures import JobFiguresReader
@@ -31,6 +33,7 @@ from service.records.retention import sweep_for_ever
 from service.records.store import ExplanationStore, open_records_database
 from service.records.writer import RecordWriter
 from service.requests import AnsweredRequests
+from service.routes.datasets import dataset_routes
 from service.routes.explain import explain_routes
 from service.routes.explanations import explanation_routes
 from service.routes.models import model_routes
@@ -73,16 +76,19 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     explanation_jobs = ExplanationJobStore(
         engine, retention=timedelta(days=settings.explanation_retention_days), clock=lambda: datetime.now(UTC)
     )
+    folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
+    folder.sweep()
     runner = ExplanationJobRunner(
         explanation_jobs,
         records,
         pool,
         explainer,
-        PatientExplainer(compute, reference),
+        PatientExplainer(compute, reference, folder),
         owner=new_id(),
         keep_inputs=settings.record_inputs,
         note=metrics.note_explanations,
     )
+    datasets = DatasetDesk(folder, settings, registry, jobs, clock=lambda: datetime.now(UTC))
     desk = JobDesk(explanation_jobs, runner, pool, explainer, is_open=settings.record_explanations)
 
     def readiness_now() -> dict[str, Any]:
@@ -121,12 +127,17 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     app.include_router(explain_routes(explainer, desk, metrics, settings))
     replayer = Replayer(records, pool, explainer)
     app.include_router(explanation_routes(records, desk, replayer, explainer, GlobalForms(pool, compute), metrics))
-    app.include_router(train_routes(jobs, metrics, settings))
+    app.include_router(dataset_routes(datasets))
+    app.include_router(train_routes(jobs, datasets, registry, metrics, settings))
     app.include_router(model_routes(registry, pool, settings))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
     # The last one added is the outermost.
-    app.add_middleware(Reception, body_seconds=settings.receive_timeout_ms / 1000)
+    app.add_middleware(
+        Reception,
+        body_seconds=settings.receive_timeout_ms / 1000,
+        upload_seconds={"/datasets": settings.upload_timeout_ms / 1000},
+    )
     app.add_middleware(AnsweredRequests, drain=drain)
     app.add_middleware(MeasuredRequests, metrics=metrics)
     return app

@@ -34,6 +34,44 @@ class BodyTooLarge(VitrineError):
         )
 
 
+class UploadTooLarge(VitrineError):
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"The file is larger than {limit_bytes:,} bytes. Send it as Parquet, send fewer rows, put it into the data "
+            "folder of the server, or raise VITRINE_DATASET_LIMIT_BYTES."
+        )
+
+
+class DiskTooSmall(VitrineError):
+    """An upload for which the disk has no room."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"The disk has no room for this upload: it needs at least {needed_bytes / 1e6:.1f} MB, "
+            f"{free_bytes / 1e6:.1f} MB are free. Remove data sets that nobody needs, or free space."
+        )
+
+
+class DatasetInUse(VitrineError):
+    def __init__(self, dataset: str, users: Sequence[str]) -> None:
+        more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+        super().__init__(
+            f"Data set {dataset} is needed by {', '.join(users[:5])}{more}: explanations over its "
+            "rows, and comparisons with the next version, read it again."
+        )
+        self.dataset, self.users = dataset, tuple(users)
+
+
+class InspectionFailed(VitrineError):
+    """A file that could not be looked through with what an inspection may take."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The file could not be inspected: the inspection {reason}. Send fewer rows or columns, or Parquet in "
+            "place of CSV; or raise VITRINE_INSPECTION_SECONDS."
+        )
+
+
 class BodyTooSlow(VitrineError):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The body has not arrived within {seconds:g} s. Send it faster, or in smaller requests.")

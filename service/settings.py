@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from models.sources.limits import EXPANDED_LIMIT_BYTES
 from models.spec import ModelName
 from service.logs import LogFormat, LogLevel, hide_passwords
 
@@ -62,6 +63,14 @@ class Settings(BaseModel):
     )
     max_rows: Annotated[int, Field(ge=1, description="rows a request may hold")] = 1024
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
+    dataset_limit_bytes: Annotated[int, Field(ge=1024, description="size of an uploaded data set")] = 2**30
+    dataset_expanded_limit_bytes: Annotated[
+        int, Field(ge=1024, description="size of a data set once it is unpacked and read into memory")
+    ] = EXPANDED_LIMIT_BYTES
+    upload_timeout_ms: Annotated[
+        int, Field(ge=100, description="time an upload may take, if it goes on arriving all the while")
+    ] = 3_600_000
+    inspection_seconds: Annotated[float, Field(ge=1, description="time a look through a data set may take")] = 600.0
     receive_timeout_ms: Annotated[
         int, Field(ge=100, description="time a request's head, and then its body, may take")
     ] = 30_000
@@ -113,6 +122,10 @@ class Settings(BaseModel):
         return self.home.resolve() / "versions"
 
     @property
+    def data_directory(self) -> Path:
+        return self.home.resolve() / "data"
+
+    @property
     def checkpoints_directory(self) -> Path:
         return self.home.resolve() / "checkpoints"
 
@@ -125,7 +138,7 @@ class Settings(BaseModel):
         return self.home.resolve() / "run"
 
     def prepare_home(self) -> None:
-        for directory in (self.versions_directory, self.logs_directory, self.run_directory):
+        for directory in (self.versions_directory, self.data_directory, self.logs_directory, self.run_directory):
             directory.mkdir(parents=True, exist_ok=True)
 
     def to_environment(self) -> dict[str, str]:

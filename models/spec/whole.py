@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -12,6 +12,7 @@ from models.builtins import facts_of_builtin
 from models.errors import Fault, InvalidSpec
 from models.facts import DataFacts
 from models.rows import describe
+from models.signature import Task
 from models.spec import data, fitting, gating, network, preprocessing
 from models.spec.data import BackgroundSpec, DatasetSpec, FeatureKinds, SplitSpec
 from models.spec.fitting import FitSpec
@@ -30,6 +31,7 @@ class TrainingSpec(Part):
     model: ModelName
     dataset: DatasetSpec
     target: str | None = None
+    task: Annotated[Task | None, Field(description="null: as the values of the target suggest")] = None
     features: FeatureKinds = Field(default={})
     positive_label: str | None = None
     split: SplitSpec = SplitSpec()
@@ -39,11 +41,35 @@ class TrainingSpec(Part):
     training: FitSpec = FitSpec()
     background: BackgroundSpec = BackgroundSpec()
     gates: GatesSpec = GatesSpec()
+    signature: Annotated[
+        Literal["same", "may-change"], Field(description="whether features and labels must be the champion's")
+    ] = "same"
     promote: Literal["if-gates-pass", "never"] = "if-gates-pass"
 
 
-def parse_spec(document: Any) -> TrainingSpec:
+def builtin_facts(spec: TrainingSpec) -> DataFacts:
+    """The facts of built-in data, for where no files are read."""
+    if spec.dataset.builtin is None:
+        given = "an id" if spec.dataset.id else "a path"
+        raise InvalidSpec([Fault("#/dataset", "built-in data: no data folder is at hand here", given)])
+    return facts_of_builtin(spec.dataset.builtin)
+
+
+def parse_spec(document: Any, facts_of: Callable[[TrainingSpec], DataFacts] = builtin_facts) -> TrainingSpec:
     """Validates a specification and fills in every default, those that depend on the data set too.
+
+    Args:
+        facts_of: finds the facts of the data that a specification names, as `DataFolder.facts_of` does.
+
+    Raises:
+        InvalidSpec: naming every fault by JSON pointer.
+    """
+    spec = read_spec(document)
+    return fill_in(spec, facts_of(spec))
+
+
+def read_spec(document: Any) -> TrainingSpec:
+    """A specification that is well-formed; whether it fits its data is not looked at.
 
     Raises:
         InvalidSpec: naming every fault by JSON pointer.
@@ -55,11 +81,18 @@ def parse_spec(document: Any) -> TrainingSpec:
     except orjson.JSONEncodeError:
         raise InvalidSpec([Fault("#", "an object nested less than 250 levels deep", describe(document))]) from None
     try:
-        spec = TrainingSpec.model_validate_json(encoded)
+        return TrainingSpec.model_validate_json(encoded)
     except ValidationError as error:
         raise InvalidSpec(faults_of(error, TrainingSpec, document)) from None
-    facts = facts_of_builtin(spec.dataset.builtin)
-    faults = [*data.target_misfits(spec.target, facts), *data.feature_misfits(spec.features, facts)]
+
+
+def fill_in(spec: TrainingSpec, facts: DataFacts) -> TrainingSpec:
+    """A specification with every default filled in, for data of which these facts are known.
+
+    Raises:
+        InvalidSpec: naming every place where it does not fit them.
+    """
+    faults = [*data.target_misfits(spec.target, spec.task, facts), *data.feature_misfits(spec.features, facts)]
     if not faults:
         facts = facts.with_features(spec.features)
     if faults := [*faults, *_misfits(spec, facts)]:
@@ -67,6 +100,7 @@ def parse_spec(document: Any) -> TrainingSpec:
     return spec.model_copy(
         update={
             "target": facts.target,
+            "task": facts.task,
             "architecture": spec.architecture or network.default_architecture(facts),
             "positive_label": spec.positive_label or (facts.labels[1] if len(facts.labels) == 2 else None),
         }

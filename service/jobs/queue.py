@@ -215,6 +215,7 @@ def _document(
         "version": (outcome or {}).get("version"),
         "promoted": (outcome or {}).get("promoted"),
         "gates": (outcome or {}).get("gates", []),
+        "changes": (outcome or {}).get("changes", []),
         "error": _problem(status) if state == "failed" else None,
         "spec": spec,
         "links": {

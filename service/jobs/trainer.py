@@ -16,9 +16,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.artifact import open_artifact
 from models.attempts import Attempts
+from models.changes import champion_of
 from models.checkpoint import discard_checkpoints
 from models.database import open_database
-from models.errors import CorruptVersion, DiskFull, InvalidDataset, InvalidSpec, LossNotFinite, Overtaken, VitrineError
+from models.errors import (
+    CorruptVersion,
+    DiskFull,
+    InvalidDataset,
+    InvalidSpec,
+    LossNotFinite,
+    Overtaken,
+    UnreadableData,
+    VitrineError,
+)
+from models.registry import Registry
+from models.sources.folder import DataFolder
 from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
@@ -59,7 +71,8 @@ def main() -> None:
 
 
 def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
-    """Builds the version of a job, or takes the one that an earlier attempt finished. Returns task and gates.
+    """Builds the version of a job, or takes the one that an earlier attempt finished. Returns task, gates and what
+    changed against the champion.
 
     Raises:
         Overtaken: when a later attempt has begun.
@@ -75,13 +88,14 @@ def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
         # Read back: where another attempt was first, its version is the one.
         card = open_artifact(directory).card
     discard_checkpoints(checkpoints)
-    return {"task": card["task"], "gates": card["gates"]}
+    return {"task": card["task"], "gates": card["gates"], "changes": card["data"]["changes"]["changes"]}
 
 
 def _build(
     job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings, checkpoints: Path
 ) -> None:
-    attempts = Attempts(open_database(settings.registry_url))
+    engine = open_database(settings.registry_url)
+    attempts, registry = Attempts(engine), Registry(engine)
     impatient = open_database(settings.registry_url, lock_wait_ms=1000)
     reports = ProgressReports(JobProgress(impatient), job, monotonic)
     reports.step("loading")
@@ -103,9 +117,17 @@ def _build(
     def fence() -> None:
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
+    data = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
     fence()
     with TrainerMemory(impatient).noted(job, document["model"]):
-        build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch, fence), checkpoints)
+        build_version(
+            parse_spec(document, data.facts_of),
+            directory,
+            Reporter(reports.step, report_epoch, fence),
+            checkpoints,
+            data=data,
+            champion=patiently(lambda: champion_of(registry, document["model"]), "the registry"),
+        )
 
 
 class ProgressReports:
@@ -135,7 +157,7 @@ class ProgressReports:
 def in_words(error: Exception) -> dict[str, str]:
     """Why a job failed, as title and detail that its user can act on."""
     match error:
-        case InvalidSpec() | InvalidDataset():
+        case InvalidSpec() | InvalidDataset() | UnreadableData():
             return {"title": "The data and the specification do not fit", "detail": str(error)}
         case LossNotFinite():
             return {"title": "The loss is not a finite number", "detail": str(error)}

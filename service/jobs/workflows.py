@@ -62,4 +62,9 @@ def define_workflows(trainers: Trainers) -> None:
             version = register(job, spec, built)
             promoted = promote(job, spec, version, built)
             logger.info("job %s: version %d of %s%s", job, version, spec["model"], ", promoted" if promoted else "")
-            return {"version": version, "promoted": promoted, "gates": built["gates"]}
+            return {
+                "version": version,
+                "promoted": promoted,
+                "gates": built["gates"],
+                "changes": built.get("changes", []),
+            }

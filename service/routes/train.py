@@ -12,10 +12,14 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
+from models.changes import Outline, champion_of, outline_changes, refuse_breaking
 from models.errors import Fault
+from models.registry import Registry
 from models.rows import describe
-from models.spec import TrainingSpec, parse_spec
+from models.sources.folder import DataFolder
+from models.spec import TrainingSpec, fill_in, read_spec
 from service.bodies import JSON, read_json
+from service.data.desk import DatasetDesk
 from service.errors import InvalidRequest, JobsUnavailable
 from service.jobs.logs import last_lines
 from service.jobs.progress import JobEvent
@@ -55,7 +59,9 @@ EVENTS_EXAMPLE = (
 )
 
 
-def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRouter:
+def train_routes(
+    jobs: JobQueue, datasets: DatasetDesk, registry: Registry, metrics: Metrics, settings: Settings
+) -> APIRouter:
     router = APIRouter(prefix="/train", tags=["training"])
 
     @router.post(
@@ -75,7 +81,10 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Response:
         document = await read_json(request, settings.body_limit_bytes)
-        spec = parse_spec(document)
+        asked = read_spec(document)
+        if asked.dataset.builtin is None:
+            await datasets.prepare(asked.dataset)
+        spec = await asyncio.to_thread(_fitting, asked, datasets.folder, registry)
         job = await asyncio.to_thread(jobs.submit, spec, document, idempotency_key=idempotency_key)
         metrics.jobs_submitted.add(())
         return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
@@ -150,6 +159,17 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         return Response(text, media_type="text/plain; charset=utf-8")
 
     return router
+
+
+def _fitting(asked: TrainingSpec, folder: DataFolder, registry: Registry) -> TrainingSpec:
+    """A specification filled in, when it fits its data and, unless it says otherwise, the champion's signature."""
+    facts = folder.facts_of(asked)
+    spec = fill_in(asked, facts)
+    champion = champion_of(registry, spec.model)
+    if champion is not None and spec.signature == "same":
+        now = Outline.of(facts.with_features(spec.features))
+        refuse_breaking(outline_changes(Outline.of(champion.signature), now), champion.version)
+    return spec
 
 
 def _event_number(header: str | None) -> int:

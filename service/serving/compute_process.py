@@ -35,6 +35,7 @@ from models.datasets import Part
 from models.outputs import target_model
 from models.rows import ModelInput
 from models.signature import Signature
+from models.sources.folder import DataFolder
 from service.errors import ComputeFailed
 from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
@@ -224,10 +225,10 @@ class ComputeProcess:
         """Of a job, nobody waits for the answer: its deadline is on the work alone."""
         return self._versions[key].result().explained.explain(rows, order, paused_ms=self._courtesy.waited_ms)
 
-    def _dataset(self, directory: str, part: Part, max_rows: int, seed: int) -> ModelInput:
+    def _dataset(self, directory: str, part: Part, max_rows: int, seed: int, folder: DataFolder) -> ModelInput:
         from models.parts import rows_of_part
 
-        return rows_of_part(open_artifact(Path(directory)), part, max_rows=max_rows, seed=seed)
+        return rows_of_part(open_artifact(Path(directory)), part, max_rows=max_rows, seed=seed, data=folder)
 
     def _summary(self, **summary: Any) -> dict[str, Any]:
         return global_document(**summary)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+import orjson
 from numpy.typing import NDArray
 
 from models.artifact import Artifact, open_artifact
-from models.datasets import Dataset
+from models.datasets import Dataset, column_bytes
 from models.facts import DataFacts
 from models.raw import RawColumn, RawData
 from models.signature import FeatureKind
-from models.spec import TrainingSpec
-from models.spec.data import DatasetSpec
+from models.spec.data import SplitSpec
+from models.spec.preprocessing import PreprocessingSpec
 from models.tables import dataset_of
 
 CITIES = ("rome", "oslo", "paris", "lima")
@@ -28,7 +30,9 @@ PLAIN = ("the", "parcel", "came", "on", "a", "monday", "with", "box", "and", "le
 def raw_data(columns: Mapping[str, tuple[FeatureKind, NDArray[Any]]]) -> RawData:
     """Raw data of columns that were read from nowhere."""
     held = {name: RawColumn(kind, values) for name, (kind, values) in columns.items()}
-    return RawData(held, len(next(iter(held.values())).values), "none")
+    contents = zip(*(column_bytes(column.values) for column in held.values()), strict=True)
+    digests = tuple(hashlib.sha256(b"".join(content)).digest() for content in contents)
+    return RawData(held, len(digests), "none", digests)
 
 
 def mixed_table(n_rows: int, seed: int = 0) -> RawData:
@@ -117,30 +121,87 @@ def facts_of(raw: RawData, target: str, labels: tuple[str, ...] = ()) -> DataFac
     return DataFacts("classification" if labels else "regression", target, kinds, labels)
 
 
-def specification(**parts: Any) -> TrainingSpec:
-    """A specification whose data set is given by hand; what its name stands for is not looked at."""
-    return TrainingSpec.model_validate(
+def dataset(raw: RawData, target: str, labels: tuple[str, ...] = (), **preprocessing: Any) -> Dataset:
+    """Raw data as it is learned with some preprocessing."""
+    facts = facts_of(raw, target, labels)
+    return dataset_of(raw, facts, SplitSpec(), PreprocessingSpec.model_validate_json(orjson.dumps(preprocessing)))
+
+
+def write_csv(raw: RawData, path: Path) -> None:
+    """A CSV file as a person would hand it over: empty cells, dates without times, true and false."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(raw.columns)
+        writer.writerows(zip(*(map(_cell, column.values) for column in raw.columns.values()), strict=True))
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    return str(value.astype("datetime64[D]")) if isinstance(value, np.datetime64) else str(value)
+
+
+def build(document: dict[str, Any], folder: Path, directory: Path) -> Artifact:
+    """Trains a version on a file of a folder."""
+    # Imported late, so that tests that need no TensorFlow start without it.
+    from models.building import Reporter, build_version
+    from models.sources.folder import DataFolder
+    from models.spec import parse_spec
+
+    data = DataFolder(folder)
+    build_version(parse_spec(document, data.facts_of), directory, Reporter(), data=data)
+    return open_artifact(directory)
+
+
+def mixed_artifact(folder: Path, directory: Path) -> Artifact:
+    """A version of `mixed_table` that was trained on its CSV file."""
+    write_csv(mixed_table(3000), folder / "orders.csv")
+    return build(
         {
-            "model": "m",
-            "dataset": DatasetSpec(builtin="digits"),
-            "architecture": {"type": "mlp", "layers": (32, 16)},
-            "training": {"epochs": 30, "learning_rate": 3e-3},
-            **parts,
-        }
+            "model": "orders",
+            "dataset": {"path": "orders.csv"},
+            "target": "returned",
+            "features": {"note": "text"},
+            "architecture": {"type": "mlp", "layers": [16]},
+            "training": {"epochs": 20, "learning_rate": 0.01, "class_weight": "balanced"},
+            "background": {"rows": 40},
+        },
+        folder,
+        directory,
     )
 
 
-def dataset(raw: RawData, target: str, labels: tuple[str, ...] = (), spec: TrainingSpec | None = None) -> Dataset:
-    spec = spec or specification()
-    return dataset_of(raw, facts_of(raw, target, labels), spec.split, spec.preprocessing)
+def text_artifact(folder: Path, directory: Path) -> Artifact:
+    """A version of `text_table` that was trained on its CSV file."""
+    write_csv(text_table(600), folder / "moods.csv")
+    return build(
+        {
+            "model": "moods",
+            "dataset": {"path": "moods.csv"},
+            "target": "mood",
+            "features": {"text": "text"},
+            "architecture": {"type": "mlp", "layers": [8]},
+            "training": {"epochs": 15, "learning_rate": 0.02},
+            "background": {"rows": 20},
+        },
+        folder,
+        directory,
+    )
 
 
-def build(spec: TrainingSpec, held: Dataset, directory: Path) -> Artifact:
-    """A version of a data set that was made by hand."""
-    # Imported late, so that tests that need no TensorFlow start without it.
-    from models import building
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "load_dataset", lambda _: held)
-        building.build_version(spec, directory, building.Reporter())
-    return open_artifact(directory)
+def series_artifact(folder: Path, directory: Path) -> Artifact:
+    """A version of `digit_series`, a fiftieth of its values missing, that was trained on an NPZ file."""
+    raw = digit_series(missing=0.02)
+    labels = raw.columns["digit"].values.astype(str)
+    np.savez(folder / "strokes.npz", allow_pickle=False, X=raw.columns["rows"].values, y=labels)
+    return build(
+        {
+            "model": "strokes",
+            "dataset": {"path": "strokes.npz"},
+            "architecture": {"type": "mlp", "layers": [16]},
+            "training": {"epochs": 10, "learning_rate": 0.01},
+            "background": {"rows": 20},
+        },
+        folder,
+        directory,
+    )

@@ -26,6 +26,7 @@ def test_every_default_is_filled_in() -> None:
         "model": "m",
         "dataset": {"builtin": "breast_cancer"},
         "target": "diagnosis",
+        "task": "classification",
         "features": {},
         "positive_label": "benign",
         "split": {"test": 0.2, "validation": 0.2, "by": "row"},
@@ -44,6 +45,7 @@ def test_every_default_is_filled_in() -> None:
         },
         "background": {"rows": 100, "kind": "sample"},
         "gates": {"min": {}},
+        "signature": "same",
         "promote": "if-gates-pass",
     }
 

@@ -87,7 +87,7 @@ def _shares(signature: Signature, explained: ExplainedRow) -> list[dict[str, Any
     if signature.series is not None:
         channels = range(signature.series.shape[1])
         return [
-            each | {"value": row[slice(*each["window"]), channel]}
+            each | {"value": np.ascontiguousarray(row[slice(*each["window"]), channel])}
             for each, channel in zip(named, itertools.cycle(channels), strict=False)
         ]
     return [

@@ -155,7 +155,7 @@ def build(document: dict[str, Any], folder: Path, directory: Path) -> Artifact:
 
 def mixed_artifact(folder: Path, directory: Path) -> Artifact:
     """A version of `mixed_table` that was trained on its CSV file."""
-    write_csv(mixed_table(3000), folder / "orders.csv")
+    write_csv(mixed_table(2000), folder / "orders.csv")
     return build(
         {
             "model": "orders",
@@ -163,7 +163,7 @@ def mixed_artifact(folder: Path, directory: Path) -> Artifact:
             "target": "returned",
             "features": {"note": "text"},
             "architecture": {"type": "mlp", "layers": [16]},
-            "training": {"epochs": 20, "learning_rate": 0.01, "class_weight": "balanced"},
+            "training": {"epochs": 12, "learning_rate": 0.01, "class_weight": "balanced"},
             "background": {"rows": 40},
         },
         folder,
@@ -173,7 +173,7 @@ def mixed_artifact(folder: Path, directory: Path) -> Artifact:
 
 def text_artifact(folder: Path, directory: Path) -> Artifact:
     """A version of `text_table` that was trained on its CSV file."""
-    write_csv(text_table(600), folder / "moods.csv")
+    write_csv(text_table(400), folder / "moods.csv")
     return build(
         {
             "model": "moods",

@@ -1,4 +1,4 @@
-"""The layers before a network: they do what scikit-learn does, on the train rows alone; saved or exported they stay so."""
+"""The layers before a network do what scikit-learn does, on the train rows alone, and survive saving and export."""
 
 from __future__ import annotations
 

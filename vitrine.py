@@ -257,6 +257,11 @@ def resume(job_id: str) -> Call[Document]:
     return Call("POST", f"/train/{_quoted(job_id)}/resume", _json)
 
 
+def trials(job_id: str) -> Call[list[Document]]:
+    """What the search of a job has tried, in the order in which the trials began."""
+    return Call("GET", f"/train/{_quoted(job_id)}/trials", lambda response: response.json()["trials"])
+
+
 def logs(job_id: str, *, tail: int | None = None) -> Call[str]:
     """What the trainer of a job has logged, or its last lines."""
     params = {} if tail is None else {"tail": tail}
@@ -370,6 +375,7 @@ class _Methods:
     jobs = _Method(jobs)
     cancel = _Method(cancel)
     resume = _Method(resume)
+    trials = _Method(trials)
     logs = _Method(logs)
     upload = _Method(upload)
     datasets = _Method(datasets)
@@ -629,11 +635,12 @@ def _deadline_seconds(options: Mapping[str, Any]) -> float:
 @contextmanager
 def _opened(call: Call[Any]) -> Iterator[BinaryIO | None]:
     """The file of an upload; one that was given by its path is closed in the end."""
-    if call.upload is None or not isinstance(call.upload.file, Path):
-        yield call.upload.file if call.upload else None
-        return
-    with call.upload.file.open("rb") as file:
-        yield file
+    source = call.upload.file if call.upload else None
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file
+    else:
+        yield source
 
 
 def _request(

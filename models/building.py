@@ -1,11 +1,11 @@
-"""Builds a version from a specification: load, fit, evaluate, choose a background, export, write."""
+"""Builds a version from a specification: load, fit, evaluate, choose a background, export, judge, write."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,34 +14,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import artifact
-from models.builtins import read_builtin
-from models.changes import Champion, Change, changes_between, refuse_breaking
-from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.changes import Predecessor, changes_between, refuse_breaking
+from models.datasets import Dataset, Split, split_dataset
+from models.diagnosis import EpochStatistics
 from models.evaluation import evaluate
+from models.evaluation.temper import temper, temperature_of
+from models.evaluation.whole import Asked, evaluate_version
 from models.export import export_onnx, hybrid_rows
+from models.folds import Metrics, cross_validate
+from models.gates.gate import Candidate, Champion
+from models.gates.judging import judge
+from models.inference import keras_outputs, open_session, session_outputs
+from models.loading import describe_loaded, load_data
 from models.outputs import target_columns, target_model
-from models.raw import RawData
 from models.rows import ModelInput
 from models.signature import Signature
 from models.sources.folder import DataFolder
-from models.sources.profile import Profile
-from models.sources.report import describe_data, describe_profile, shared_rows
 from models.spec import TrainingSpec
 from models.tables import dataset_of
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
-Step = Literal["loading", "fitting", "evaluating", "explaining", "registering", "gating"]
+Step = Literal["searching", "loading", "fitting", "evaluating", "explaining", "registering", "gating"]
 _LIBRARIES = ("vitrine", "keras", "tensorflow", "onnxruntime", "numpy", "scikit-learn", "shap")
 
 
 @dataclass(frozen=True)
 class Reporter:
-    """Who is told how a build goes on. `fence` is asked before anything is put in place: it raises when another
-    attempt has overtaken this one."""
+    """Who is told how a build goes on.
+
+    `evaluation` is told the part that begins, its place and their number. `fence` is asked before anything is put in
+    place: it raises when another attempt has overtaken this one.
+    """
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
+    evaluation: Callable[[str, int, int], None] = lambda *_: None
     fence: Callable[[], None] = lambda: None
+    gate: Callable[[str, int, int], None] = lambda *_: None
 
 
 def build_version(
@@ -51,15 +60,21 @@ def build_version(
     checkpoints: Path | None = None,
     *,
     data: DataFolder | None = None,
+    before: Predecessor | None = None,
     champion: Champion | None = None,
+    earlier: artifact.Artifact | None = None,
+    search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
 
     Args:
-        data: where files are found; built-in data needs none.
-        champion: what the signature is compared with.
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
+        data: where files are found; built-in data needs none.
+        before: the champion, whose signature the data is compared with.
+        champion: the version that a gate compares with.
+        earlier: the version whose weights the fit begins with.
+        search: the account of the search that has found the specification, for the card.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
@@ -70,17 +85,19 @@ def build_version(
     reporter.step("loading")
     loaded = load_data(spec, data)
     dataset = loaded.dataset
-    changes = changes_between(champion.signature, dataset.signature) if champion else ()
-    if champion and spec.signature == "same":
-        refuse_breaking(changes, champion.version)
+    changes = changes_between(before.signature, dataset.signature) if before else ()
+    if before and spec.signature == "same":
+        refuse_breaking(changes, before.version)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
-    fitted = fit(spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence)
+    fitted = fit(
+        spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence, earlier=earlier
+    )
+    folds = _cross_validate(spec, dataset, split, reporter, checkpoints) if spec.training.folds else None
     reporter.step("evaluating")
     signature = dataset.signature
-    units = predict_raw(fitted.model, dataset.inputs[split.test])
-    outputs = target_columns(units, signature, signature.outputs[0])
-    evaluation = evaluate(outputs, dataset.targets[split.test], signature, spec.positive_label)
+    asked = _asked_of_evaluation(spec, dataset, split, fitted)
+    evaluation, surrogate = evaluate_version(fitted.model, dataset, split, asked, predict_raw, reporter.evaluation)
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
     with artifact.writing(directory, fence=reporter.fence, expected_bytes=_expected_bytes(fitted, background)) as aside:
@@ -95,15 +112,35 @@ def build_version(
         export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
+        reporter.step("gating")
+        outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
+        candidate = Candidate(
+            spec,
+            dataset,
+            split,
+            outputs,
+            evaluation,
+            _engine(fitted, signature, aside),
+            lambda: target_model(fitted.model, signature, signature.outputs[0]),
+            (background, weights),
+        )
+        judgement = judge(candidate, champion, reporter.gate)
         card = {
             "model": spec.model,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "task": signature.task,
-            "data": _describe_data(spec, loaded, split, changes, champion),
+            "data": describe_loaded(spec, loaded, split, changes, before),
             "spec": spec.model_dump(mode="json"),
+            "search": search,
             "evaluation": evaluation,
-            "gates": check_gates(spec, evaluation["metrics"]),
-            "training": _describe_training(fitted),
+            "surrogate": surrogate,
+            "gates": judgement.gates,
+            "fidelity": judgement.fidelity,
+            "training": {
+                **_describe_training(fitted),
+                "folds": folds,
+                "warm_start": _describe_start(spec, earlier),
+            },
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
             "spread": _spread(fitted, signature, background, weights),
             "export": export.to_json(),
@@ -114,32 +151,18 @@ def build_version(
     return card
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedData:
-    """A data set, the raw columns that it was made from, and the profile of their file (None for built-in data)."""
+def _cross_validate(
+    spec: TrainingSpec, dataset: Dataset, split: Split, reporter: Reporter, checkpoints: Path | None
+) -> dict[str, Any]:
+    signature = dataset.signature
 
-    dataset: Dataset
-    raw: RawData
-    profile: Profile | None
+    def measure(fitted: FittedModel, rows: NDArray[np.int64]) -> Metrics:
+        outputs = target_columns(predict_raw(fitted.model, dataset.inputs[rows]), signature, signature.outputs[0])
+        return evaluate(outputs, dataset.targets[rows], signature, spec.positive_label)["metrics"]
 
-
-def load_data(spec: TrainingSpec, data: DataFolder | None = None) -> LoadedData:
-    """The data that a filled-in specification names, without its ignored columns.
-
-    Args:
-        data: where files are found; built-in data needs none.
-    """
-    if spec.dataset.builtin is not None:
-        ignored = [name for name, kind in spec.features.items() if kind == "ignore"]
-        return LoadedData(load_builtin(spec.dataset.builtin, ignored), read_builtin(spec.dataset.builtin), None)
-    assert data is not None  # parse_spec has found the file there
-    raw, facts = data.read(spec)
-    return LoadedData(dataset_of(raw, facts, spec.split, spec.preprocessing), raw, data.profile(spec.dataset))
-
-
-def load_dataset(spec: TrainingSpec, data: DataFolder | None = None) -> Dataset:
-    """The data set alone; see `load_data`."""
-    return load_data(spec, data).dataset
+    return cross_validate(
+        spec, dataset, split, measure, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence
+    )
 
 
 def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> tuple[ModelInput, NDArray[np.float64]]:
@@ -156,12 +179,24 @@ def _expected_bytes(fitted: FittedModel, background: ModelInput) -> int:
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 
-def check_gates(spec: TrainingSpec, metrics: dict[str, float]) -> list[dict[str, Any]]:
-    """The gates of a specification as decisions with their figures."""
-    return [
-        {"gate": name, "passed": metrics[name] >= limit, "value": metrics[name], "limit": limit}
-        for name, limit in spec.gates.min.items()
-    ]
+def _asked_of_evaluation(spec: TrainingSpec, dataset: Dataset, split: Split, fitted: FittedModel) -> Asked:
+    """What the evaluation needs to know; a temperature that is asked for is built into the model first."""
+    temperature, tempered = None, spec.training.calibration == "temperature"
+    if dataset.signature.task == "classification":
+        rows = split.validation
+        temperature = temperature_of(fitted.model, dataset.inputs[rows], dataset.targets[rows], predict_raw)
+        if tempered:
+            temper(fitted.model, temperature)
+    sensitive = {name: dataset.columns[name] for name in spec.sensitive}
+    return Asked(spec.positive_label, spec.training.seed, sensitive, temperature, tempered)
+
+
+def _engine(fitted: FittedModel, signature: Signature, aside: Path) -> Callable[[ModelInput], NDArray[Any]]:
+    """What will compute the default output of a version that is being written."""
+    path = aside / artifact.ONNX
+    if not path.exists():
+        return keras_outputs(fitted.model, signature)[signature.outputs[0]]
+    return session_outputs(open_session(path.read_bytes(), threads=1), signature)[signature.outputs[0]]
 
 
 def _spread(
@@ -176,37 +211,31 @@ def _spread(
     return spreads
 
 
-def _describe_data(
-    spec: TrainingSpec, loaded: LoadedData, split: Split, changes: Sequence[Change], champion: Champion | None
-) -> dict[str, Any]:
-    dataset, raw = loaded.dataset, loaded.raw
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    ignored = {name for name in raw.columns if name in dataset.signature.ignored}
-    judged = replace(raw, columns={name: column for name, column in raw.columns.items() if name not in ignored})
-    described = {
-        **(describe_profile(loaded.profile) if loaded.profile else {}),
-        "by_target": describe_data(judged, dataset.signature.target, seed=spec.training.seed),
-        "rows_like_train_rows": shared_rows(dataset.inputs, parts),
-    }
-    return {
-        "dataset": spec.dataset.model_dump(),
-        "sha256": dataset.sha256,
-        "file_sha256": raw.digest,
-        "rows": {name: len(indices) for name, indices in parts.items()},
-        "report": described,
-        "changes": {
-            "champion": champion.version if champion else None,
-            "changes": [change.to_json() for change in changes],
-        },
-    }
+def _describe_start(spec: TrainingSpec, earlier: artifact.Artifact | None) -> dict[str, Any] | None:
+    return {"version": spec.from_version, "model_sha256": earlier.hashes[artifact.KERAS]} if earlier else None
 
 
 def _describe_training(fitted: FittedModel) -> dict[str, Any]:
     return {
         "parameters": fitted.model.count_params(),
+        "device": fitted.device,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history["loss"]),
-        "seconds": round(fitted.seconds, 3),
+        "seconds": round(fitted.timing.seconds, 3),
         "curves": fitted.history,
+        "epoch_seconds": fitted.timing.epoch_seconds,
+        "peak_bytes": fitted.timing.peak_bytes,
+        "layers": _describe_layers(fitted.statistics),
         "warnings": list(fitted.warnings),
     }
+
+
+def _describe_layers(statistics: Sequence[EpochStatistics]) -> dict[str, Any]:
+    """The epochs that were measured and, by layer and figure, its value after each; None where it was not finite."""
+    figures: dict[str, dict[str, list[float | None]]] = {}
+    for place, epoch in enumerate(statistics):
+        for layer, values in epoch.layers.items():
+            for name, value in values.items():
+                held = figures.setdefault(layer, {}).setdefault(name, [None] * len(statistics))
+                held[place] = value
+    return {"epochs": [epoch.epoch for epoch in statistics], "figures": figures}

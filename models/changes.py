@@ -32,18 +32,18 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Champion:
+class Predecessor:
     """The version that a new one would follow."""
 
     version: int
     signature: Signature
 
 
-def champion_of(registry: Registry, model: str) -> Champion | None:
+def predecessor_of(registry: Registry, model: str) -> Predecessor | None:
     """The champion of a model, or None where there is none yet, or its files cannot be read."""
     try:
         record = registry.model(model).resolve("champion")
-        return Champion(record.version, open_artifact(Path(record.directory)).signature)
+        return Predecessor(record.version, open_artifact(Path(record.directory)).signature)
     except (UnknownModel, UnknownVersion, CorruptVersion):
         return None
 

@@ -49,7 +49,8 @@ class Checkpoint:
 
     `variables` are those of the network in its order: weights, and the state of every seed generator, from which
     dropout is drawn. Best loss, patience used up and learning rate follow from `history` and are not stored beside
-    it, so that they cannot disagree with it. `timing` is what progress is told from.
+    it, so that they cannot disagree with it. `statistics` are those of the layers, `timing` is what progress is told
+    from.
     """
 
     epoch: int
@@ -57,7 +58,8 @@ class Checkpoint:
     optimizer_variables: Sequence[NDArray[Any]]
     best_weights: Sequence[NDArray[Any]]
     history: dict[str, list[float]]
-    timing: dict[str, float]
+    timing: dict[str, Any]
+    statistics: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Checkpoints:
             "epoch": checkpoint.epoch,
             "history": checkpoint.history,
             "timing": checkpoint.timing,
+            "statistics": checkpoint.statistics,
         }
         arrays: dict[str, NDArray[Any]] = {_STATE: np.frombuffer(orjson.dumps(state), dtype=np.uint8)}
         for name in ("variables", "optimizer_variables", "best_weights"):
@@ -138,6 +141,7 @@ class Checkpoints:
                         best_weights=_numbered(arrays, "best_weights"),
                         history=state["history"],
                         timing=state["timing"],
+                        statistics=state["statistics"],
                     )
         except OSError as error:
             raise _Unusable(f"it cannot be read: {error}") from error

@@ -103,6 +103,13 @@ def _with_length(value: str) -> bytes:
     return len(content).to_bytes(4, "little") + content
 
 
+def digests_by(dataset: Dataset, by: str) -> tuple[bytes, ...]:
+    """The SHA-256 of each row's content ("row"), or of its value in a column: rows of one group have the same."""
+    if by == "row":
+        return dataset.row_digests
+    return tuple(hashlib.sha256(value).digest() for value in column_bytes(dataset.columns[by]))
+
+
 def assign_part(digest: bytes, *, test: float, validation: float) -> Part:
     """The part of a row: its digest read as a fraction of [0, 1), test first, then validation, then train."""
     fraction = int.from_bytes(digest[:8], "big") / 2**64

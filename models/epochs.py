@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import monotonic
 from typing import Any, cast
@@ -14,36 +14,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.checkpoint import Checkpoint, CheckpointNotWritten, Checkpoints
+from models.diagnosis import EpochStatistics, LayerFigures, warnings_of
 from models.errors import LossNotFinite
 from models.schedule import EarlyStopping, first_rate
 from models.spec.fitting import FitSpec
+from models.statistics import is_measured
 
 logger = logging.getLogger("vitrine.trainer")
+
+_NO_METRICS = ("learning_rate", "penalty")
+"""What the history holds beside the metrics of each epoch."""
+
+_LATEST = 10
+"""Measured epochs from which the warnings of a running fit are told."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """Where a fit stands after an epoch. `metrics` holds finite numbers only; `warning` is for a person to read."""
+    """Where a fit stands after an epoch. `metrics` holds finite numbers only; `warning` is for a person to read.
+
+    `validation_errors` has the validation loss of every epoch so far, without the penalties on weights, so that fits
+    with other penalties can be compared. Of a cross-validation, `fold` says which of its `folds` is fitted.
+    """
 
     epoch: int
     epochs: int
     metrics: dict[str, float]
     seconds_left: float
+    validation_errors: Sequence[float]
     warning: str | None = None
+    fold: int | None = None
+    folds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds that the epochs took, over all attempts. The first of an attempt compiles the step: it says nothing
-    about those that follow, so the others are counted apart."""
+    about those that follow, so the others are counted apart.
+
+    `epoch_seconds` and `peak_bytes` are of each epoch: what it took, and the most memory held until its end.
+    """
 
     seconds: float = 0.0
     epochs: int = 0
     steady_seconds: float = 0.0
     steady_epochs: int = 0
+    epoch_seconds: tuple[float, ...] = ()
+    peak_bytes: tuple[int | None, ...] = ()
 
-    def after(self, seconds: float, *, compiling: bool) -> Timing:
-        total = replace(self, seconds=self.seconds + seconds, epochs=self.epochs + 1)
+    def after(self, seconds: float, *, compiling: bool, peak_bytes: int | None = None) -> Timing:
+        total = replace(
+            self,
+            seconds=self.seconds + seconds,
+            epochs=self.epochs + 1,
+            epoch_seconds=(*self.epoch_seconds, round(seconds, 4)),
+            peak_bytes=(*self.peak_bytes, peak_bytes),
+        )
         if compiling:
             return total
         steady = self.steady_seconds + seconds
@@ -62,6 +88,8 @@ class Epochs(keras.callbacks.Callback):
     Args:
         units: by name of a metric, what it is multiplied by to be in the target's units.
         checkpoints: None to store none.
+        probe: measures the layers of the network; None to measure nothing.
+        peak_bytes: the most memory that was held until now.
     """
 
     def __init__(
@@ -70,9 +98,12 @@ class Epochs(keras.callbacks.Callback):
         units: dict[str, float],
         checkpoints: Checkpoints | None,
         report: Callable[[EpochReport], None],
+        probe: Callable[[], Mapping[str, LayerFigures]] | None = None,
+        peak_bytes: Callable[[], int | None] = lambda: None,
     ) -> None:
         super().__init__()
         self._training, self._units, self._checkpoints, self._report = training, units, checkpoints, report
+        self._probe, self._peak_bytes = probe, peak_bytes
         stopping = training.early_stopping
         self._stopping = EarlyStopping(stopping.patience if stopping else None)
         self._rate = first_rate(training)
@@ -80,6 +111,7 @@ class Epochs(keras.callbacks.Callback):
         self._since = monotonic()
         self._compiling = True
         self.history: dict[str, list[float]] = {}
+        self.statistics: list[EpochStatistics] = []
         self.best_weights: Sequence[NDArray[Any]] = ()
         self.timing = Timing()
 
@@ -99,10 +131,21 @@ class Epochs(keras.callbacks.Callback):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of this fit, though it went on."""
-        return tuple(
+        return self._warnings(self.statistics)
+
+    def _warnings(self, statistics: Sequence[EpochStatistics]) -> tuple[str, ...]:
+        not_stored = (
             f"Checkpoints could not be written after {_in_words(epochs)}: {cause}."
             for cause, epochs in self._not_stored.items()
         )
+        found = warnings_of(
+            self.history,
+            statistics,
+            epochs=self._training.epochs,
+            best_epoch=self.best_epoch,
+            stopped_early=self._stopping.stops,
+        )
+        return (*not_stored, *found)
 
     def resume(self, checkpoint: Checkpoint, network: Any) -> None:
         """Takes up the state of a checkpoint, as if this process had run its epochs, and reports the last of them.
@@ -117,11 +160,12 @@ class Epochs(keras.callbacks.Callback):
                 variable.assign(value)
         self.history = checkpoint.history
         self.best_weights = checkpoint.best_weights
-        self.timing = Timing(**cast(Any, checkpoint.timing))
+        self.statistics = [EpochStatistics(**each) for each in checkpoint.statistics]
+        self.timing = Timing(**{name: _frozen(value) for name, value in checkpoint.timing.items()})
         for loss in checkpoint.history["val_loss"]:
             self._stopping, self._rate = self._stopping.after(loss), self._rate.after(loss)
         logger.info("resuming after epoch %d of %d", self.done, self._training.epochs)
-        self._tell({name: values[-1] for name, values in self.history.items() if name != "learning_rate"})
+        self._tell({name: values[-1] for name, values in self.history.items() if name not in _NO_METRICS})
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 - Keras's names
         network: Any = self.model
@@ -135,14 +179,17 @@ class Epochs(keras.callbacks.Callback):
         network: Any = self.model
         metrics = {name: float(value) * self._units.get(name, 1.0) for name, value in (logs or {}).items()}
         self._check(metrics["val_loss"], "the validation part")
-        for name, value in {**metrics, "learning_rate": self._rate.rate}.items():
+        figures = {**metrics, "learning_rate": self._rate.rate, "penalty": float(sum(network.losses))}
+        for name, value in figures.items():
             self.history.setdefault(name, []).append(value)
         self._stopping = self._stopping.after(metrics["val_loss"])
         self._rate = self._rate.after(metrics["val_loss"])
         if self._stopping.improved:
             self.best_weights = network.get_weights()
+        if self._probe is not None and is_measured(self.done):
+            self.statistics.append(EpochStatistics(self.done, self._probe()))
         now = monotonic()
-        self.timing = self.timing.after(now - self._since, compiling=self._compiling)
+        self.timing = self.timing.after(now - self._since, compiling=self._compiling, peak_bytes=self._peak_bytes())
         self._since, self._compiling = now, False
         self._store(network)
         self._tell(metrics)
@@ -162,6 +209,7 @@ class Epochs(keras.callbacks.Callback):
             best_weights=self.best_weights,
             history=self.history,
             timing=asdict(self.timing),
+            statistics=[asdict(each) for each in self.statistics],
         )
         try:
             self._checkpoints.save(checkpoint)
@@ -177,8 +225,15 @@ class Epochs(keras.callbacks.Callback):
 
     def _tell(self, metrics: dict[str, float]) -> None:
         left = 0.0 if self.finished else self.timing.of_next(self._training.epochs - self.done)
-        warning = " ".join(self.warnings) or None
-        self._report(EpochReport(self.done, self._training.epochs, metrics, round(left, 1), warning))
+        # Of the latest epochs alone: a long fit is not gone through again after each of its epochs.
+        warning = " ".join(self._warnings(self.statistics[-_LATEST:])) or None
+        losses, penalties = self.history["val_loss"], self.history["penalty"]
+        errors = [loss - penalty for loss, penalty in zip(losses, penalties, strict=True)]
+        self._report(EpochReport(self.done, self._training.epochs, metrics, round(left, 1), errors, warning))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _in_words(epochs: Sequence[int]) -> str:

@@ -6,11 +6,14 @@ VitrineError
 |- InvalidDataset       a data set and a specification that do not fit each other
 |- UnreadableData       a file that holds no data set
 |- DatasetChanged       a data set that is no longer what a version was built from
+|- WarmStartImpossible  a network that cannot begin with the weights of an earlier version
 |- LossNotFinite        a fit whose loss has become infinite or not a number
 |- UnknownDataset       an id under which nothing was uploaded
+|- SearchWithoutResult  a search none of whose trials came to its end
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
 |- GatesFailed          an alias may not move to a version whose gates failed
+|- ComparisonOutdated   an alias may not move on a comparison with a version that is champion no more
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
 |- CorruptVersion       a version whose files are missing, changed or unsafe
 |- Overtaken            an attempt of a job that a later one has overtaken
@@ -96,6 +99,16 @@ class DatasetChanged(VitrineError):
         )
 
 
+class WarmStartImpossible(VitrineError):
+    def __init__(self, version: int, place: int, layer: str, expected: str, received: str) -> None:
+        super().__init__(
+            f"The fit cannot begin with the weights of version {version}: layer {place} ({layer!r}) differs. Expected "
+            f"{expected}, received {received}. Leave architecture and features as they were, or set warm_start to "
+            "false."
+        )
+        self.place, self.layer = place, layer
+
+
 class LossNotFinite(VitrineError):
     def __init__(self, loss: float, epoch: int, place: str, learning_rate: float) -> None:
         super().__init__(
@@ -105,8 +118,54 @@ class LossNotFinite(VitrineError):
         self.epoch, self.place = epoch, place
 
 
+class NotEnoughMemory(VitrineError):
+    def __init__(self, needed_bytes: int, available_bytes: int, parameters: int, batch_size: int) -> None:
+        super().__init__(
+            f"The network needs about {_gigabytes(needed_bytes)} to be fitted ({parameters:,} parameters, batches of "
+            f"{batch_size}), and {_gigabytes(available_bytes)} are free. Expected a network that fits: lower "
+            "architecture.layers, training.batch_size, or the size of images."
+        )
+        self.needed_bytes, self.available_bytes = needed_bytes, available_bytes
+
+
+class NoGpu(VitrineError):
+    def __init__(self) -> None:
+        super().__init__(
+            "training.mixed_precision needs a GPU, and this worker has none: on a CPU float16 is slower, and less "
+            "exact. Expected a worker with a GPU; or set training.mixed_precision to false."
+        )
+
+
+class UnsafeModelFile(VitrineError):
+    """A file that is refused before Keras sees it, or that Keras refuses to load."""
+
+    def __init__(self, fault: str, cure: str) -> None:
+        super().__init__(f"The file cannot be imported: {fault}. {cure}")
+        self.fault, self.cure = fault, cure
+
+
+class ModelDoesNotFit(VitrineError):
+    """A model that loads, but does not take or give what its signature says."""
+
+    def __init__(self, expected: str, received: str, cure: str) -> None:
+        super().__init__(f"The model does not fit its signature: expected {expected}, received {received}. {cure}")
+        self.expected, self.received = expected, received
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
+
+
 def _words(fault: Fault) -> str:
     return f"{fault.pointer}: expected {fault.expected}, received {fault.received}"
+
+
+class SearchWithoutResult(VitrineError):
+    def __init__(self, reasons: Sequence[str]) -> None:
+        told = "; ".join(dict.fromkeys(reasons)) or "none has begun before search.minutes were over"
+        super().__init__(
+            f"None of the {len(reasons)} trials came to its end: {told}. Widen search.space, or give more minutes."
+        )
 
 
 class UnknownModel(VitrineError):
@@ -129,6 +188,18 @@ class GatesFailed(VitrineError):
         super().__init__(
             f"Version {version} of {model!r} failed these gates: {', '.join(gates)}. "
             'Send {"force": true, "reason": "..."} to move the alias all the same.'
+        )
+
+
+class ComparisonOutdated(VitrineError):
+    """The champion has changed since a version was compared with it."""
+
+    def __init__(self, model: str, version: int, champion: int | None) -> None:
+        super().__init__(
+            f"Version {version} of {model!r} was not compared with the present champion "
+            f"({'none' if champion is None else f'version {champion}'}). "
+            f'Train it again with {{"model": {model!r}, "from": {version}}}, go back with a rollback, or send '
+            '{"force": true, "reason": "..."} to move the alias all the same.'
         )
 
 
@@ -178,3 +249,11 @@ class UnknownDataset(VitrineError):
 
 def _cured(fault: Fault) -> str:
     return f"expected {fault.expected}, received {fault.received}" + (f" ({fault.detail})" if fault.detail else "")
+
+
+class NotDifferentiableHere(VitrineError):
+    """The graph of a network cannot be differentiated by our rules; its Keras model perhaps can."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The network's ONNX graph cannot be differentiated: {reason}.")
+        self.reason = reason

@@ -132,11 +132,24 @@ def _convert(served: Any, signature: Signature) -> bytes:
 
         try:
             function = tf.function(graph, input_signature=spec)
-            proto, _ = tf2onnx.convert.from_function(function, input_signature=spec, opset=OPSET)
+            proto, _ = tf2onnx.convert.from_function(
+                function, input_signature=spec, opset=OPSET, custom_op_handlers={"Erfc": (_write_erfc, [])}
+            )
         finally:
             for layer in adapted:
                 layer.finalize_state()
     return proto.SerializeToString()
+
+
+def _write_erfc(graph: Any, node: Any, name: str, _arguments: Any) -> Any:
+    """erfc(x) as 1 - erf(x): ONNX has the second, Keras computes GELU by the first, tf2onnx knows only the second."""
+    (values,) = node.input
+    one = graph.make_const(f"{name}_one", np.ones((), np.float32))
+    erf = graph.make_node("Erf", [values])
+    shapes, types = node.output_shapes, node.output_dtypes
+    outputs = list(node.output)
+    graph.remove_node(node.name)
+    return graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=outputs, shapes=shapes, dtypes=types)
 
 
 def largest_difference(exported: np.ndarray, expected: np.ndarray, over: np.ndarray) -> float:

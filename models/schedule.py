@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from models.spec.fitting import CosineSpec, FitSpec, PlateauSpec
+from models.spec.fitting import CosineSpec, ExponentialSpec, FitSpec, PlateauSpec, StepSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +83,57 @@ class PlateauRate:
         return replace(self, rate=self.rate * self.factor, waited=0)
 
 
-LearningRate = ConstantRate | CosineRate | PlateauRate
+@dataclass(frozen=True, slots=True)
+class SteppedRate:
+    """Multiplied by `factor` after every so many epochs."""
+
+    first_rate: float
+    factor: float
+    every: int
+    epoch: int = 0
+
+    @property
+    def rate(self) -> float:
+        return self.first_rate * self.factor ** (self.epoch // self.every)
+
+    def after(self, loss: float) -> SteppedRate:  # noqa: ARG002 - every schedule is told
+        return replace(self, epoch=self.epoch + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class WarmingRate:
+    """Rises evenly over so many epochs to the first rate of the schedule that then begins (Goyal et al. 2017)."""
+
+    then: ConstantRate | CosineRate | PlateauRate | SteppedRate
+    epochs: int
+    epoch: int = 0
+
+    @property
+    def rate(self) -> float:
+        return self.then.rate * (self.epoch + 1) / (self.epochs + 1)
+
+    def after(self, loss: float) -> LearningRate:  # noqa: ARG002 - every schedule is told
+        return replace(self, epoch=self.epoch + 1) if self.epoch + 1 < self.epochs else self.then
+
+
+LearningRate = ConstantRate | CosineRate | PlateauRate | SteppedRate | WarmingRate
 
 
 def first_rate(training: FitSpec) -> LearningRate:
     """The learning rate of the first epoch, and by `after` that of each later one."""
+    then = _without_warmup(training)
+    return WarmingRate(then, training.warmup_epochs) if training.warmup_epochs else then
+
+
+def _without_warmup(training: FitSpec) -> ConstantRate | CosineRate | PlateauRate | SteppedRate:
     match training.schedule:
         case None:
             return ConstantRate(training.learning_rate)
         case CosineSpec():
-            return CosineRate(training.learning_rate, training.epochs)
+            return CosineRate(training.learning_rate, training.epochs - training.warmup_epochs)
         case PlateauSpec(factor=factor, patience=patience):
             return PlateauRate(training.learning_rate, factor, patience)
+        case ExponentialSpec(factor=factor):
+            return SteppedRate(training.learning_rate, factor, 1)
+        case StepSpec(factor=factor, every=every):
+            return SteppedRate(training.learning_rate, factor, every)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.architectures import cnn, mlp
+from models.artifact import KERAS, Artifact
 from models.batches import n_batches, shuffled_batches
 from models.checkpoint import Checkpoints, Identity, digest_of
 from models.datasets import Dataset, Split
-from models.epochs import EpochReport, Epochs
-from models.errors import InvalidDataset
-from models.preprocessing import in_target_units, preprocessed, target_scale
-from models.signature import Signature
+from models.devices import Device, describe_device
+from models.diagnosis import EpochStatistics
+from models.epochs import EpochReport, Epochs, Timing
+from models.errors import InvalidDataset, NoGpu
+from models.memory import check_memory, measure_size
+from models.networks import Networks, build_networks, network_output
+from models.objectives import loss_of, optimizer_of, row_weights, targets_of
+from models.preprocessing import preprocessed, target_scale
 from models.spec import TrainingSpec
+from models.statistics import ROWS, Probe
+from models.warm_start import take_weights
+
+logger = logging.getLogger("vitrine.trainer")
 
 _LIBRARIES = ("vitrine", "keras", "tensorflow", "numpy")
 """Those on which the bits of a fit depend."""
@@ -30,15 +39,18 @@ _LIBRARIES = ("vitrine", "keras", "tensorflow", "numpy")
 class FittedModel:
     """`model` takes raw units and gives raw units: `(n_rows, *input_shape)` to `(n_rows, n_network_outputs)`.
 
-    `history` has for each epoch its metrics and its `learning_rate`. `seconds` counts every attempt. `warnings` are
-    for a person to read.
+    `history` has for each epoch its metrics, its `learning_rate`, and the `penalty` on weights within its losses.
+    `timing` counts every attempt. `warnings` are for a person to read. `statistics` are of the layers, after each epoch
+    at first, after fewer later. `device` is where it was fitted, in words.
     """
 
     model: keras.Model
     history: dict[str, list[float]]
     best_epoch: int
-    seconds: float
+    timing: Timing
     warnings: tuple[str, ...]
+    statistics: tuple[EpochStatistics, ...]
+    device: str
 
 
 def fit(
@@ -49,6 +61,7 @@ def fit(
     report: Callable[[EpochReport], None] = lambda _: None,
     checkpoints: Path | None = None,
     fence: Callable[[], None] = lambda: None,
+    earlier: Artifact | None = None,
 ) -> FittedModel:
     """Trains on the train part, stops early on the validation part and keeps the best epoch's weights.
 
@@ -60,32 +73,52 @@ def fit(
         report: told of each epoch, after its checkpoint; when resuming, of the checkpoint's epoch once more.
         checkpoints: a folder for this fit alone. It is the caller's to remove. None: nothing is stored.
         fence: called before a checkpoint is put in place; raises when this attempt has been overtaken by another.
+        earlier: the version whose weights the fit begins with, where the specification says so.
 
     Raises:
+        WarmStartImpossible: when that version has other layers.
         InvalidDataset: when a part is empty, or the train part has rows of one label only.
         LossNotFinite: when the loss is not a finite number.
+        NotEnoughMemory: when the network would not fit into the memory that there is.
+        NoGpu: when the specification needs one.
     """
     _check_parts(dataset, split)
+    device = describe_device()
+    if spec.training.mixed_precision and not device.is_gpu:
+        raise NoGpu()
     keras.utils.set_random_seed(spec.training.seed)
     tf.config.experimental.enable_op_determinism()
-    network, served = _build(spec, dataset, split)
-    regression = dataset.signature.task == "regression"
-    scale = target_scale(dataset.targets[split.train]) if regression else (0.0, 1.0)
-    targets = ((dataset.targets - scale[0]) / scale[1]).astype(np.float32) if regression else dataset.targets
+    signature, smoothing = dataset.signature, spec.regularization.label_smoothing
+    scale = target_scale(dataset.targets[split.train]) if signature.task == "regression" else (0.0, 1.0)
+    networks = _build(spec, dataset, split, scale, device)
+    network = networks.trained
+    if earlier is not None and spec.from_version is not None:
+        take_weights(network, earlier, spec.from_version)
+    targets = targets_of(dataset.targets, signature, scale=scale, label_smoothing=smoothing)
     network.compile(
-        optimizer=_optimizer(spec),
-        loss=_loss(dataset.signature),
-        metrics=["mae"] if regression else ["accuracy"],
+        optimizer=optimizer_of(spec.training),
+        loss=loss_of(spec.training.loss, smoothing, signature),
+        metrics=["mae"] if signature.task == "regression" else ["accuracy"],
     )
     optimizer: Any = network.optimizer
     optimizer.build(network.trainable_variables)
-    store = Checkpoints(checkpoints, _identity(spec, dataset, split, network), fence) if checkpoints else None
-    epochs = Epochs(spec.training, {"mae": scale[1], "val_mae": scale[1]}, store, report)
+    store = Checkpoints(checkpoints, _identity(spec, dataset, split, network, earlier), fence) if checkpoints else None
+    looked_at = split.train[np.linspace(0, len(split.train) - 1, min(ROWS, len(split.train))).astype(np.int64)]
+    epochs = Epochs(
+        spec.training,
+        {"mae": scale[1], "val_mae": scale[1]},
+        store,
+        report,
+        Probe(network, dataset.inputs[looked_at], targets[looked_at]),
+        device.peak_bytes,
+    )
     if store and (checkpoint := store.latest()):
         epochs.resume(checkpoint, network)
     if not epochs.finished:
+        logger.info("fitting %d parameters on %s", network.count_params(), device.name)
         batch_size = spec.training.batch_size
-        learned = (dataset.inputs[split.train], targets[split.train], *_row_weights(spec, dataset, split))
+        weights = row_weights(spec.training.class_weight, dataset.targets[split.train], signature)
+        learned = (dataset.inputs[split.train], targets[split.train], *weights)
         network.fit(
             shuffled_batches(
                 learned,
@@ -103,8 +136,16 @@ def fit(
             callbacks=[epochs],
             verbose=cast(Any, 0),
         )
-    network.set_weights(epochs.best_weights)
-    return FittedModel(served, epochs.history, epochs.best_epoch, epochs.timing.seconds, epochs.warnings)
+    networks.take_over(epochs.best_weights)
+    return FittedModel(
+        networks.served,
+        epochs.history,
+        epochs.best_epoch,
+        epochs.timing,
+        epochs.warnings,
+        tuple(epochs.statistics),
+        device.name,
+    )
 
 
 def _check_parts(dataset: Dataset, split: Split) -> None:
@@ -119,7 +160,9 @@ def _check_parts(dataset: Dataset, split: Split) -> None:
         )
 
 
-def _identity(spec: TrainingSpec, dataset: Dataset, split: Split, network: keras.Model) -> Identity:
+def _identity(
+    spec: TrainingSpec, dataset: Dataset, split: Split, network: keras.Model, earlier: Artifact | None
+) -> Identity:
     """What a checkpoint must have been written for, to be resumed from."""
     optimizer: Any = network.optimizer
     variables = [*network.variables, *optimizer.variables]
@@ -133,65 +176,35 @@ def _identity(spec: TrainingSpec, dataset: Dataset, split: Split, network: keras
             ]
         ),
         "network": digest_of([[list(variable.shape), str(variable.dtype)] for variable in variables]),
+        "version to begin with": earlier.hashes[KERAS] if earlier else "none",
         "set of libraries": digest_of({name: importlib.metadata.version(name) for name in _LIBRARIES}),
     }
 
 
-def _build(spec: TrainingSpec, dataset: Dataset, split: Split) -> tuple[keras.Model, keras.Model]:
-    """The network as it is trained and, on the same layers, as it is served.
-
-    Layer names are part of the artifact's contract: `logit` is the last linear layer of a classification,
-    `output` the layer whose values are served.
-    """
-    signature, architecture = dataset.signature, spec.architecture
+def _build(spec: TrainingSpec, dataset: Dataset, split: Split, scale: tuple[float, float], device: Device) -> Networks:
+    signature, architecture, training = dataset.signature, spec.architecture, spec.training
     assert architecture is not None  # parse_spec fills it in
-    regularization = spec.regularization
     inputs = keras.Input(signature.input_shape, name=signature.kind)
     flat = architecture.type == "mlp"
-    encoded = preprocessed(inputs, signature, dataset.inputs[split.train], spec.preprocessing, flat=flat)
-    layers = {"mlp": mlp.hidden_layers, "cnn": cnn.hidden_layers}[architecture.type]
-    hidden = layers(
-        encoded,
-        architecture.layers,
-        activation=architecture.activation,
-        dropout=regularization.dropout,
-        regularizer=keras.regularizers.L1L2(regularization.l1, regularization.l2),
+    prepared = preprocessed(inputs, signature, dataset.inputs[split.train], spec.preprocessing, flat=flat)
+    size = measure_size(
+        lambda rows: network_output(rows, architecture, spec.regularization, signature), tuple(prepared.shape[1:])
     )
-    linear = keras.layers.Dense(signature.n_network_outputs, name="logit")(hidden)
-    if signature.task == "regression":
-        mean, deviation = target_scale(dataset.targets[split.train])
-        return keras.Model(inputs, linear), keras.Model(inputs, in_target_units(linear, mean, deviation))
-    activation = "softmax" if signature.n_network_outputs > 1 else "sigmoid"
-    model = keras.Model(inputs, keras.layers.Activation(activation, name="output")(linear))
-    return model, model
-
-
-def _optimizer(spec: TrainingSpec) -> keras.optimizers.Optimizer:
-    rate = spec.training.learning_rate
-    match spec.training.optimizer:
-        case "adam":
-            return keras.optimizers.Adam(rate)
-        case "adamw":
-            return keras.optimizers.AdamW(rate)
-        case "rmsprop":
-            return keras.optimizers.RMSprop(rate)
-        case "sgd":
-            return keras.optimizers.SGD(rate, momentum=0.9)
-
-
-def _loss(signature: Signature) -> str:
-    if signature.task == "regression":
-        return "mean_squared_error"
-    return "sparse_categorical_crossentropy" if signature.n_network_outputs > 1 else "binary_crossentropy"
-
-
-def _row_weights(spec: TrainingSpec, dataset: Dataset, split: Split) -> tuple[np.ndarray, ...]:
-    """Weights of the train rows that give every class the same total, as scikit-learn's "balanced" does; or none."""
-    if spec.training.class_weight != "balanced":
-        return ()
-    labels = dataset.targets[split.train]
-    counts = np.bincount(labels, minlength=len(dataset.signature.labels))
-    return ((len(labels) / (len(counts) * counts[labels])).astype(np.float32),)
+    check_memory(
+        size.fit_bytes(training.optimizer, training.batch_size),
+        device.available_bytes(),
+        parameters=size.parameters,
+        batch_size=training.batch_size,
+    )
+    return build_networks(
+        inputs,
+        prepared,
+        architecture,
+        spec.regularization,
+        signature,
+        scale=scale,
+        mixed_precision=training.mixed_precision,
+    )
 
 
 def predict_raw(model: Any, rows: np.ndarray) -> Any:

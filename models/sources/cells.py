@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.signature import FeatureKind
+from models.sources.arrow import compute as pc
 from models.sources.profile import Decimal, number_in_words
 
 NULL_SPELLINGS = (

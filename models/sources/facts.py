@@ -15,6 +15,8 @@ COUNTED_LABELS = 10
 DEFAULT_TARGETS = ("y",)
 """Arrays of an NPZ file that are the target where none is named."""
 _SHOWN = 20
+_UNREADABLE: FeatureKind = "text"
+"""Of an ignored column that is of no kind."""
 
 
 def facts_of(
@@ -57,7 +59,7 @@ def infer_task(column: ColumnProfile) -> Task:
 def _target_name(profile: Profile, target: str | None) -> str:
     if target is None:
         found = profile.target or next((name for name in DEFAULT_TARGETS if name in profile.names), None)
-        if found is None or profile.format == "csv":
+        if found is None or profile.format in ("csv", "parquet"):
             raise InvalidSpec([Fault("#/target", _one_of(profile), "nothing", "this key is required for this data")])
         return found
     if profile.target not in (None, target):
@@ -115,7 +117,7 @@ def _target_faults(column: ColumnProfile, profile: Profile, task: Task, labels: 
         yield Fault(
             "#/target", "whole numbers or words as labels", f"fractions in {column.name!r}", '"task": "regression"'
         )
-    elif len(labels) < 2:
+    elif len(labels) == 1:
         yield Fault(
             "#/target", "at least two labels", f"{column.name!r}, which is {labels[0]!r} in all {present:,} rows",
             "add rows with other labels, or name another target",
@@ -157,4 +159,4 @@ def _how_many(column: ColumnProfile) -> str:
 def _only_kind(column: ColumnProfile, features: Mapping[str, str]) -> FeatureKind:
     """A kind for a column that none was inferred for, which a specification therefore overrides or ignores."""
     asked = features.get(column.name)
-    return next((kind for kind in column.possible if kind == asked), column.possible[0] if column.possible else "text")
+    return next((kind for kind in column.possible if kind == asked), (*column.possible, _UNREADABLE)[0])

@@ -22,6 +22,7 @@ from models.sources.limits import EXPANDED_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from models.raw import RawData
+    from models.signature import FeatureKind
     from models.sources.profile import Profile
     from models.spec import TrainingSpec
     from models.spec.data import DatasetSpec
@@ -182,9 +183,10 @@ class DataFolder:
 
         facts = self.facts_of(spec).with_features(spec.features)
         profile = self.profile(spec.dataset)
-        kinds = dict(facts.kinds) | {
-            name: kind for name in facts.ignored if (kind := profile.column(name).kind) is not None
-        }
+        kinds: dict[str, FeatureKind] = dict(facts.kinds)
+        for name in facts.ignored:
+            if (kind := profile.column(name).kind) is not None:
+                kinds[name] = kind
         reading = Reading(kinds, facts.target, facts.task == "classification")
         return read_raw(self.path_of(spec.dataset), profile, reading), facts
 

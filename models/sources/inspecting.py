@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from models.sources.facts import facts_of
+from models.sources.profile import ColumnProfile, Profile
 from models.sources.reading import Reading, read_raw
 from models.sources.report import describe_data
 
-if TYPE_CHECKING:
-    from models.sources.folder import DataFolder
-    from models.spec.data import DatasetSpec
 
-
-def report_for_target(folder: DataFolder, dataset: DatasetSpec, target: str) -> dict[str, Any]:
+def report_for_target(path: Path, profile: Profile, target: str) -> dict[str, Any]:
     """What would be learned, and what is to be known of it. Columns that a specification must first decide about are
     left out.
 
     Raises:
         InvalidSpec: when the column cannot be a target.
     """
-    profile = folder.profile(dataset)
     # Identifiers of words, and what is of no one kind: a specification names them "ignore", or a kind.
     undecided = {
         column.name: "ignore"
@@ -30,15 +27,14 @@ def report_for_target(folder: DataFolder, dataset: DatasetSpec, target: str) -> 
     }
     facts = facts_of(profile, target=target, features=undecided).with_features(undecided)
     reading = Reading(facts.kinds, facts.target, facts.task == "classification")
-    raw = read_raw(folder.path_of(dataset), profile, reading)
+    raw = read_raw(path, profile, reading)
     return {
         "task": facts.task,
-        "labels": list(facts.labels),
         "features": dict(facts.kinds),
         "undecided": list(undecided),
         **describe_data(raw, facts.target),
     }
 
 
-def _too_many(column: Any) -> bool:
+def _too_many(column: ColumnProfile) -> bool:
     return column.identifier or not column.distinct_is_exact

@@ -23,6 +23,7 @@ IDENTIFIER_ROWS = 20
 def profile_of(tally: ColumnTally) -> ColumnProfile:
     """The profile of a column, from the counts over all of its rows."""
     kind, decimal, date_form = infer_kind(tally)
+    unfit, cure = _unfitness(tally, kind)
     moments = tally.comma_moments if decimal == "," else tally.moments
     return ColumnProfile(
         name=tally.name,
@@ -38,7 +39,8 @@ def profile_of(tally: ColumnTally) -> ColumnProfile:
         identifier=_is_identifier(tally, kind),
         decimal=decimal,
         date_form=date_form,
-        **_unfitness(tally, kind),
+        unfit=unfit,
+        cure=cure,
         remarks=tuple(_remarks(tally, kind, decimal, date_form)),
     )
 
@@ -111,17 +113,18 @@ def _is_identifier(tally: ColumnTally, kind: FeatureKind | None) -> bool:
     return kind == "numeric" and tally.rising_by_one
 
 
-def _unfitness(tally: ColumnTally, kind: FeatureKind | None) -> dict[str, str]:
+def _unfitness(tally: ColumnTally, kind: FeatureKind | None) -> tuple[str, str]:
+    """What is wrong with a column that is of no kind, and the cure; both empty for others."""
     if tally.present == 0:
-        return {"unfit": "no value at all: every row is missing", "cure": f'{{"{tally.name}": "ignore"}}'}
+        return "no value at all: every row is missing", f'{{"{tally.name}": "ignore"}}'
     if kind is None:
         others = ", ".join(f"{value[:40]!r} in row {row}" for row, value in tally.strangers)
-        return {
-            "unfit": f"{tally.numbers:,} numbers and {tally.present - tally.numbers:,} other values ({others})",
-            "cure": f'correct them, or say how to read it: {{"{tally.name}": "numeric"}} takes what is no number as '
+        return (
+            f"{tally.numbers:,} numbers and {tally.present - tally.numbers:,} other values ({others})",
+            f'correct them, or say how to read it: {{"{tally.name}": "numeric"}} takes what is no number as '
             'missing; "categorical", "text" and "ignore" can be said, too',
-        }
-    return {}
+        )
+    return "", ""
 
 
 def _figures(moments: Moments) -> dict[str, Any]:

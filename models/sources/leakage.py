@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,14 +95,14 @@ def _fold_score(numbers: Any, target: Any, train: Any, test: Any, metric: str, *
     known, unknown = numbers[train], numbers[test]
     if words:
         kind = "continuous" if metric == "r2" else ("binary" if target.max() == 1 else "multiclass")
-        encoder = TargetEncoder(target_type=kind, random_state=seed)
+        encoder: Any = TargetEncoder(target_type=kind, random_state=cast(Any, seed))
         known, unknown = encoder.fit_transform(known, target[train]), encoder.transform(unknown)
     leaf = max(1, len(train) // 200)
     if metric == "r2":
         tree = DecisionTreeRegressor(max_depth=DEPTH, min_samples_leaf=leaf, random_state=seed)
         return float(r2_score(target[test], tree.fit(known, target[train]).predict(unknown)))
     classifier = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=leaf, random_state=seed)
-    chances = classifier.fit(known, target[train]).predict_proba(unknown)
+    chances: Any = classifier.fit(known, target[train]).predict_proba(unknown)
     if chances.shape[1] == 2:
         return float(roc_auc_score(target[test], chances[:, 1]))
     return float(roc_auc_score(target[test], chances, multi_class="ovr", labels=classifier.classes_))

@@ -54,9 +54,12 @@ def upload(
     if not file.is_file():
         fail(f"{file} is no file.", code=MISUSED)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with connected(url) as client, Progress(*columns, console=errors, transient=True) as progress:
-        with progress.open(file, "rb", description=f"uploading {file.name}") as sent:
-            document = client.upload(sent, name=file.name, target=target)
+    with (
+        connected(url) as client,
+        Progress(*columns, console=errors, transient=True) as progress,
+        progress.open(file, "rb", description=f"uploading {file.name}") as sent,
+    ):
+        document = client.upload(sent, name=file.name, target=target)
     _print(document, as_json=as_json)
 
 

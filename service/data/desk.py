@@ -59,12 +59,21 @@ class DatasetDesk:
             )
             created_at = in_rfc_3339(self._clock().astimezone(UTC))
             stored = Stored(received.sha256, received.name, received.bytes, created_at)
-            if await asyncio.to_thread(self._is_new, stored.id):
-                await self._inspect({"file": str(aside / CONTENT)})
+            target = received.fields.get("target")
+            if not await asyncio.to_thread(self._is_new, stored.id):
+                return await self.describe(stored.id, target), False
+            try:
+                found = await self._inspect({"file": str(aside / CONTENT), "target": target})
+            except InvalidSpec:
+                await asyncio.to_thread(self.folder.keep, aside, stored)
+                raise
             is_new = await asyncio.to_thread(self.folder.keep, aside, stored)
         finally:
             await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
-        return await self.describe(stored.id, received.fields.get("target")), is_new
+        document = await self.describe(stored.id)
+        if target is not None:
+            document["report"]["by_target"] = found["report"]
+        return document, is_new
 
     def _is_new(self, id_: str) -> bool:
         return all(one.id != id_ for one in self.folder.stored())
@@ -96,7 +105,7 @@ class DatasetDesk:
         """
         known = await asyncio.to_thread(self.folder.known_profile, dataset)
         if known is None:
-            await self._inspect({"dataset": dataset.model_dump()})
+            await self._inspect({"dataset": dataset.model_dump(), "target": None})
             known = await asyncio.to_thread(self.folder.profile, dataset)
         return known
 

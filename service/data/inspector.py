@@ -31,16 +31,15 @@ def main() -> None:
 
 
 def inspect(folder: DataFolder, order: dict[str, Any]) -> dict[str, Any]:
-    """Does what an order asks for: {"file": path}, or {"dataset": {...}} with "target" for a report."""
+    """Does what an order asks for: {"file": path} of an upload or {"dataset": {...}}, with "target" for a report."""
     try:
         if "file" in order:
-            folder.inspect(Path(order["file"]))
-            return {}
-        dataset = DatasetSpec(**order["dataset"])
-        if order.get("target") is None:
-            folder.profile(dataset)
-            return {}
-        return {"report": report_for_target(folder, dataset, order["target"])}
+            path = Path(order["file"])
+            profile = folder.inspect(path)
+        else:
+            dataset = DatasetSpec(**order["dataset"])
+            path, profile = folder.path_of(dataset), folder.profile(dataset)
+        return {"report": report_for_target(path, profile, order["target"])} if order["target"] is not None else {}
     except (UnreadableData, InvalidSpec) as error:
         kind = "spec" if isinstance(error, InvalidSpec) else "data"
         faults = [[fault.pointer, fault.expected, fault.received, fault.detail] for fault in error.faults]

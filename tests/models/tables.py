@@ -132,12 +132,15 @@ def write_csv(raw: RawData, path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(raw.columns)
-        writer.writerows(zip(*(map(_cell, column.values) for column in raw.columns.values()), strict=True))
+        cells = ([_cell(column.kind, value) for value in column.values] for column in raw.columns.values())
+        writer.writerows(zip(*cells, strict=True))
 
 
-def _cell(value: Any) -> str:
+def _cell(kind: FeatureKind, value: Any) -> str:
     if value is None or value != value:
         return ""
+    if kind == "boolean":
+        return "true" if value else "false"
     return str(value.astype("datetime64[D]")) if isinstance(value, np.datetime64) else str(value)
 
 

@@ -31,7 +31,6 @@ from models.rows import ModelInput
 from models.signature import Signature
 from models.sources.folder import DataFolder
 from models.spec import TrainingSpec
-from models.tables import dataset_of
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
 Step = Literal["searching", "loading", "fitting", "evaluating", "explaining", "registering", "gating"]

@@ -46,7 +46,8 @@ class Scale:
             low, high = signature.image.value_range
             return Scale(np.float32(high - low).reshape(1), (low, high), "parts of the image's value range")
         spread = np.nanstd(rows.astype(np.float64), axis=0).astype(np.float32)
-        quantities = np.array([feature.kind == "numeric" for feature in signature.features])
+        moved = [feature.kind in ("numeric", "series") for feature in signature.features]
+        quantities = np.repeat(moved, [feature.width for feature in signature.features])
         return Scale(np.where(quantities, spread, np.float32(0)), None, "parts of each feature's standard deviation")
 
     def kept(self, rows: ModelInput) -> ModelInput:

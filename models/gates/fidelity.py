@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explain.attribution import Estimate
 from explain.exact import coalition_count
@@ -19,7 +20,9 @@ from explain.limits import Limits
 from explain.methods import METHODS
 from explain.players import feature_players, pixel_players
 from explain.running import Work
+from explain.windows import window_players
 from models.gates.gate import Candidate, Verdict
+from models.signature import Signature
 from models.spec.gating import FidelityGate
 
 ROWS, IMAGE_ROWS = 16, 8
@@ -67,8 +70,8 @@ def _subject(candidate: Candidate, rng: np.random.Generator) -> Subject:
         chosen = np.sort(rng.choice(len(rows), size=most, replace=False, p=weights))
         rows, weights = rows[chosen], np.full(most, 1 / most)
     background = Background.of(rows, candidate.evaluate, weights)
-    players = pixel_players(rows.shape[1:]) if image else feature_players(rows.shape[1])
-    method = _method(int(players.max()) + 1, len(rows), image=image)
+    players = _players(candidate.dataset.signature)
+    method = _method(int(players.max()) + 1, len(rows), candidate.dataset.signature)
     gradient = _gradient_of(candidate) if METHODS[method].needs == "gradient" else None
     limits = Limits(TOLERANCE, BUDGET)
 
@@ -79,10 +82,25 @@ def _subject(candidate: Candidate, rng: np.random.Generator) -> Subject:
     return Subject(candidate.evaluate, background, players, explain, gradient is None, TOLERANCE)
 
 
-def _method(n_players: int, n_background: int, *, image: bool) -> str:
+def _players(signature: Signature) -> NDArray[np.intp]:
+    """Pixels, channels in windows of time, the words of one text, or features with all columns that encode them."""
+    if signature.image is not None:
+        return pixel_players(signature.image.shape)
+    if signature.series is not None:
+        steps, channels = signature.series.shape
+        n_windows = min(steps, max(1, KERNEL_PLAYERS // channels))
+        return window_players((steps, channels), n_windows=n_windows).elements
+    if signature.text is not None:
+        return feature_players(signature.text.width)
+    return np.repeat(feature_players(len(signature.features)), [feature.width for feature in signature.features])
+
+
+def _method(n_players: int, n_background: int, signature: Signature) -> str:
     if coalition_count(n_players) * n_background <= BUDGET:
         return "exact"
-    return "kernel" if n_players <= KERNEL_PLAYERS and not image else "expected-gradients"
+    if not signature.is_continuous:
+        return "kernel"
+    return "kernel" if n_players <= KERNEL_PLAYERS and signature.image is None else "expected-gradients"
 
 
 def _gradient_of(candidate: Candidate) -> Callable[[], Any]:

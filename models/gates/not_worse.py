@@ -154,7 +154,7 @@ def _inputs_for(theirs: Signature, dataset: Dataset, rows: NDArray[np.int64]) ->
         if feature.kind != "numeric":
             raise NotComparable(f"its feature {feature.name!r} ({feature.kind}) is encoded in another way.")
         if feature.name in known:
-            columns.append(dataset.inputs[rows, mine.feature_names.index(feature.name)])
+            columns.append(dataset.inputs[rows, mine.places[mine.feature_names.index(feature.name)].start])
         else:
             columns.append(dataset.columns[feature.name][rows])
     return np.column_stack(columns).astype(np.float32)

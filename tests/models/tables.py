@@ -39,7 +39,7 @@ def mixed_table(n_rows: int, seed: int = 0) -> RawData:
     """Orders of a shop, of which about one in six is returned.
 
     The log-odds of a return: -3.2 + (age - 40) / 10 + the effect of the city + 2 for a gift + 2 on a weekend
-    - 1.2 x friendly words + 1.2 x unfriendly words; `noise` has no effect. A tenth of the ages, of the cities and of
+    - 2.5 x friendly words + 2.5 x unfriendly words; `noise` has no effect. A tenth of the ages, of the cities and of
     the notes are missing, and then add nothing.
     """
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def mixed_table(n_rows: int, seed: int = 0) -> RawData:
         + np.array([EFFECT_OF_CITY[name] for name in city])
         + 2 * gift
         + 2 * is_weekend(ordered)
-        - 1.2 * np.array([tone(text) for text in note])
+        - 2.5 * np.array([tone(text) for text in note])
     )
     returned = rng.random(n_rows) < 1 / (1 + np.exp(-log_odds))
     return raw_data(
@@ -166,7 +166,7 @@ def mixed_artifact(folder: Path, directory: Path) -> Artifact:
             "target": "returned",
             "features": {"note": "text"},
             "architecture": {"type": "mlp", "layers": [16]},
-            "training": {"epochs": 12, "learning_rate": 0.01, "class_weight": "balanced"},
+            "training": {"epochs": 20, "learning_rate": 0.02, "class_weight": "balanced"},
             "background": {"rows": 40},
         },
         folder,

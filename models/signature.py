@@ -94,9 +94,10 @@ class Signature:
     @property
     def kind(self) -> RowKind:
         """What a row is: columns, or one text, image or series."""
-        if len(self.features) > 1:
+        first, *others = self.features
+        if others:
             return "columns"
-        kind = self.features[0].kind
+        kind = first.kind
         return kind if kind == "text" or kind == "image" or kind == "series" else "columns"
 
     @property

@@ -68,5 +68,7 @@ class GlobalCaption:
 
 
 def short(value: Any) -> str:
-    """A value as a person would write it: four significant digits."""
+    """A value as a person would write it: four significant digits of a number."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f"{value:.4g}" if isinstance(value, int | float | np.number) else str(value)

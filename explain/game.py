@@ -94,7 +94,11 @@ class Game:
     def differing(self) -> CoalitionMatrix:
         """`(n_background, n_players)`: whether a player's value differs between the row and a background row."""
         n_background = len(self.background.rows)
-        elements = (self.background.rows != self.row).reshape(n_background, -1)
+        unlike = self.background.rows != self.row
+        if np.isnan(self.row).any():
+            # A value that is missing here and there is the same value.
+            unlike &= ~(np.isnan(self.background.rows) & np.isnan(self.row))
+        elements = unlike.reshape(n_background, -1)
         differing = np.zeros((n_background, self.n_players), dtype=bool)
         np.logical_or.at(differing.T, self.players.reshape(-1), elements.T)
         return differing

@@ -25,18 +25,21 @@ from explain.options import (
 )
 from explain.running import Work
 
-Kind = Literal["columns", "image", "series", "text"]
-"""What a model takes."""
+Kind = Literal["columns", "mixed", "image", "series", "gapped series", "text"]
+"""What a model takes. Of `mixed` columns some are codes of categories, dates or texts, or may be missing, as may values
+of a `gapped series`: what lies between two such values means nothing, so that there are no gradients and no means."""
 Needs = Literal["evaluations", "gradient", "layers", "shap"]
 """What a method asks of a model: its outputs, a compiled gradient of an output, the layers of the Keras model; or the
 model in a process where shap may do as it likes."""
 Run = Callable[[Work], Estimate]
 
 AUTO = "auto"
-EVERYTHING: frozenset[Kind] = frozenset({"columns", "image", "series", "text"})
+EVERYTHING: frozenset[Kind] = frozenset({"columns", "mixed", "image", "series", "gapped series", "text"})
+WITHOUT_MEANS: frozenset[Kind] = frozenset({"mixed", "gapped series"})
 WITH_GRADIENTS: frozenset[Kind] = frozenset({"columns", "image", "series"})
 """A token has no gradient: text is explained by evaluations."""
 WITH_POSITIONS: frozenset[Kind] = frozenset({"image", "series"})
+WITH_WINDOWS: frozenset[Kind] = frozenset({"series", "gapped series"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,26 @@ SEGMENTS = Option(
     "players are so many connected segments of like colour; without it they are pixels",
     kinds=frozenset({"image"}),
 )
+WINDOWS = Option(
+    "windows",
+    whole(1, 4096),
+    "players are the channels in so many windows of time; without it, in as many as make about 64 players",
+    kinds=WITH_WINDOWS,
+)
+SPANS = Option(
+    "spans",
+    whole(2, 4096),
+    "players are so many runs of words; without it each word is one",
+    kinds=frozenset({"text"}),
+)
+MASKING = Option(
+    "masking",
+    one_of("drop", "padding", "mask"),
+    "what hidden words become: they are left out and the others move up (drop), or leave a gap (padding), or become a "
+    "word that is not in the vocabulary (mask)",
+    default="drop",
+    kinds=frozenset({"text"}),
+)
 BASELINES = (
     Option(
         "baseline",
@@ -105,7 +128,7 @@ def _shapley(name: str, run: Run, *options: Option, estimand: Estimand = "shaple
         samples=samples,
         run=run,
         max_players=largest,
-        options=(*options, *BASELINES, SEGMENTS),
+        options=(*options, *BASELINES, SEGMENTS, WINDOWS, SPANS, MASKING),
     )
 
 
@@ -184,7 +207,7 @@ METHODS: dict[str, Method] = {
         _map("layer-cam", running.run_layer_cam),
         Method(
             "occlusion",
-            EVERYTHING - {"text"},
+            EVERYTHING - {"text", "gapped series"},
             "evaluations",
             "saliency",
             samples=False,
@@ -199,6 +222,14 @@ METHODS: dict[str, Method] = {
                     either(one_of("mean", "sample"), number(-1e30, 1e30)),
                     "what a window becomes: the background's mean, its rows in turn, or a number",
                     default="mean",
+                    kinds=EVERYTHING - WITHOUT_MEANS,
+                ),
+                Option(
+                    "baseline",
+                    one_of("sample"),
+                    "what a feature becomes: the background's rows in turn",
+                    default="sample",
+                    kinds=frozenset({"mixed"}),
                 ),
             ),
         ),
@@ -268,7 +299,14 @@ def rests_on_keras(name: str) -> bool:
     return METHODS[name].needs != "evaluations"
 
 
-_WORDS: dict[Kind, str] = {"columns": "columns", "image": "images", "series": "series", "text": "text"}
+_WORDS: dict[Kind, str] = {
+    "columns": "columns of numbers",
+    "mixed": "columns of which some are categories, dates or texts, or may be missing",
+    "image": "images",
+    "series": "series",
+    "gapped series": "series with missing values",
+    "text": "text",
+}
 
 
 def _options(name: str, kind: Kind) -> tuple[Option, ...]:

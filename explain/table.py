@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ def parquet_table(
     values: NDArray[np.float64],
     base_values: NDArray[np.float64],
     players: dict[str, Sequence[object]],
-    player_values: NDArray[np.float32] | None,
+    player_values: NDArray[Any] | None,
 ) -> bytes:
     """A Parquet file with the columns `row`, `target`, those of `players`, `value`, `attribution`, `standard_error`,
     `output` and `base_value`. What was not stated or kept is null.
@@ -27,7 +28,8 @@ def parquet_table(
         row_of, targets, values, base_values: `(n_lines,)`, the row, target, output and base output of each line.
         attributions, standard_errors: `(n_lines, n_players)`.
         players: what names each player, `(n_players,)` each: `{"feature": names}`, or `{"y": ..., "x": ...}`.
-        player_values: `(n_lines, n_players)`, the players' own values; None where they are not kept, or not one each.
+        player_values: `(n_lines, n_players)`, the players' own values, numbers or strings and None; None where they are
+            not kept, or not one each.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -41,7 +43,7 @@ def parquet_table(
         "value": (
             pa.nulls(n_lines * n_players, pa.float32())
             if player_values is None
-            else pa.array(player_values.reshape(-1).astype(np.float32))
+            else pa.array(player_values.reshape(-1), pa.string() if player_values.dtype == object else pa.float32())
         ),
         "attribution": pa.array(attributions.reshape(-1)),
         "standard_error": pa.array(standard_errors.reshape(-1), mask=unstated),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from explain.backgrounds import baseline
 from explain.errors import InvalidPlayers
@@ -133,7 +133,14 @@ def text_players(
     return TextPlayers(row, hideable, Players(elements, tuple(described), hierarchy), unread)
 
 
-def text_game(text: TextPlayers, evaluate: Evaluate, layout: TextLayout, masking: Masking = "mask") -> Game:
+def text_game(
+    text: TextPlayers,
+    evaluate: Evaluate,
+    layout: TextLayout,
+    masking: Masking = "mask",
+    *,
+    dtype: DTypeLike = np.int32,
+) -> Game:
     """The game of a text whose hidden tokens are masked in a named way.
 
     - "mask": they become the mask token; the others keep their places.
@@ -141,6 +148,9 @@ def text_game(text: TextPlayers, evaluate: Evaluate, layout: TextLayout, masking
     - "drop": they are left out and the others move up, as if they had never been written.
 
     The base value is the output for the text with every token hidden: `spread` is 0, so that S is |value - base value|.
+
+    Args:
+        dtype: of the ids in the rows that the model is given.
 
     Raises:
         InvalidPlayers: when masking is by a mask token and the vocabulary has none.
@@ -150,8 +160,9 @@ def text_game(text: TextPlayers, evaluate: Evaluate, layout: TextLayout, masking
         raise InvalidPlayers("a mask token in the vocabulary, or masking by padding or drop", "no mask token")
     if masking == "drop":
         evaluate = dropping(evaluate, layout.padding_id)
-    nothing = np.where(text.hideable, np.int32(hidden), text.row)
-    return Game(evaluate, text.row, baseline(nothing, evaluate), text.players.elements)  # pyright: ignore[reportArgumentType]
+    row = text.row.astype(dtype)
+    nothing = np.where(text.hideable, np.array(hidden, dtype), row)
+    return Game(evaluate, row, baseline(nothing, evaluate), text.players.elements)
 
 
 def dropping(evaluate: Evaluate, padding_id: int) -> Evaluate:

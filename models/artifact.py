@@ -68,7 +68,13 @@ class Artifact:
         """The Keras model, loaded with `safe_mode`: no Lambda layer, no code from the file."""
         import keras
 
-        return keras.saving.load_model(self.directory / KERAS, compile=False, safe_mode=True)
+        model: Any = keras.saving.load_model(self.directory / KERAS, compile=False, safe_mode=True)
+        # Operations are named by how many of their kind a process has made: those of the file would have the names of
+        # those that this process goes on to make, and a network that holds both would be refused.
+        for operation in getattr(model, "operations", ()):
+            if not isinstance(operation, keras.layers.Layer):
+                operation.name = f"stored_{operation.name}"
+        return model
 
 
 @contextmanager

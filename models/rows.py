@@ -65,7 +65,9 @@ def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
         converted = np.ascontiguousarray(array, dtype=np.float32)
     if not _is_finite(converted, signature) or not _within_range(converted, signature):
         nulls = np.isnan(converted) & _nullable(signature)
-        return decode_rows(np.where(nulls, None, array.astype(object)).tolist(), signature)
+        values = array.astype(object)
+        values[nulls] = None
+        return decode_rows(values.tolist(), signature)
     return converted
 
 

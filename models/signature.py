@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 FeatureKind = Literal["numeric", "boolean", "categorical", "date", "text", "image", "series"]
@@ -85,7 +86,7 @@ class Signature:
         kinds = {feature.kind for feature in self.features}
         if not kinds or (kinds & {"image", "series"} and len(self.features) != 1):
             raise ValueError(
-                f"A signature holds columns, or exactly one image or series. Received: {[f.kind for f in self.features]}"
+                f"A signature holds columns, or one image or series. Received: {[f.kind for f in self.features]}"
             )
         if (self.task == "classification") != (len(self.labels) >= 2):
             raise ValueError(f"A {self.task} signature cannot have the labels {self.labels}.")
@@ -93,9 +94,10 @@ class Signature:
     @property
     def kind(self) -> RowKind:
         """What a row is: columns, or one text, image or series."""
-        if len(self.features) > 1:
+        first, *others = self.features
+        if others:
             return "columns"
-        kind = self.features[0].kind
+        kind = first.kind
         return kind if kind == "text" or kind == "image" or kind == "series" else "columns"
 
     @property
@@ -120,10 +122,8 @@ class Signature:
     @cached_property
     def places(self) -> tuple[slice, ...]:
         """Of columns and texts: where each feature lies in a row."""
-        ends = [0]
-        for feature in self.features:
-            ends.append(ends[-1] + feature.width)
-        return tuple(slice(start, end) for start, end in zip(ends, ends[1:], strict=False))
+        ends = accumulate((feature.width for feature in self.features), initial=0)
+        return tuple(slice(start, end) for start, end in pairwise(ends))
 
     @property
     def input_shape(self) -> tuple[int, ...]:

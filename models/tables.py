@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ def dataset_of(raw: RawData, facts: DataFacts, split: SplitSpec, preprocessing: 
         InvalidDataset: when a target is missing or none of the labels, or a feature cannot be learned.
     """
     targets = _targets(raw.columns[facts.target], facts)
-    columns = {name: raw.columns[name] for name in facts.columns}
+    columns = {name: raw.columns[name] for name in facts.columns if name in raw.columns}
     by = None if split.by == "row" else column_bytes(columns[split.by].values)
     parts = split_rows(raw.row_digests, test=split.test, validation=split.validation, by=by)
     features = tuple(
@@ -52,20 +51,9 @@ def _targets(column: RawColumn, facts: DataFacts) -> NDArray[Any]:
     if facts.task == "regression":
         return column.values.astype(np.float32)
     places = {label: place for place, label in enumerate(facts.labels)}
-    written = _labels(column)
-    unknown = sorted(set(written) - places.keys())
+    unknown = sorted(set(column.values) - places.keys())
     if unknown:
         raise InvalidDataset(
             f"The target {facts.target!r} holds {unknown[0]!r}: expected one of {', '.join(map(repr, facts.labels))}."
         )
-    return np.array([places[label] for label in written], dtype=np.int64)
-
-
-def _labels(column: RawColumn) -> Sequence[str]:
-    """Targets as labels, which are strings: 1 for 1.0, true and false for booleans."""
-    if column.kind == "boolean":
-        return ["true" if value else "false" for value in column.values]
-    if column.kind == "numeric":
-        return [f"{value:g}" if value != int(value) else str(int(value)) for value in column.values]
-    values: Iterable[Any] = column.values
-    return [str(value) for value in values]
+    return np.array([places[label] for label in column.values], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a feature of a version is, learned from the rows it trains on: its vocabulary, its range, what may be missing."""
+"""What a feature of a version is, learned from its train rows: its vocabulary, its range, whether it may be missing."""
 
 from __future__ import annotations
 

@@ -25,10 +25,11 @@ def embedded_words(codes: Any, feature: Feature, rules: PreprocessingSpec, name:
     Returns:
         `(None, words, width)`, 0 where a text has ended.
     """
+    initializer: Any = keras.initializers.RandomNormal(stddev=DEVIATION)
     embedding = keras.layers.Embedding(
         feature.n_codes,
         rules.text.width,
-        embeddings_initializer=keras.initializers.RandomNormal(stddev=DEVIATION),
+        embeddings_initializer=initializer,
         name=name,
         dtype="float32",
     )

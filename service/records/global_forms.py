@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from models.encoding.reading import named_value
+from models.rows import ModelInput
 from models.signature import Signature
 from service.records.global_pictures import Plot, global_drawing
 from service.records.jobs import ExplanationJob
 from service.serving.compute import ComputeClient
 from service.serving.global_wording import Attributed
+from service.serving.players import identities, series_players
 from service.serving.pool import ModelPool
 
 PARQUET = "application/vnd.apache.parquet"
@@ -45,6 +48,22 @@ class GlobalForms:
         return (await self._pool.resolve(job.model, str(job.version))).signature
 
 
+def _values(signature: Signature, rows: ModelInput) -> np.ndarray:
+    """`(n_rows, n_features)`: the numbers as they are; strings where some are categories, dates or texts."""
+    if all(feature.kind in ("numeric", "boolean") for feature in signature.features):
+        return rows
+    values = np.empty((len(rows), len(signature.features)), dtype=object)
+    for i, (feature, place) in enumerate(zip(signature.features, signature.places, strict=True)):
+        values[:, i] = [_written(named_value(feature, codes)) for codes in rows[:, place]]
+    return values
+
+
+def _written(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None or value != value else str(value)
+
+
 def table_of(signature: Signature, attributed: Attributed) -> dict[str, Any]:
     """The arguments of `explain.table.parquet_table`."""
     if signature.image:
@@ -53,9 +72,18 @@ def table_of(signature: Signature, attributed: Attributed) -> dict[str, Any]:
         players, values = {"y": y, "x": x}, None
         if attributed.rows is not None and signature.image.shape[2] == 1:
             values = attributed.rows[attributed.row_of].reshape(len(attributed.row_of), -1)
+    elif signature.series:
+        windows = attributed.attributions.shape[1] // signature.series.shape[1]
+        named = identities(series_players(signature.series, {"windows": windows}))
+        players = {
+            "channel": [each["channel"] for each in named],
+            "first_step": [each["window"][0] for each in named],
+            "end_step": [each["window"][1] for each in named],
+        }
+        values = None
     else:
         players = {"feature": list(signature.feature_names)}
-        values = None if attributed.rows is None else attributed.rows[attributed.row_of]
+        values = None if attributed.rows is None else _values(signature, attributed.rows)[attributed.row_of]
     return {
         "row_of": attributed.row_of,
         "targets": [signature.targets[target] for target in attributed.target_of],

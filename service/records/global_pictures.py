@@ -7,15 +7,17 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from explain.caption import Caption, GlobalCaption, PictureKind
+from explain.caption import Caption, GlobalCaption, PictureKind, short
+from models.encoding.reading import named_value
 from models.errors import Fault
 from models.rows import describe
-from models.signature import Signature
+from models.signature import Feature, Signature
 from service.errors import InputsNotKept, InvalidRequest
 from service.records.jobs import ExplanationJob
 from service.serving.global_wording import Attributed
 
 Plot = Literal["bar", "beeswarm", "dependence"]
+DAYS_A_YEAR = 365.2425
 
 
 def global_drawing(
@@ -41,27 +43,55 @@ def global_drawing(
         return _drawing_of_images(job, document, found, signature, attributed, plot)
     caption = _caption(document, found)
     if plot == "bar":
-        features = found["features"]
+        features = found["windows" if signature.series else "features"]
         return "importance", {
-            "names": [each["feature"] for each in features],
+            "names": [_name(each) for each in features],
             "means": np.array([each["mean_absolute_attribution"] for each in features]),
             "intervals": np.array([each["interval"] or (np.nan, np.nan) for each in features]),
             "caption": caption,
         }
+    if signature.series:
+        raise InvalidRequest([Fault("query parameter plot", "bar: windows have no one value", describe(plot))])
     lines = _lines(attributed, signature, found)
     if attributed.rows is None:
         raise InputsNotKept(job.id, "drawn in this way")
-    values, attributions = attributed.rows[attributed.row_of[lines]], attributed.attributions[lines]
+    rows, attributions = attributed.rows[attributed.row_of[lines]], attributed.attributions[lines]
     if plot == "beeswarm":
+        values = [
+            _values(feature, rows[:, place])
+            for feature, place in zip(signature.features, signature.places, strict=True)
+        ]
         names = list(signature.feature_names)
-        return "beeswarm", {"names": names, "values": values.T, "attributions": attributions, "caption": caption}
+        return "beeswarm", {"names": names, "values": values, "attributions": attributions, "caption": caption}
     column = _column(signature, feature)
+    shown = signature.features[column]
     return "dependence", {
-        "name": signature.feature_names[column],
-        "values": values[:, column],
+        "name": f"{shown.name} (year)" if shown.kind == "date" else shown.name,
+        "values": _values(shown, rows[:, signature.places[column]]),
         "attributions": attributions[:, column],
         "caption": caption,
     }
+
+
+def _values(feature: Feature, columns: np.ndarray) -> np.ndarray | list[str | None]:
+    """`(n_rows,)`: numbers where they have an order, dates as years and their parts, else words."""
+    match feature.kind:
+        case "numeric":
+            return columns[:, 0]
+        case "date":
+            return 1970 + columns[:, 0].astype(np.float64) / DAYS_A_YEAR
+        case "boolean":
+            return [None if np.isnan(code) else short(bool(code)) for code in columns[:, 0]]
+        case _:
+            return [named_value(feature, codes) for codes in columns]
+
+
+def _name(player: dict[str, Any]) -> str:
+    """A feature, or a channel of a series in a window of time."""
+    if "window" not in player:
+        return player["feature"]
+    start, end = player["window"]
+    return f"channel {player['channel']}, steps {start} to {end - 1}"
 
 
 def _target(document: dict[str, Any], name: str | None) -> dict[str, Any]:
@@ -75,11 +105,10 @@ def _target(document: dict[str, Any], name: str | None) -> dict[str, Any]:
 
 
 def _column(signature: Signature, name: str | None) -> int:
-    if name not in signature.feature_names:
+    names = [feature.name for feature in signature.features if feature.kind != "text"]
+    if name not in names:
         received = "nothing" if name is None else describe(name)
-        raise InvalidRequest(
-            [Fault("query parameter feature", f"one of {', '.join(signature.feature_names)}", received)]
-        )
+        raise InvalidRequest([Fault("query parameter feature", f"one of {', '.join(names)}", received)])
     return signature.feature_names.index(name)
 
 

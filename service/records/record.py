@@ -65,10 +65,20 @@ class ExplanationRecord:
         return replace(order, method=run["method"], evaluations=tuple(run["evaluations"]), strict=False)
 
     def picture_source(self) -> PictureSource:
-        """What a picture of it shows. Raises `InputsNotKept` for an image that was not kept."""
+        """What a picture of it shows. Raises `InputsNotKept` for an image, a series or a text that was not kept."""
         run = orjson.loads(self.run)
-        image = self.rows("drawn")[0] if run["value_range"] else None
-        return PictureSource(orjson.loads(self.document), image, run["value_range"], run["interval_factor"])
+        # Records of versions before 0.2 are of columns and images alone.
+        shown = run.get("shown", "image" if run["value_range"] else "columns")
+        row = None if shown == "columns" else self.rows("drawn")[0]
+        given = orjson.loads(self.request).get("given") or [{}]
+        return PictureSource(
+            orjson.loads(self.document),
+            shown,
+            row,
+            next(iter(given[0].values()), None),
+            run["value_range"],
+            run["interval_factor"],
+        )
 
 
 def record_of(explained: Explained, *, keep_inputs: bool) -> ExplanationRecord:
@@ -83,9 +93,12 @@ def record_of(explained: Explained, *, keep_inputs: bool) -> ExplanationRecord:
         "stop_reasons": [estimate.stop_reason for estimate in explained.estimates],
         "interval_factor": source.interval_factor,
         "value_range": source.value_range,
+        "shown": source.shown,
     }
     inputs = None
     answer = explained.answer
+    if not keep_inputs:
+        request["given"] = ()
     if keep_inputs:
         file = io.BytesIO()
         np.save(file, resolved.rows, allow_pickle=False)
@@ -115,4 +128,9 @@ def _without_inputs(document: dict[str, Any]) -> dict[str, Any]:
 def _without_values(target: dict[str, Any]) -> dict[str, Any]:
     if "attributions" not in target:
         return target
-    return target | {"attributions": [share | {"value": None} for share in target["attributions"]]}
+    hidden = ("value", "token")
+    return target | {
+        "attributions": [
+            {key: None if key in hidden else part for key, part in share.items()} for share in target["attributions"]
+        ]
+    }

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import orjson
 
-from models.signature import Signature
 from service.metrics import RequestMeter
 from service.records.record import ExplanationRecord
 from service.records.store import ExplanationStore
 from service.serving.explainer import Explained, Explainer
 from service.serving.pool import ModelPool
+from service.serving.wording import player_identities
 
 _OF_THE_OCCASION = frozenset({"duration_ms", "recorded"})
 """Parts of a receipt that say when and not how."""
+_IDENTITY = frozenset({"feature", "channel", "window", "token", "span"})
+"""Parts of an attribution that say whose it is."""
 
 
 class Replayer:
@@ -65,15 +68,26 @@ def compare(record: ExplanationRecord, again: Explained) -> dict[str, Any]:
     return {
         "identical": _found_again(recorded["explanations"], computed["explanations"]),
         "max_difference": max(
-            _difference(was, now, again.served.signature, attributions)
-            for row, made, estimate in zip(
-                recorded["explanations"], computed["explanations"], again.estimates, strict=True
+            _difference(was, now, players, attributions)
+            for row, made, players, estimate in zip(
+                recorded["explanations"],
+                computed["explanations"],
+                map(partial(_players, again), range(len(again.estimates))),
+                again.estimates,
+                strict=True,
             )
             for was, now, attributions in zip(row["targets"], made["targets"], estimate.attributions.T, strict=True)
         ),
         "differs_in": differing_fields(recorded["receipt"], computed["receipt"]),
         "explanation": computed,
     }
+
+
+def _players(explained: Explained, row: int) -> list[dict[str, Any]]:
+    signature, order = explained.served.signature, explained.resolved.order
+    if signature.image is not None:
+        return []
+    return player_identities(signature, explained.resolved.rows[row], order.options, order.given_of(row))
 
 
 def differing_fields(recorded: dict[str, Any], computed: dict[str, Any], within: str = "") -> list[str]:
@@ -104,18 +118,19 @@ def _found_again(recorded: Any, computed: Any) -> bool:
 
 
 def _difference(
-    recorded: dict[str, Any], computed: dict[str, Any], signature: Signature, attributions: np.ndarray
+    recorded: dict[str, Any], computed: dict[str, Any], players: list[dict[str, Any]], attributions: np.ndarray
 ) -> float:
     """The largest difference between the recorded attributions of a target and new ones, `(n_players,)`.
 
     Args:
         computed: the target as it is worded now.
+        players: how each player of the row is named; none of an image.
     """
     if "heatmap" in recorded:
         was, now = (np.array(target["heatmap"]["attributions"]) for target in (recorded, computed))
     else:
         shares = recorded["attributions"]
-        places = [signature.feature_names.index(share["feature"]) for share in shares]
+        places = [players.index({key: share[key] for key in share if key in _IDENTITY}) for share in shares]
         was = np.array([*(share["attribution"] for share in shares), recorded["omitted"]])
         now = np.array([*attributions[places], np.delete(attributions, places).sum()])
     return float(np.abs(was - now).max())

@@ -26,6 +26,9 @@ import numpy as np
 from explain.attribution import Estimate
 from explain.cam import FeatureMaps, KerasFeatureMaps
 from explain.caption import PICTURE_KINDS, PictureKind
+from explain.errors import NotDifferentiable
+from explain.gradients import compute_device
+from explain.paths import Gradient
 from explain.table import parquet_table
 from models.artifact import Artifact, open_artifact
 from models.datasets import Part
@@ -64,7 +67,7 @@ class Version(Protocol):
 
 
 class LoadedVersion:
-    """A version in this process: its engine, its Keras model and a gradient of each output."""
+    """A version in this process: its engine, its Keras model and, where it has any, a gradient of each output."""
 
     def __init__(self, artifact: Artifact, courtesy: Courtesy) -> None:
         signature = artifact.signature
@@ -76,14 +79,30 @@ class LoadedVersion:
             self.engine = KerasEngine(model, signature)
         price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)
         models = {output: target_model(model, signature, output) for output in signature.outputs}
-        gradients = Gradients(artifact, models, courtesy)
+        gradients = Gradients(artifact, models, courtesy) if signature.is_continuous else None
         self.explained = ExplainedVersion(
             artifact,
             PoliteEngine(MeteredEngine(self.engine, price), courtesy),
             price,
-            Networks(gradients, models.__getitem__, lru_cache(partial(feature_maps, models)), gradients.price),
+            Networks(
+                gradients or _refused,
+                models.__getitem__,
+                lru_cache(partial(feature_maps, models)),
+                gradients.price if gradients else price,
+            ),
         )
-        self.report = LoadReport(gradients.device, gradients.slice_rows)
+        if gradients is None:
+            self.report = LoadReport(compute_device(), {})
+        else:
+            self.report = LoadReport(gradients.device, gradients.slice_rows)
+
+
+def _refused(output: str, engine: str | None) -> Gradient:
+    """Methods that take gradients are refused by the kind of the model, long before: this says so should one not be."""
+    raise NotDifferentiable(
+        f"of its {output} nothing is known but values ({engine or 'no engine'})",
+        "Use a method that takes no gradients.",
+    )
 
 
 def feature_maps(models: dict[str, Any], output: str, layer: str | None) -> FeatureMaps:

@@ -27,7 +27,7 @@ from service.serving.receipt import needs_report, write_receipt
 from service.serving.reference_client import ReferenceClient
 from service.serving.resolving import ResolvedRequest, check_request, resolve_request
 from service.serving.served_model import ServedModel
-from service.serving.wording import row_document
+from service.serving.wording import ExplainedRow, row_document
 
 INLINE_MS = 2.0
 """Explanations priced below this run in the API process."""
@@ -48,7 +48,8 @@ class Explained:
     answer: bytes
 
     def picture_source(self) -> PictureSource:
-        return PictureSource.of(self.document, self.resolved.rows, self.served.signature, self.estimates)
+        given = self.resolved.order.given_of(0)
+        return PictureSource.of(self.document, self.resolved.rows[0], given, self.served.signature, self.estimates)
 
 
 Keep = Callable[[Explained], Awaitable[bool]]
@@ -184,10 +185,16 @@ class Explainer:
 def _row_documents(
     served: ServedModel, resolved: ResolvedRequest, predictions: np.ndarray, estimates: list[Estimate]
 ) -> list[dict[str, Any]]:
-    worded = zip(served.predictions(predictions), resolved.rows, resolved.order.targets, estimates, strict=True)
+    order = resolved.order
+    worded = zip(served.predictions(predictions), resolved.rows, order.targets, estimates, strict=True)
     return [
-        row_document(served.signature, prediction, row, targets, estimate, resolved.top_k)
-        for prediction, row, targets, estimate in worded
+        row_document(
+            served.signature,
+            ExplainedRow(row, prediction, targets, order.options, order.given_of(i)),
+            estimate,
+            resolved.top_k,
+        )
+        for i, (prediction, row, targets, estimate) in enumerate(worded)
     ]
 
 

@@ -10,10 +10,11 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explain import segments
 from explain.attribution import Estimate
-from explain.auto import Situation, choose_plan
+from explain.auto import Price, Situation, choose_plan
 from explain.backgrounds import named_background
 from explain.cam import FeatureMaps
 from explain.errors import BudgetTooSmall, ToleranceNotReached
@@ -24,12 +25,13 @@ from explain.hierarchy import Hierarchy
 from explain.limits import Limits
 from explain.methods import AUTO, METHODS, Kind, check_method
 from explain.paths import Gradient
-from explain.players import Players, feature_players, pixel_players
+from explain.players import Players, pixel_players
 from explain.running import Work
 from models.artifact import Artifact
+from models.encoding.reading import Given
 from models.rows import ModelInput
-from models.signature import Signature
 from service.serving.engine import SLICE_ROWS, Engine
+from service.serving.players import association_hierarchy, column_players, game_of_text, kind_of, series_players
 from service.serving.prices import LearnedPrice
 
 
@@ -42,6 +44,7 @@ class ExplanationOrder:
         method: "auto", or a method by name.
         deadline_ms: what is left of it when the work is handed over, for all rows together.
         options: of the method, complete.
+        given: per row, what it said in strings; empty where all features are numbers, or rows came without them.
         evaluations: of a run to replay, per row: each row runs exactly as many, whatever the clock and the tolerance
             say, with the seed, the budget and the method (never "auto") of that run.
         gradient_engine: of a run to replay, what took its gradients; None for what the version takes them with.
@@ -56,8 +59,12 @@ class ExplanationOrder:
     strict: bool
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    given: tuple[Given, ...] = ()
     evaluations: tuple[int, ...] | None = None
     gradient_engine: str | None = None
+
+    def given_of(self, row: int) -> Given:
+        return self.given[row] if self.given else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +98,6 @@ class Networks:
     gradient_price: LearnedPrice
 
 
-def kind_of(signature: Signature) -> Kind:
-    return "image" if signature.image else "columns"
-
-
 class ExplainedVersion:
     """A version with what its explanations need: its engine, background and players.
 
@@ -107,27 +110,35 @@ class ExplainedVersion:
         self, artifact: Artifact, engine: Engine, price: LearnedPrice, networks: Networks | None = None
     ) -> None:
         self.engine, self.price, self._networks = engine, price, networks
-        signature = artifact.signature
+        signature = self._signature = artifact.signature
         self.kind: Kind = kind_of(signature)
         rows, weights = artifact.background
         # Asked for a row's segments when its work is planned, begun and grouped.
         self._segments = lru_cache(maxsize=64)(_segments_of)
-        self._players = pixel_players(rows.shape[1:]) if signature.image else feature_players(rows.shape[1])
         self._backgrounds = {
             output: Background.of(rows, partial(engine.evaluate, output=output), weights)
             for output in signature.outputs
         }
 
-    def game(self, row: ModelInput, order: ExplanationOrder) -> Game:
-        """A row's game: its players and its background are those of the version, or as the options say."""
+    def game(self, row: ModelInput, order: ExplanationOrder, given: Given) -> tuple[Game, Hierarchy | None]:
+        """A row's game, and who belongs together in it where that is the row's own.
+
+        Its players and its background are those of the version, or as the options say.
+        """
         evaluate = partial(self.engine.evaluate, output=order.output)
+        if self._signature.text is not None:
+            game, players = game_of_text(self._signature.text, row, given, order.options, evaluate)
+            return game, players.hierarchy
         background = self._backgrounds[order.output]
         if order.method in METHODS and METHODS[order.method].replaces_background:
             background = named_background(order.options.get("baseline", "sample"), row, background, evaluate)
-        players = self._players
         if (n_segments := order.options.get("segments")) is not None:
-            players = self._segments(row.tobytes(), row.shape, n_segments).elements
-        return Game(evaluate, row, background, players)
+            players = self._segments(row.tobytes(), row.shape, n_segments)
+        elif self._signature.series is not None:
+            players = series_players(self._signature.series, order.options)
+        else:
+            return Game(evaluate, row, background, self._elements), None
+        return Game(evaluate, row, background, players.elements), players.hierarchy
 
     def plan(self, rows: ModelInput, order: ExplanationOrder) -> tuple[str, float]:
         """The method for a request, and its price in milliseconds where it is known before (`exact`), else infinity.
@@ -139,7 +150,7 @@ class ExplainedVersion:
             MethodDoesNotFit: when the method cannot explain these rows.
             BudgetTooSmall: when `exact` was named and the budget does not cover every coalition.
         """
-        games = [self.game(row, order) for row in rows]
+        games = [self.game(row, order, order.given_of(i))[0] for i, row in enumerate(rows)]
         costs = [exact_cost(game) for game in games]
         if order.method == AUTO:
             method = choose_plan(self._situation(games[0], order, len(rows))).method
@@ -168,7 +179,7 @@ class ExplainedVersion:
             pace = Pace(Clock(clock.left_ms / (len(rows) - i), paused_ms))
             replayed = None if order.evaluations is None else order.evaluations[i]
             limits = Limits(order.tolerance, order.budget, pace.may_go_on, replayed)
-            game = self.game(row, order)
+            game, hierarchy = self.game(row, order, order.given_of(i))
             work = Work(
                 game,
                 targets,
@@ -176,7 +187,7 @@ class ExplainedVersion:
                 limits,
                 SLICE_ROWS,
                 order.options,
-                hierarchy=partial(self._hierarchy, row, order),
+                hierarchy=lambda own=hierarchy: own or self._whole_hierarchy,
                 **self._networks_of(order),
             )
             estimate = METHODS[name].run(work)
@@ -194,11 +205,17 @@ class ExplainedVersion:
             n_background=len(game.background.rows),
             n_targets=max(map(len, order.targets)),
             price=self.price.now,
-            gradient_price=self._networks.gradient_price.now if self._networks else self.price.now.times(3),
+            gradient_price=self._gradient_price,
             deadline_ms=order.deadline_ms / n_rows,
             tolerance=order.tolerance,
             budget=order.budget,
         )
+
+    @property
+    def _gradient_price(self) -> Price | None:
+        if not self._signature.is_continuous:
+            return None
+        return self._networks.gradient_price.now if self._networks else self.price.now.times(3)
 
     def _networks_of(self, order: ExplanationOrder) -> dict[str, Callable[..., Any]]:
         if self._networks is None:
@@ -209,17 +226,20 @@ class ExplainedVersion:
             "maps": partial(self._networks.maps, order.output),
         }
 
-    def _hierarchy(self, row: ModelInput, order: ExplanationOrder) -> Hierarchy:
-        """Who belongs together among the players: neighbours of like colour, or columns that go together."""
-        if (n_segments := order.options.get("segments")) is not None:
-            return self._segments(row.tobytes(), row.shape, n_segments).hierarchy
-        return self._whole_hierarchy
+    @cached_property
+    def _elements(self) -> NDArray[np.intp]:
+        """The players of a row whose players are not its own: pixels, or features."""
+        image = self._signature.image
+        return pixel_players(image.shape) if image is not None else column_players(self._signature).elements
 
     @cached_property
     def _whole_hierarchy(self) -> Hierarchy:
+        """Who belongs together among them: neighbouring pixels, or columns that go together."""
         background = next(iter(self._backgrounds.values()))
         if self.kind == "image":
             return segments.image_pixels(background.rows.shape[1:]).hierarchy
+        if self.kind == "mixed":
+            return association_hierarchy(self._signature, background)
         columns = [str(column) for column in range(background.rows.shape[1])]
         players = group_players(columns, {}, background=background.rows, weights=background.weights)
         return players.hierarchy

@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 
 from explain.attribution import Estimate
 from explain.summary import Importance, dependence, importance
+from models.encoding.reading import named_value
 from models.rows import ModelInput
-from models.signature import Signature
+from models.signature import Feature, Signature
+from service.serving.players import identities, series_players
+
+GROUPS = 10
+"""Groups of rows with values close together, for which the mean attribution is given."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ def _target_document(
         "base_value": float(attributed.base_values[lines[0]]),
         "mean_value": float(np.average(attributed.values[lines], weights=shares)),
         **(_heatmap(signature, found) if signature.image else {}),
-        **({} if signature.image else {"features": _features(signature, attributed, lines, found)}),
+        **({"windows": _windows(signature.series, found)} if signature.series else {}),
+        **({"features": _features(signature, attributed, lines, found)} if signature.kind == "columns" else {}),
     }
 
 
@@ -119,7 +125,7 @@ def _features(
 ) -> list[dict[str, Any]]:
     """The most important first."""
     assert attributed.rows is not None
-    values = attributed.rows[attributed.row_of[lines]].astype(np.float64)
+    rows = attributed.rows[attributed.row_of[lines]]
     magnitudes, half_widths, errors = (of.tolist() for of in (found.magnitudes, found.half_widths, found.errors))
     return [
         {
@@ -128,17 +134,52 @@ def _features(
             "interval": _interval(magnitudes[i], half_widths[i], low=0.0),
             "mean_attribution": float(found.means[i]),
             "standard_error": _stated(errors[i]),
-            "dependence": _dependence(values[:, i], attributed.attributions[lines, i]),
+            "dependence": _dependence(
+                signature.features[i], rows[:, signature.places[i]], attributed.attributions[lines, i]
+            ),
         }
         for i in np.argsort(-found.magnitudes, kind="stable").tolist()
     ]
 
 
-def _dependence(values: NDArray[np.float64], attributions: NDArray[np.float64]) -> list[dict[str, Any]]:
-    found = dependence(values, attributions)
+def _windows(series: Feature, found: Importance) -> list[dict[str, Any]]:
+    """Of each channel in each window of time, the most important first."""
+    named = identities(series_players(series, {"windows": len(found.means) // series.shape[1]}))
     return [
         {
-            "values": [float(found.lows[i]), float(found.highs[i])],
+            **named[i],
+            "mean_absolute_attribution": float(found.magnitudes[i]),
+            "interval": _interval(float(found.magnitudes[i]), float(found.half_widths[i]), low=0.0),
+            "mean_attribution": float(found.means[i]),
+            "standard_error": _stated(float(found.errors[i])),
+        }
+        for i in np.argsort(-found.magnitudes, kind="stable").tolist()
+    ]
+
+
+def _dependence(
+    feature: Feature, columns: NDArray[np.float32], attributions: NDArray[np.float64]
+) -> list[dict[str, Any]] | None:
+    """How attributions follow values, `(n_lines, width)`: of groups of numbers or dates, of each category, and of the
+    rows where it is missing. A text has no order to follow."""
+    if feature.kind == "text":
+        return None
+    values = columns[:, 0].astype(np.float64)
+    there = ~np.isnan(values)
+    n_groups = len(np.unique(values[there])) if feature.kind == "categorical" else GROUPS
+    groups = _grouped(feature, values[there], attributions[there], n_groups) if there.any() else []
+    missing = attributions[~there]
+    return groups + (_grouped(feature, np.full(len(missing), np.nan), missing, 1) if len(missing) else [])
+
+
+def _grouped(
+    feature: Feature, values: NDArray[np.float64], attributions: NDArray[np.float64], n_groups: int
+) -> list[dict[str, Any]]:
+    found = dependence(values, attributions, n_groups=n_groups)
+    ends = np.column_stack([found.lows, found.highs])
+    return [
+        {
+            "values": [_worded(feature, end) for end in ends[i]],
             "rows": int(found.counts[i]),
             "mean_attribution": float(found.means[i]),
             "interval": _interval(found.means[i], found.half_widths[i]),
@@ -150,6 +191,13 @@ def _dependence(values: NDArray[np.float64], attributions: NDArray[np.float64]) 
 def _interval(middle: float, half_width: float, *, low: float = -np.inf) -> list[float] | None:
     """A 95 % confidence interval; null where there are too few rows for one."""
     return None if np.isnan(half_width) else [float(max(middle - half_width, low)), float(middle + half_width)]
+
+
+def _worded(feature: Feature, value: float) -> Any:
+    """The end of a group: a number as it is, a category or a date by its name, null where it is missing."""
+    if feature.kind == "numeric":
+        return None if np.isnan(value) else float(value)
+    return named_value(feature, np.array([value], np.float32))
 
 
 def _whole(values: NDArray[np.float64], shape: tuple[int, ...]) -> list[list[float]] | None:

@@ -55,7 +55,8 @@ class PatientExplainer:
         estimates: list[Estimate] = []
         for i, targets in enumerate(order.targets):
             method = estimates[0].method if estimates else order.method
-            one = replace(order, targets=(targets,), deadline_ms=share_ms, method=method)
+            given = order.given[i : i + 1]
+            one = replace(order, targets=(targets,), given=given, deadline_ms=share_ms, method=method)
             estimates += await self._explain_row(served, rows[i : i + 1], one)
             progress(len(estimates))
         return estimates

@@ -10,9 +10,10 @@ import numpy as np
 from explain.attribution import Estimate
 from explain.caption import Caption
 from explain.methods import METHODS
+from models.encoding.reading import Given
 from models.errors import Fault
 from models.rows import ModelInput
-from models.signature import Signature
+from models.signature import RowKind, Signature
 from service.errors import InvalidRequest
 
 
@@ -22,27 +23,38 @@ class PictureSource:
 
     Attributes:
         document: the answer.
-        image: `(height, width, channels)`, the first row; None where the model takes columns.
-        value_range: of the image's numbers; None where the model takes columns.
+        shown: what the model takes.
+        row: `input_shape`, of an image, a series or a text; None where the model takes columns.
+        text: as it was given; None where the model takes none.
+        value_range: of the image's numbers; None where the model takes no image.
         interval_factor: from a standard error to the 95 % half-width.
     """
 
     document: dict[str, Any]
-    image: ModelInput | None
+    shown: RowKind
+    row: ModelInput | None
+    text: str | None
     value_range: tuple[float, float] | None
     interval_factor: float
 
     @staticmethod
     def of(
-        document: dict[str, Any], rows: ModelInput, signature: Signature, estimates: list[Estimate]
+        document: dict[str, Any], row: ModelInput, given: Given, signature: Signature, estimates: list[Estimate]
     ) -> PictureSource:
-        image = signature.image
+        """Of an answer for one row `input_shape`; of others it is not asked for a drawing."""
+        image, text = signature.image, signature.text
         return PictureSource(
-            document, rows[0] if image else None, image.value_range if image else None, interval_factor(estimates[0])
+            document,
+            signature.kind,
+            None if signature.kind == "columns" else row,
+            given.get(text.name) if text else None,
+            image.value_range if image else None,
+            interval_factor(estimates[0]),
         )
 
     def drawing(self) -> tuple[str, dict[str, Any]]:
-        """The kind of picture, "heatmap", "waterfall" or "bars", and its arguments in `explain/pictures/draw.py`.
+        """The kind of picture, "heatmap", "waterfall", "bars", "tokens" or "series", and its arguments in
+        `explain/pictures/draw.py`.
 
         Saliency of columns adds up to nothing, and gets bars side by side.
 
@@ -52,9 +64,9 @@ class PictureSource:
         check_one_of_each(self.document)
         ((target,),) = (row["targets"] for row in self.document["explanations"])
         caption = _caption(self.document, target)
-        if self.image is not None:
+        if self.shown == "image":
             heatmap = target["heatmap"]
-            values = {"image": self.image, "value_range": self.value_range, "caption": caption}
+            values = {"image": self.row, "value_range": self.value_range, "caption": caption}
             values["attributions"] = np.array(heatmap["attributions"])
             if "segments" in heatmap:
                 values["segments"] = np.array(heatmap["segments"])
@@ -62,6 +74,16 @@ class PictureSource:
                 values["scale"] = "magnitude"
             return "heatmap", values
         shares = target["attributions"]
+        if self.shown == "text":
+            return "tokens", {
+                "text": self.text,
+                "spans": [tuple(share["span"]) for share in shares],
+                "attributions": np.array([share["attribution"] for share in shares]),
+                "caption": caption,
+            }
+        if self.shown == "series":
+            assert self.row is not None
+            return "series", {**_cells(shares, self.row.shape[1]), "steps": self.row, "caption": caption}
         names, values = [share["feature"] for share in shares], [share["value"] for share in shares]
         attributions = [share["attribution"] for share in shares]
         errors = [share["standard_error"] or 0.0 for share in shares]
@@ -81,6 +103,15 @@ class PictureSource:
             "half_widths": self.interval_factor * np.array(errors),
             "caption": caption,
         }
+
+
+def _cells(shares: list[dict[str, Any]], n_channels: int) -> dict[str, Any]:
+    """The attributions of windows, `(n_windows, n_channels)`; 0 for those that were left out of the answer."""
+    windows = sorted({tuple(share["window"]) for share in shares})
+    cells = np.zeros((len(windows), n_channels))
+    for share in shares:
+        cells[windows.index(tuple(share["window"])), share["channel"]] = share["attribution"]
+    return {"windows": windows, "channels": [f"channel {i}" for i in range(n_channels)], "attributions": cells}
 
 
 def interval_factor(estimate: Estimate) -> float:

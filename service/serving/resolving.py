@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from explain.methods import check_method, method_option_faults, resolve_options
+from models.encoding.reading import given_strings
 from models.errors import Fault, pointer
 from models.rows import ModelInput, describe
 from models.signature import Signature
 from service.errors import InvalidRequest
 from service.schemas import ExplainRequest, GlobalExplainRequest
-from service.serving.explaining import ExplanationOrder, kind_of
+from service.serving.explaining import ExplanationOrder
+from service.serving.players import kind_of
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ def check_request(request: ExplainRequest | GlobalExplainRequest, signature: Sig
         Fault(pointer("options", name), expected, describe(request.options[name]))
         for name, expected in method_option_faults(request.method, kind, request.options)
     ]
+    if isinstance(request, GlobalExplainRequest) and signature.text is not None:
+        expected = "a model of columns, images or series: the words of one text are not those of another"
+        faults.append(Fault("#/model", expected, "a model of texts"))
     if request.options.get("interactions") and signature.image and request.options.get("segments") is None:
         expected = "options.segments too: there are too many pairs of pixels"
         faults.append(Fault("#/options/interactions", expected, describe(request.options["interactions"])))
@@ -78,6 +83,7 @@ def resolve_request(
         strict=request.strict,
         seed=request.seed,
         options=resolve_options(request.method, kind_of(signature), request.options),
+        given=given_strings(request.inputs, signature) if isinstance(request, ExplainRequest) else (),
     )
     return ResolvedRequest(rows, order, None if isinstance(request, GlobalExplainRequest) else request.top_k)
 

@@ -65,7 +65,7 @@ def test_a_method_that_does_not_fit_is_refused_with_the_names_of_those_that_do(
 
 
 def test_a_method_that_takes_gradients_does_not_fit_text() -> None:
-    with pytest.raises(MethodDoesNotFit, match="columns, images, series, and this one takes text"):
+    with pytest.raises(MethodDoesNotFit, match="columns of numbers, images, series, and this one takes text"):
         check_method("expected-gradients", "text")
 
     assert "expected-gradients" not in fitting("text")

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from functools import update_wrapper
 from threading import Event as _Event
 from time import monotonic
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, BinaryIO, Generic, Literal, ParamSpec, TypeVar, overload
 from urllib.parse import quote
 
 import httpx
@@ -85,6 +85,8 @@ class Call(Generic[T]):
     body: Any = None
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Any] | None = None
+    """Parts of a form, instead of a JSON body."""
     extra_seconds: float = 0.0
     """What the server may take beyond the client's own timeout, because the call allows it to."""
     accepted: tuple[int, ...] = ()
@@ -225,6 +227,22 @@ def train(spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Cal
     return Call("POST", "/train", _json, dict(spec), headers=headers)
 
 
+def import_version(
+    model: str, file: bytes | BinaryIO, spec: Mapping[str, Any], *, idempotency_key: str | None = None
+) -> Call[Document]:
+    """Queues the import of a `.keras` file as a version of a model, and returns the job's document.
+
+    Args:
+        spec: a `dataset`, or what is `given`: features, labels, background (docs/training.md).
+    """
+    headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+    files = {
+        "file": ("model.keras", file, "application/octet-stream"),
+        "spec": (None, json.dumps(dict(spec)), "application/json"),
+    }
+    return Call("POST", f"/models/{_quoted(model)}/versions", _json, headers=headers, files=files, extra_seconds=600)
+
+
 def job(job_id: str) -> Call[Document]:
     """The document of a job."""
     return Call("GET", f"/train/{_quoted(job_id)}", _json)
@@ -321,6 +339,7 @@ class _Methods:
     cancel_explanation = _Method(cancel_explanation)
     replay = _Method(replay)
     train = _Method(train)
+    import_version = _Method(import_version)
     job = _Method(job)
     jobs = _Method(jobs)
     cancel = _Method(cancel)
@@ -582,6 +601,7 @@ def _request(client: httpx.Client | httpx.AsyncClient, call: Call[Any], timeout_
         call.method,
         call.path,
         json=call.body,
+        files=call.files,
         params=call.params,
         headers=call.headers,
         timeout=timeout_seconds + call.extra_seconds,

@@ -23,6 +23,7 @@ from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
 from models.spec import TrainingSpec
+from models.spec.importing import ImportSpec
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
 Step = Literal["loading", "fitting", "evaluating", "explaining", "registering", "gating"]
@@ -66,29 +67,67 @@ def build_version(
     evaluation = evaluate(outputs, dataset.targets[split.test], signature, spec.positive_label)
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
-    with artifact.writing(directory, fence=reporter.fence, expected_bytes=_expected_bytes(fitted, background)) as aside:
-        fitted.model.save(aside / artifact.KERAS)
-        compared = np.concatenate(
-            [
-                background,
-                dataset.inputs[split.validation],
-                hybrid_rows(dataset.inputs[split.validation], background, 1000, spec.training.seed),
-            ]
-        )
-        export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared, background=background)
-        artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
-        artifact.write_background(aside, signature, background, weights)
-        card = {
+    validation = dataset.inputs[split.validation]
+    return write_version(
+        directory,
+        fitted.model,
+        signature,
+        VersionRows(background, weights, validation),
+        {
             "model": spec.model,
-            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "task": signature.task,
-            "data": _describe_data(spec, dataset, split),
+            "data": describe_data(spec, dataset, split),
             "spec": spec.model_dump(mode="json"),
             "evaluation": evaluation,
             "gates": check_gates(spec, evaluation["metrics"]),
             "training": {**_describe_training(fitted), "folds": folds},
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
-            "spread": _spread(fitted, signature, background, weights),
+        },
+        seed=spec.training.seed,
+        fence=reporter.fence,
+    )
+
+
+@dataclass(frozen=True)
+class VersionRows:
+    """`background` `(n_background, *input_shape)` with its `weights`; with `others` the export is compared too."""
+
+    background: ModelInput
+    weights: NDArray[np.float64]
+    others: ModelInput
+
+
+def write_version(
+    directory: Path,
+    model: Any,
+    signature: Signature,
+    rows: VersionRows,
+    card: dict[str, Any],
+    *,
+    seed: int,
+    fence: Callable[[], None],
+) -> dict[str, Any]:
+    """Writes a version whose model is there; returns its card, to which what is measured here is added.
+
+    Args:
+        model: in raw units, with the layers `output` and, for a classification, `logit`.
+        seed: of the rows that are mixed from others to compare the export on.
+        fence: called before the version is put in place.
+
+    Raises:
+        DiskFull: when it cannot be written.
+    """
+    background, weights = rows.background, rows.weights
+    with artifact.writing(directory, fence=fence, expected_bytes=_expected_bytes(model, background)) as aside:
+        model.save(aside / artifact.KERAS)
+        compared = np.concatenate([background, rows.others, hybrid_rows(rows.others, background, 1000, seed)])
+        export = export_onnx(model, signature, aside / artifact.ONNX, compared, background=background)
+        artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
+        artifact.write_background(aside, signature, background, weights)
+        card = {
+            **card,
+            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "task": signature.task,
+            "spread": _spread(model, signature, background, weights),
             "export": export.to_json(),
             "batch_invariant": export.batch_invariance.invariant,
             "library_versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
@@ -124,14 +163,14 @@ def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> t
     return dataset.inputs[chosen], np.full(len(chosen), 1.0 / len(chosen))
 
 
-def _expected_bytes(fitted: FittedModel, background: ModelInput) -> int:
+def _expected_bytes(model: Any, background: ModelInput) -> int:
     """About what a version takes: the weights twice (Keras, ONNX), the optimizer's state, the background, the rest."""
-    optimizer = getattr(fitted.model, "optimizer", None)
-    stored = [*fitted.model.variables, *fitted.model.weights, *(optimizer.variables if optimizer else ())]
+    optimizer = getattr(model, "optimizer", None)
+    stored = [*model.variables, *model.weights, *(optimizer.variables if optimizer else ())]
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 
-def check_gates(spec: TrainingSpec, metrics: dict[str, float]) -> list[dict[str, Any]]:
+def check_gates(spec: TrainingSpec | ImportSpec, metrics: dict[str, float]) -> list[dict[str, Any]]:
     """The gates of a specification as decisions with their figures."""
     return [
         {"gate": name, "passed": metrics[name] >= limit, "value": metrics[name], "limit": limit}
@@ -140,18 +179,18 @@ def check_gates(spec: TrainingSpec, metrics: dict[str, float]) -> list[dict[str,
 
 
 def _spread(
-    fitted: FittedModel, signature: Signature, background: ModelInput, weights: NDArray[np.float64]
+    model: Any, signature: Signature, background: ModelInput, weights: NDArray[np.float64]
 ) -> dict[str, dict[str, float]]:
     """The standard deviation of each output of each target over the background."""
     spreads = {}
     for output in signature.outputs:
-        values = predict_raw(target_model(fitted.model, signature, output), background).astype(np.float64)
+        values = predict_raw(target_model(model, signature, output), background).astype(np.float64)
         deviations = np.sqrt(weights @ (values - weights @ values) ** 2)
         spreads[output] = dict(zip(signature.targets, deviations.tolist(), strict=True))
     return spreads
 
 
-def _describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[str, Any]:
+def describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[str, Any]:
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     return {
         "dataset": spec.dataset.model_dump(),

@@ -61,8 +61,8 @@ def _of_gradients(statistics: Sequence[EpochStatistics]) -> Iterator[str]:
         name = max(gradients, key=lambda layer: gradients[layer], default=None)
         if name is not None and gradients[name] > EXPLODING:
             yield (
-                f"Exploding gradients: in epoch {each.epoch} the gradient of layer {name} is {gradients[name]:.3g} (root "
-                'mean square). Set training.gradient_clip (say {"type": "norm"}), or lower training.learning_rate.'
+                f"Exploding gradients: in epoch {each.epoch} the gradient of layer {name} is {gradients[name]:.3g} "
+                '(root mean square). Set training.gradient_clip to {"type": "norm"}, or lower the learning rate.'
             )
             break
     vanished = []

@@ -7,7 +7,7 @@ import numpy as np
 from models.artifact import Artifact
 from models.building import load_dataset
 from models.datasets import Part, split_dataset
-from models.errors import DatasetChanged
+from models.errors import DatasetChanged, NoDataset
 from models.rows import ModelInput
 from models.spec import parse_spec
 
@@ -16,8 +16,11 @@ def rows_of_part(artifact: Artifact, part: Part, *, max_rows: int, seed: int) ->
     """Rows `(n_rows, *input_shape)` of a part, in the order of the data set: all of them, or a random sample.
 
     Raises:
+        NoDataset: when the version was imported without one.
         DatasetChanged: when the data is not what the version was built from: what was a test row may be none now.
     """
+    if artifact.card["spec"].get("dataset") is None:
+        raise NoDataset
     spec = parse_spec(artifact.card["spec"])
     dataset = load_dataset(spec)
     if dataset.sha256 != artifact.card["data"]["sha256"]:

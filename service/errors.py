@@ -28,10 +28,9 @@ class NotAcceptable(VitrineError):
 
 
 class BodyTooLarge(VitrineError):
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(
-            f"The body is larger than {limit_bytes:,} bytes. Send fewer rows, or raise VITRINE_BODY_LIMIT_BYTES."
-        )
+    def __init__(self, limit_bytes: int, variable: str = "VITRINE_BODY_LIMIT_BYTES") -> None:
+        cure = "Send fewer rows" if variable == "VITRINE_BODY_LIMIT_BYTES" else "Send a smaller file"
+        super().__init__(f"The body is larger than {limit_bytes:,} bytes. {cure}, or raise {variable}.")
 
 
 class BodyTooSlow(VitrineError):

@@ -62,6 +62,7 @@ class Settings(BaseModel):
     )
     max_rows: Annotated[int, Field(ge=1, description="rows a request may hold")] = 1024
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
+    import_limit_bytes: Annotated[int, Field(ge=1024)] = 512 * 2**20
     receive_timeout_ms: Annotated[
         int, Field(ge=100, description="time a request's head, and then its body, may take")
     ] = 30_000
@@ -115,6 +116,10 @@ class Settings(BaseModel):
     @property
     def checkpoints_directory(self) -> Path:
         return self.home.resolve() / "checkpoints"
+
+    @property
+    def imports_directory(self) -> Path:
+        return self.home.resolve() / "imports"
 
     @property
     def logs_directory(self) -> Path:

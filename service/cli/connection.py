@@ -104,3 +104,15 @@ def read_text(source: str) -> str:
         fail(f"{source} cannot be read: {error.strerror}", code=MISUSED)
     except UnicodeDecodeError:
         fail(f"{source} is not text in UTF-8.", code=MISUSED)
+
+
+def read_document(source: str) -> dict[str, Any]:
+    """The JSON object in a file, or in standard input; ends the program with words where there is none."""
+    text = read_text(source)
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        fail(f"{source} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}", code=MISUSED)
+    if not isinstance(document, dict):
+        fail(f"{source} holds no specification. Expected a JSON object.", code=MISUSED)
+    return document

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,6 @@ from rich.table import Table
 from service.cli.connection import (
     FAILED,
     INTERRUPTED,
-    MISUSED,
     JsonOption,
     UrlOption,
     connected,
@@ -21,7 +19,7 @@ from service.cli.connection import (
     fail,
     output,
     print_json,
-    read_text,
+    read_document,
 )
 from service.job_words import epoch_figures, outcome_in_words, progress_in_words
 
@@ -42,17 +40,11 @@ def train(
     url: UrlOption = None,
 ) -> None:
     """Train a version. Exit code 0: it succeeded (whether or not it was promoted); 1: it failed or was cancelled."""
-    text = read_text(spec)
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        fail(f"{spec} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}", code=MISUSED)
-    if not isinstance(document, dict):
-        fail(f"{spec} holds no specification. Expected a JSON object.", code=MISUSED)
+    document = read_document(spec)
     with connected(url) as client:
         job = client.train(document, idempotency_key=idempotency_key)
         if follow:
-            _follow(client, job["job"], as_json=as_json)
+            follow_job(client, job["job"], as_json=as_json)
         elif as_json:
             print_json(job)
         else:
@@ -95,7 +87,7 @@ def show(job: JobArgument, as_json: JsonOption = False, url: UrlOption = None) -
 def follow(job: JobArgument, as_json: JsonOption = False, url: UrlOption = None) -> None:
     """Show the progress of a job until it has finished; exit codes as for train."""
     with connected(url) as client:
-        _follow(client, job, as_json=as_json)
+        follow_job(client, job, as_json=as_json)
 
 
 @app.command()
@@ -142,7 +134,7 @@ def _print_job(document: dict[str, Any], *, as_json: bool) -> None:
             console.print(f"{name} {moment}", markup=False)
 
 
-def _follow(client: Client, job: str, *, as_json: bool) -> None:
+def follow_job(client: Client, job: str, *, as_json: bool) -> None:
     """Shows a job until it has finished, on standard error, and its outcome on standard output."""
     try:
         document = _watch(client, job, errors)

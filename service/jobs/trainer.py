@@ -99,7 +99,10 @@ def _build(
     reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
     from models.building import Reporter, build_version
+    from models.importing.keras_file import stored_file
+    from models.importing.version import import_version
     from models.spec import parse_spec
+    from models.spec.importing import parse_import
     from models.training import EpochReport
 
     def report_epoch(report: EpochReport) -> None:
@@ -118,7 +121,12 @@ def _build(
 
     fence()
     with TrainerMemory(impatient).noted(job, document["model"]):
-        build_version(parse_spec(document), directory, Reporter(reports.step, report_epoch, fence), checkpoints)
+        reporter = Reporter(reports.step, report_epoch, fence=fence)
+        if "file" in document:
+            imported = parse_import(document)
+            import_version(imported, stored_file(settings.imports_directory, imported.file), directory, reporter)
+        else:
+            build_version(parse_spec(document), directory, reporter, checkpoints)
 
 
 class ProgressReports:

@@ -7,15 +7,19 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 
 from models.artifact import open_artifact
 from models.errors import Fault
 from models.registry import AliasMove, ModelRecord, Registry, failed_gates
 from models.rows import describe
+from models.spec.importing import ImportSpec, parse_import
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest
-from service.routes.documentation import request_body, responses
+from service.imports import example_spec, keep_file, received_import
+from service.jobs.queue import JobQueue
+from service.metrics import Metrics
+from service.routes.documentation import form_body, request_body, responses
 from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, RollbackRequest
 from service.serving.pool import ModelPool
 from service.settings import Settings
@@ -26,7 +30,9 @@ MAX_MOVES = 100
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
 
 
-def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> APIRouter:
+def model_routes(
+    registry: Registry, pool: ModelPool, jobs: JobQueue, metrics: Metrics, settings: Settings
+) -> APIRouter:
     router = APIRouter(prefix="/models", tags=["models"])
 
     @router.get("", summary="Every model", response_model=ModelList)
@@ -69,6 +75,31 @@ def model_routes(registry: Registry, pool: ModelPool, settings: Settings) -> API
             "files": artifact.hashes,
         }
         return Response(orjson.dumps(card), media_type=JSON)
+
+    @router.post(
+        "/{model}/versions",
+        status_code=202,
+        summary="Import a .keras file as a version",
+        description="A form of two parts: `file`, and `spec` with a data set, or with what is given of the model. The "
+        "file is checked at once, and loaded by a job, in a process of its own: no Lambda, no code from the file.",
+        openapi_extra=form_body(ImportSpec, example_spec()),
+        responses=responses(400, 413, 415, 422, 503),
+    )
+    async def import_version(
+        request: Request,
+        model: str,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    ) -> Response:
+        limits = {"file_limit_bytes": settings.import_limit_bytes, "spec_limit_bytes": settings.body_limit_bytes}
+        async with received_import(request, **limits) as (file, asked):
+            # What is asked is checked before the file is looked at: its digest does not matter to that.
+            await asyncio.to_thread(parse_import, {**asked, "model": model, "file": "0" * 64})
+            digest = await keep_file(file, settings.imports_directory)
+        document = {**asked, "model": model, "file": digest}
+        spec = await asyncio.to_thread(parse_import, document)
+        job = await asyncio.to_thread(jobs.submit, spec, document, idempotency_key=idempotency_key)
+        metrics.jobs_submitted.add(())
+        return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
 
     @router.put(
         "/{model}/aliases/{alias}",

@@ -6,6 +6,7 @@ used; 3 the server cannot be reached; 130 ended by Ctrl-C.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator

@@ -46,8 +46,8 @@ class Artifact:
     def background(self) -> tuple[ModelInput, NDArray[np.float64]]:
         """Reference rows `(n_background, *input_shape)` and their weights `(n_background,)`, which sum to 1."""
         with np.load(self.directory / BACKGROUND, allow_pickle=False) as arrays:
-            if self.signature.image is not None:
-                rows = arrays[self.signature.image.name]
+            if self.signature.kind in ("image", "series"):
+                rows = arrays[self.signature.feature_names[0]]
             else:
                 rows = np.column_stack([arrays[name] for name in self.signature.feature_names])
             return np.ascontiguousarray(rows, dtype=np.float32), arrays["weights"].astype(np.float64)
@@ -127,11 +127,15 @@ def _free_bytes(directory: Path) -> int:
 
 
 def write_background(directory: Path, signature: Signature, rows: ModelInput, weights: NDArray[np.float64]) -> None:
-    """Writes `background.npz`: an array per feature, and `weights`."""
-    if signature.image is not None:
-        arrays = {signature.image.name: rows}
+    """Writes `background.npz`: an array per feature, encoded as the network takes it, and `weights`."""
+    if signature.kind in ("image", "series"):
+        arrays = {signature.feature_names[0]: rows}
     else:
-        arrays = {name: rows[:, i] for i, name in enumerate(signature.feature_names)}
+        # A column of its own, but for the words of a text.
+        arrays = {
+            feature.name: rows[:, place] if feature.kind == "text" else rows[:, place.start]
+            for feature, place in zip(signature.features, signature.places, strict=True)
+        }
     np.savez(directory / BACKGROUND, allow_pickle=False, weights=weights, **arrays)
 
 

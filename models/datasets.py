@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,14 +23,15 @@ class Dataset:
 
     `inputs` is `(n_rows, *signature.input_shape)`; `targets` is `(n_rows,)`, class indices (int64) for a
     classification and target values (float32) for a regression. `row_digests` are the SHA-256 of each row's whole
-    content, ignored columns and target included. `columns` keeps every raw column of a table, ignored ones too.
+    content, ignored columns and target included. `columns` keeps the raw values of every column of a table,
+    as `models/raw.py` has them, ignored ones too.
     """
 
     signature: Signature
     inputs: ModelInput
     targets: NDArray[Any]
     row_digests: tuple[bytes, ...]
-    columns: Mapping[str, NDArray[np.float64]]
+    columns: Mapping[str, NDArray[Any]]
 
     @property
     def sha256(self) -> str:
@@ -73,7 +74,15 @@ def split_dataset(dataset: Dataset, *, test: float, validation: float, by: str =
 
     A row keeps its part whatever rows are added or removed, so that a test row is one for every version.
     """
-    digests = digests_by(dataset, by)
+    values = None if by == "row" else column_bytes(dataset.columns[by])
+    return split_rows(dataset.row_digests, test=test, validation=validation, by=values)
+
+
+def split_rows(
+    row_digests: Sequence[bytes], *, test: float, validation: float, by: Sequence[bytes] | None = None
+) -> Split:
+    """Assigns rows to parts by their digests, or by the SHA-256 of other content that is to stay together."""
+    digests = row_digests if by is None else [hashlib.sha256(value).digest() for value in by]
     parts = np.array([assign_part(digest, test=test, validation=validation) for digest in digests])
     return Split(*(np.flatnonzero(parts == part) for part in ("train", "validation", "test")))
 
@@ -82,7 +91,23 @@ def digests_by(dataset: Dataset, by: str) -> tuple[bytes, ...]:
     """The SHA-256 of each row's content ("row"), or of its value in a column: rows of one group have the same."""
     if by == "row":
         return dataset.row_digests
-    return tuple(hashlib.sha256(value.tobytes()).digest() for value in dataset.columns[by].astype("<f8"))
+    return tuple(hashlib.sha256(value).digest() for value in column_bytes(dataset.columns[by]))
+
+
+def column_bytes(values: NDArray[Any]) -> list[bytes]:
+    """The content of each value of a raw column, whatever library read it: numbers, dates, or strings and None."""
+    if values.dtype.kind == "O":
+        return [b"\x00" if value is None else b"\x01" + _with_length(value) for value in values]
+    if values.dtype.kind == "M":
+        return [value.tobytes() for value in values.astype("datetime64[ms]").astype("<i8")]
+    # All NaN are one NaN.
+    numbers = np.where(np.isnan(values), np.nan, values).astype("<f8")
+    return [np.ascontiguousarray(value).tobytes() for value in numbers]
+
+
+def _with_length(value: str) -> bytes:
+    content = value.encode("utf-8", "surrogatepass")
+    return len(content).to_bytes(4, "little") + content
 
 
 def assign_part(digest: bytes, *, test: float, validation: float) -> Part:

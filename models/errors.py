@@ -18,8 +18,9 @@ VitrineError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class VitrineError(Exception):
@@ -39,6 +40,27 @@ class Fault:
 def pointer(*parts: str | int) -> str:
     """The JSON pointer (RFC 6901) of a place in a request, with a leading `#`."""
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def describe(value: Any) -> str:
+    """A received value in few words, safe to send back: its JSON type, and the value itself when short."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, int | float):
+        return f"the number {value}"[:60]
+    if isinstance(value, str):
+        return f"the string {value[:40]!r}" + ("..." if len(value) > 40 else "")
+    if isinstance(value, Mapping):
+        return f"an object with {len(value)} keys"
+    if not isinstance(value, list):
+        return f"a {type(value).__name__}"
+    shape: list[int] = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return f"a list of {' x '.join(map(str, shape))} values"
 
 
 class _Faulty(VitrineError):

@@ -23,7 +23,8 @@ from models.errors import InvalidDataset, NoGpu
 from models.memory import check_memory, measure_size
 from models.networks import Networks, build_networks, network_output
 from models.objectives import loss_of, optimizer_of, row_weights, targets_of
-from models.preprocessing import scaled_input, target_scale
+from models.preprocessing.inputs import preprocessed
+from models.preprocessing.targets import target_scale
 from models.spec import TrainingSpec
 from models.statistics import ROWS, Probe
 
@@ -174,8 +175,9 @@ def _identity(spec: TrainingSpec, dataset: Dataset, split: Split, network: keras
 def _build(spec: TrainingSpec, dataset: Dataset, split: Split, scale: tuple[float, float], device: Device) -> Networks:
     signature, architecture, training = dataset.signature, spec.architecture, spec.training
     assert architecture is not None  # parse_spec fills it in
-    inputs = keras.Input(signature.input_shape, name="image" if signature.image else "columns")
-    prepared = scaled_input(inputs, signature, dataset.inputs[split.train], spec.preprocessing.scaling)
+    inputs = keras.Input(signature.input_shape, name=signature.kind)
+    flat = architecture.type == "mlp"
+    prepared = preprocessed(inputs, signature, dataset.inputs[split.train], spec.preprocessing, flat=flat)
     size = measure_size(
         lambda rows: network_output(rows, architecture, spec.regularization, signature), tuple(prepared.shape[1:])
     )

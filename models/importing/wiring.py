@@ -47,7 +47,8 @@ def wire(model: Any, signature: Signature, outputs: Outputs, rows: ModelInput) -
 
 
 def _check_ends(model: Any, signature: Signature) -> None:
-    columns = "" if signature.image else f" ({', '.join(signature.feature_names[:5])}, ...)"
+    named = signature.feature_names
+    columns = f" ({', '.join(named[:5])}{', ...' if len(named) > 5 else ''})" if signature.kind == "columns" else ""
     takes = f"one input of shape {_shape(signature.input_shape)}{columns}"
     if not getattr(model, "inputs", None):
         raise ModelDoesNotFit(takes, "a model that was never built", "Give it a keras.Input, and save it again.")
@@ -124,7 +125,7 @@ def _on_own_input(model: Any, signature: Signature) -> tuple[Any, Any, bool]:
     names = {layer.name for layer in model.layers}
     if tuple(entry.shape[1:]) == signature.input_shape and entry.dtype == "float32" and not names & {"logit", "output"}:
         return entry, model.outputs[0], False
-    inputs = keras.Input(signature.input_shape, name="image" if signature.image else "columns")
+    inputs = keras.Input(signature.input_shape, name=signature.kind)
     ops: Any = keras.ops
     taken = inputs if str(entry.dtype).startswith("float") else ops.cast(inputs, entry.dtype)
     # Called anew, layer by layer: another copy of the graph on the same layers, whose names do not meet ours.

@@ -21,10 +21,11 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class GivenFeature(Part):
-    """A column (`shape` is empty), or the one image of a row (`[height, width, channels]`)."""
+    """A column (`shape` is empty), or the one image (`[height, width, channels]`) or series (`[steps, channels]`) of a
+    row."""
 
     name: Annotated[str, Field(min_length=1)]
-    kind: Literal["numeric", "image"] = "numeric"
+    kind: Literal["numeric", "boolean", "image", "series"] = "numeric"
     shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
     value_range: Annotated[
         tuple[float, float] | None, Field(description="of an image: its scale; default of a column: of the background")
@@ -79,7 +80,7 @@ class ImportSpec(Part):
             Feature(each.name, each.kind, each.shape, each.value_range or (0.0, 0.0)) for each in given.features
         ]
         unranged = Signature(tuple(features), given.task, given.target, given.labels, (), given.unit)
-        if unranged.image is None:
+        if unranged.kind == "columns":
             rows = decode_rows(given.background, unranged)
             for i, each in enumerate(given.features):
                 if each.value_range is None:
@@ -111,6 +112,9 @@ def parse_import(document: Any) -> ImportSpec:
     return spec
 
 
+_AXES = {"image": ("height", "width", "channels"), "series": ("steps", "channels")}
+
+
 def _misfits(spec: ImportSpec) -> Iterator[Fault]:
     if (spec.dataset is None) == (spec.given is None):
         received = "neither" if spec.given is None else "both"
@@ -126,13 +130,14 @@ def _misfits(spec: ImportSpec) -> Iterator[Fault]:
 def _faults_of_given(given: GivenSpec, spec: ImportSpec) -> Iterator[Fault]:
     faults: list[Fault] = []
     for i, feature in enumerate(given.features):
-        if (feature.kind == "image") != (len(feature.shape) == 3):
-            shape = "[height, width, channels] of an image" if feature.kind == "image" else "[] of a column"
+        if len(feature.shape) != len(_AXES.get(feature.kind, ())):
+            shape = f"[{', '.join(_AXES.get(feature.kind, ()))}] of a {feature.kind} feature"
             faults.append(Fault(pointer("given", "features", i, "shape"), shape, describe(list(feature.shape))))
         if feature.kind == "image" and feature.value_range is None:
             faults.append(Fault(pointer("given", "features", i, "value_range"), "the scale of the image", "null"))
-        if feature.kind == "image" and len(given.features) > 1:
-            faults.append(Fault(pointer("given", "features", i), "an image alone, or columns", "an image among others"))
+        if feature.kind in _AXES and len(given.features) > 1:
+            received = f"a feature of kind {feature.kind} among others"
+            faults.append(Fault(pointer("given", "features", i), "one image or series alone, or columns", received))
     names = [feature.name for feature in given.features]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         faults.append(Fault("#/given/features", "each name once", f"{', '.join(repeated)} more than once"))

@@ -12,7 +12,7 @@ from models.builtins import facts_of_builtin
 from models.errors import Fault, InvalidSpec
 from models.facts import DataFacts
 from models.rows import describe
-from models.spec import data, fitting, gating, network
+from models.spec import data, fitting, gating, network, preprocessing
 from models.spec.data import BackgroundSpec, DatasetSpec, FeatureKinds, SplitSpec
 from models.spec.fitting import FitSpec
 from models.spec.gating import GatesSpec
@@ -77,6 +77,7 @@ def parse_spec(document: Any) -> TrainingSpec:
 def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
     """Where a well-formed specification does not fit its data set, whose facts are as its `features` have them."""
     yield from data.split_misfits(spec.split, facts)
+    yield from preprocessing.preprocessing_misfits(spec.preprocessing, facts)
     yield from network.architecture_misfits(spec.architecture, facts)
     yield from network.regularization_misfits(spec.regularization, facts)
     yield from data.label_misfits(spec.positive_label, facts)

@@ -1,7 +1,7 @@
 """What an epoch costs: a fit of ours beside plain `model.fit` on the same network, rows and batches.
 
-`python -m benchmarks.fitting [CASE ...] [--rounds N]` prints a markdown table. Each fit runs in a process of its own, in
-turns, so that neither profits from what the other has compiled; the first epoch, which compiles, is told apart.
+`python -m benchmarks.fitting [CASE ...] [--rounds N]` prints a markdown table. Each fit runs in a process of its own,
+in turns, so that neither profits from what the other has compiled; the first epoch, which compiles, is told apart.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def test_bytes_grow_with_weights_optimizer_and_batch() -> None:
 def test_what_is_free_is_the_least_of_machine_and_control_group(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable: 500 kB\n")
     (tmp_path / "memory.max").write_text("400000\n")
-    (tmp_path / "memory.current").write_text("100000\n")
+    (tmp_path / "memory.current").write_text("150000\n")
+    (tmp_path / "memory.stat").write_text("anon 90000\ninactive_file 50000\n")
 
     assert 300_000 == available_bytes(tmp_path / "meminfo", tmp_path)
     (tmp_path / "memory.max").write_text("max\n")

@@ -174,6 +174,25 @@ def test_augmentation_changes_rows_while_training_and_is_absent_from_what_is_ser
     np.testing.assert_allclose(predict_raw(networks.trained, rows), predict_raw(networks.served, rows), atol=1e-6)
 
 
+@pytest.mark.parametrize(("architecture", "masked"), [("recurrent", True), ("transformer", True), ("cnn-1d", False)])
+def test_steps_behind_the_words_of_a_text_are_left_out(architecture: str, masked: bool) -> None:
+    """Whatever attention or a state would make of them: with a mask, only the words count."""
+    text = Signature((Feature("note", "text", (6,), (0.0, 9.0), vocabulary=("a", "b")),), "regression", "y")
+    keys = {"type": architecture, "layers": [4]}
+    inputs = keras.Input((6, 4))
+    spec: Any = TypeAdapter(ArchitectureSpec).validate_json(json.dumps(keys))
+    without = RegularizationSpec.model_validate(WITHOUT)
+    words = np.random.default_rng(0).normal(size=(1, 6, 4)).astype(np.float32)
+    words[:, 3:] = 0
+
+    of_text = build_networks(inputs, inputs, spec, without, text, scale=(0.0, 1.0)).trained
+    of_series = build_networks(inputs, inputs, spec, without, SERIES, scale=(0.0, 1.0)).trained
+    of_series.set_weights(of_text.get_weights())
+
+    assert masked == ("Masking" in {type(layer).__name__ for layer in of_text.layers})
+    assert masked == (abs(predict_raw(of_text, words) - predict_raw(of_series, words)).max() > 1e-6)
+
+
 def test_network_that_differs_in_nothing_is_one() -> None:
     networks = built(IMAGE, {"type": "cnn", "layers": [4]}, WITHOUT)
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from models.errors import InvalidSpec
+from models.facts import DataFacts
 from models.objectives import loss_of, optimizer_of, row_weights, targets_of
 from models.signature import Feature, Signature
 from models.spec import parse_spec
 from models.spec.fitting import FitSpec, filled_in
+from models.spec.network import RegularizationSpec, regularization_misfits
 
 X = (Feature("x", "numeric", (), (0.0, 1.0)),)
 VALUE = Signature(X, "regression", "y")
@@ -104,6 +106,17 @@ def test_gradients_are_clipped_before_the_step(clip: Any, expected: list[float])
     optimizer_of(training).apply([np.array([3.0], np.float32), np.array([4.0], np.float32)], weights)
 
     assert expected == pytest.approx([float(weight.numpy()[0]) for weight in weights])
+
+
+def test_text_takes_no_augmentation_and_a_series_takes_noise() -> None:
+    noise = RegularizationSpec.model_validate({"augmentation": ({"type": "noise"},)})
+
+    of_text, of_series = (
+        list(regularization_misfits(noise, DataFacts("regression", "y", {"x": kind}))) for kind in ("text", "series")
+    )
+
+    assert ["#/regularization/augmentation"] == [fault.pointer for fault in of_text]
+    assert [] == of_series
 
 
 @pytest.mark.parametrize(

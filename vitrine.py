@@ -264,6 +264,11 @@ def resume(job_id: str) -> Call[Document]:
     return Call("POST", f"/train/{_quoted(job_id)}/resume", _json)
 
 
+def trials(job_id: str) -> Call[list[Document]]:
+    """What the search of a job has tried, in the order in which the trials began."""
+    return Call("GET", f"/train/{_quoted(job_id)}/trials", lambda response: response.json()["trials"])
+
+
 def logs(job_id: str, *, tail: int | None = None) -> Call[str]:
     """What the trainer of a job has logged, or its last lines."""
     params = {} if tail is None else {"tail": tail}
@@ -344,6 +349,7 @@ class _Methods:
     jobs = _Method(jobs)
     cancel = _Method(cancel)
     resume = _Method(resume)
+    trials = _Method(trials)
     logs = _Method(logs)
     models = _Method(models)
     model = _Method(model)

@@ -18,6 +18,12 @@ PairMatrix = NDArray[np.float64]
 SLICE_COALITIONS = 2**14
 FOLDS = (4, 2)
 """Into how many parts a sample is split: the first where each has two pairs of every size of coalition."""
+PRIOR_COALITIONS = 12
+"""Coalitions of a size that count as seen beside those that were, each off by the mean deviation of all two players.
+
+Few coalitions hold both of two players or neither, so that their own scatter says little. Without this, 1.96 standard
+errors held 91 to 93 % of the truth on 12 and 20 players (`benchmarks/calibration.py`); with it, 94 to 96 %.
+"""
 
 
 def exact_interactions(coalitions: CoalitionMatrix, values: NDArray[np.float64]) -> PairMatrix:
@@ -99,7 +105,9 @@ def sampled_interactions(sample: PairSample) -> tuple[PairMatrix, PairMatrix]:
             sums = _pair_sums(sample.coalitions[mine], added)
             squares = _pair_sums(sample.coalitions[mine], [column**2 for column in added])
             values += size / max(n_mine, 1) * sums
-            scatter = np.maximum(squares - sums**2 / max(n_mine, 1), 0) / max(n_mine - 1, 1)
+            scatter = np.maximum(squares - sums**2 / max(n_mine, 1), 0)
+            typical = _mean_of_pairs(scatter) / max(n_mine - 1, 1)
+            scatter = (scatter + PRIOR_COALITIONS * typical) / (n_mine - 2 + PRIOR_COALITIONS)
             variances += (1 - counts[stratum] / size) * size**2 / max(n_mine, 1) * scatter
     if partly.any() and n_folds == 1:
         variances[:] = np.nan
@@ -111,6 +119,12 @@ def of_players(matrices: tuple[PairMatrix, PairMatrix], playing: NDArray[np.intp
     everyone = np.zeros((2, n_players, n_players, matrices[0].shape[2]))
     everyone[:, playing[:, np.newaxis], playing] = matrices
     return Interactions.of_matrices(*everyone)
+
+
+def _mean_of_pairs(matrix: PairMatrix) -> NDArray[np.float64]:
+    """`(n_targets,)`, over every two players."""
+    first, second = np.triu_indices(len(matrix), 1)
+    return matrix[first, second].mean(axis=0)
 
 
 def _weights(n_players: int, sizes: NDArray[np.intp]) -> list[NDArray[np.float64]]:

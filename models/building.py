@@ -1,4 +1,4 @@
-"""Builds a version from a specification: load, fit, evaluate, choose a background, export, write."""
+"""Builds a version from a specification: load, fit, evaluate, choose a background, export, judge, write."""
 
 from __future__ import annotations
 
@@ -17,37 +17,56 @@ from models import artifact
 from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.diagnosis import EpochStatistics
 from models.evaluation import evaluate
+from models.evaluation.temper import temper, temperature_of
+from models.evaluation.whole import Asked, evaluate_version
 from models.export import export_onnx, hybrid_rows
 from models.folds import Metrics, cross_validate
+from models.gates.gate import Candidate, Champion
+from models.gates.judging import judge
+from models.inference import keras_outputs, open_session, session_outputs
 from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
 from models.spec import TrainingSpec
-from models.spec.importing import ImportSpec
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
-Step = Literal["loading", "fitting", "evaluating", "explaining", "registering", "gating"]
+Step = Literal["searching", "loading", "fitting", "evaluating", "explaining", "registering", "gating"]
 _LIBRARIES = ("vitrine", "keras", "tensorflow", "onnxruntime", "numpy", "scikit-learn", "shap")
 
 
 @dataclass(frozen=True)
 class Reporter:
-    """Who is told how a build goes on. `fence` is asked before anything is put in place: it raises when another
-    attempt has overtaken this one."""
+    """Who is told how a build goes on.
+
+    `evaluation` is told the part that begins, its place and their number. `fence` is asked before anything is put in
+    place: it raises when another attempt has overtaken this one.
+    """
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
+    evaluation: Callable[[str, int, int], None] = lambda *_: None
     fence: Callable[[], None] = lambda: None
+    gate: Callable[[str, int, int], None] = lambda *_: None
 
 
 def build_version(
-    spec: TrainingSpec, directory: Path, reporter: Reporter, checkpoints: Path | None = None
+    spec: TrainingSpec,
+    directory: Path,
+    reporter: Reporter,
+    checkpoints: Path | None = None,
+    *,
+    champion: Champion | None = None,
+    earlier: artifact.Artifact | None = None,
+    search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains and writes one version; returns its card.
 
     Args:
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
+        champion: the version that a gate compares with.
+        earlier: the version whose weights the fit begins with.
+        search: the account of the search that has found the specification, for the card.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
@@ -58,33 +77,77 @@ def build_version(
     dataset = load_dataset(spec)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
-    fitted = fit(spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence)
+    fitted = fit(
+        spec, dataset, split, report=reporter.epoch, checkpoints=checkpoints, fence=reporter.fence, earlier=earlier
+    )
     folds = _cross_validate(spec, dataset, split, reporter, checkpoints) if spec.training.folds else None
     reporter.step("evaluating")
     signature = dataset.signature
-    units = predict_raw(fitted.model, dataset.inputs[split.test])
-    outputs = target_columns(units, signature, signature.outputs[0])
-    evaluation = evaluate(outputs, dataset.targets[split.test], signature, spec.positive_label)
+    asked = asked_of_evaluation(spec, dataset, split, fitted.model)
+    evaluation, surrogate = evaluate_version(fitted.model, dataset, split, asked, predict_raw, reporter.evaluation)
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
-    validation = dataset.inputs[split.validation]
+
+    def judged(aside: Path) -> dict[str, Any]:
+        reporter.step("gating")
+        rows = (background, weights)
+        return judge_version(spec, dataset, split, fitted.model, evaluation, rows, champion, aside, reporter)
+
     return write_version(
         directory,
         fitted.model,
         signature,
-        VersionRows(background, weights, validation),
+        VersionRows(background, weights, dataset.inputs[split.validation]),
         {
             "model": spec.model,
             "data": describe_data(spec, dataset, split),
             "spec": spec.model_dump(mode="json"),
+            "search": search,
             "evaluation": evaluation,
-            "gates": check_gates(spec, evaluation["metrics"]),
-            "training": {**_describe_training(fitted), "folds": folds},
+            "surrogate": surrogate,
+            "training": {
+                **_describe_training(fitted),
+                "folds": folds,
+                "warm_start": _describe_start(spec, earlier),
+            },
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
         },
         seed=spec.training.seed,
         fence=reporter.fence,
+        judged=judged,
     )
+
+
+def judge_version(
+    spec: TrainingSpec,
+    dataset: Dataset,
+    split: Split,
+    model: Any,
+    evaluation: dict[str, Any],
+    background: tuple[ModelInput, NDArray[np.float64]],
+    champion: Champion | None,
+    aside: Path,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """The gates of a specification, and the report on explanations, of a version whose model and export are written.
+
+    Args:
+        aside: the folder that it is written to.
+    """
+    signature = dataset.signature
+    outputs = target_columns(predict_raw(model, dataset.inputs[split.test]), signature, signature.outputs[0])
+    candidate = Candidate(
+        spec,
+        dataset,
+        split,
+        outputs,
+        evaluation,
+        _engine(model, signature, aside),
+        lambda: target_model(model, signature, signature.outputs[0]),
+        background,
+    )
+    judgement = judge(candidate, champion, reporter.gate)
+    return {"gates": judgement.gates, "fidelity": judgement.fidelity}
 
 
 @dataclass(frozen=True)
@@ -104,7 +167,8 @@ def write_version(
     card: dict[str, Any],
     *,
     seed: int,
-    fence: Callable[[], None],
+    fence: Callable[[], None] = lambda: None,
+    judged: Callable[[Path], dict[str, Any]] = lambda _: {},
 ) -> dict[str, Any]:
     """Writes a version whose model is there; returns its card, to which what is measured here is added.
 
@@ -112,6 +176,7 @@ def write_version(
         model: in raw units, with the layers `output` and, for a classification, `logit`.
         seed: of the rows that are mixed from others to compare the export on.
         fence: called before the version is put in place.
+        judged: what gates say, for the card, of the folder in which model and export are written.
 
     Raises:
         DiskFull: when it cannot be written.
@@ -125,6 +190,7 @@ def write_version(
         artifact.write_background(aside, signature, background, weights)
         card = {
             **card,
+            **judged(aside),
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "task": signature.task,
             "spread": _spread(model, signature, background, weights),
@@ -170,12 +236,24 @@ def _expected_bytes(model: Any, background: ModelInput) -> int:
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 
-def check_gates(spec: TrainingSpec | ImportSpec, metrics: dict[str, float]) -> list[dict[str, Any]]:
-    """The gates of a specification as decisions with their figures."""
-    return [
-        {"gate": name, "passed": metrics[name] >= limit, "value": metrics[name], "limit": limit}
-        for name, limit in spec.gates.min.items()
-    ]
+def asked_of_evaluation(spec: TrainingSpec, dataset: Dataset, split: Split, model: Any) -> Asked:
+    """What the evaluation needs to know; a temperature that is asked for is built into the model first."""
+    temperature, tempered = None, spec.training.calibration == "temperature"
+    if dataset.signature.task == "classification":
+        rows = split.validation
+        temperature = temperature_of(model, dataset.inputs[rows], dataset.targets[rows], predict_raw)
+        if tempered:
+            temper(model, temperature)
+    sensitive = {name: dataset.columns[name] for name in spec.sensitive}
+    return Asked(spec.positive_label, spec.training.seed, sensitive, temperature, tempered)
+
+
+def _engine(model: Any, signature: Signature, aside: Path) -> Callable[[ModelInput], NDArray[Any]]:
+    """What will compute the default output of a version that is being written."""
+    path = aside / artifact.ONNX
+    if not path.exists():
+        return keras_outputs(model, signature)[signature.outputs[0]]
+    return session_outputs(open_session(path.read_bytes(), threads=1), signature)[signature.outputs[0]]
 
 
 def _spread(
@@ -197,6 +275,10 @@ def describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[st
         "sha256": dataset.sha256,
         "rows": {name: len(indices) for name, indices in parts.items()},
     }
+
+
+def _describe_start(spec: TrainingSpec, earlier: artifact.Artifact | None) -> dict[str, Any] | None:
+    return {"version": spec.from_version, "model_sha256": earlier.hashes[artifact.KERAS]} if earlier else None
 
 
 def _describe_training(fitted: FittedModel) -> dict[str, Any]:

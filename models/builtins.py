@@ -75,7 +75,7 @@ def read_builtin(name: str) -> RawData:
     facts, bunch = BUILTINS[name], load_bunch(name)
     columns: dict[str, RawColumn]
     if facts.whole_kind == "image":
-        columns = {"image": RawColumn("image", bunch.images[..., np.newaxis].astype(np.float32))}
+        columns = {"image": RawColumn("image", bunch.images[..., np.newaxis].astype(np.float32), (0.0, 16.0))}
     else:
         columns = {
             feature: RawColumn("numeric", bunch.data[:, i].astype(np.float64))

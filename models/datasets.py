@@ -87,13 +87,6 @@ def split_rows(
     return Split(*(np.flatnonzero(parts == part) for part in ("train", "validation", "test")))
 
 
-def digests_by(dataset: Dataset, by: str) -> tuple[bytes, ...]:
-    """The SHA-256 of each row's content ("row"), or of its value in a column: rows of one group have the same."""
-    if by == "row":
-        return dataset.row_digests
-    return tuple(hashlib.sha256(value).digest() for value in column_bytes(dataset.columns[by]))
-
-
 def column_bytes(values: NDArray[Any]) -> list[bytes]:
     """The content of each value of a raw column, whatever library read it: numbers, dates, or strings and None."""
     if values.dtype.kind == "O":
@@ -108,6 +101,13 @@ def column_bytes(values: NDArray[Any]) -> list[bytes]:
 def _with_length(value: str) -> bytes:
     content = value.encode("utf-8", "surrogatepass")
     return len(content).to_bytes(4, "little") + content
+
+
+def digests_by(dataset: Dataset, by: str) -> tuple[bytes, ...]:
+    """The SHA-256 of each row's content ("row"), or of its value in a column: rows of one group have the same."""
+    if by == "row":
+        return dataset.row_digests
+    return tuple(hashlib.sha256(value).digest() for value in column_bytes(dataset.columns[by]))
 
 
 def assign_part(digest: bytes, *, test: float, validation: float) -> Part:

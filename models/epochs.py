@@ -22,19 +22,26 @@ from models.statistics import is_measured
 
 logger = logging.getLogger("vitrine.trainer")
 
+_NO_METRICS = ("learning_rate", "penalty")
+"""What the history holds beside the metrics of each epoch."""
+
 _LATEST = 10
 """Measured epochs from which the warnings of a running fit are told."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """Where a fit stands after an epoch. `metrics` holds finite numbers only; `warning` is for a person to read. Of a
-    cross-validation, `fold` says which of its `folds` is fitted."""
+    """Where a fit stands after an epoch. `metrics` holds finite numbers only; `warning` is for a person to read.
+
+    `validation_errors` has the validation loss of every epoch so far, without the penalties on weights, so that fits
+    with other penalties can be compared. Of a cross-validation, `fold` says which of its `folds` is fitted.
+    """
 
     epoch: int
     epochs: int
     metrics: dict[str, float]
     seconds_left: float
+    validation_errors: Sequence[float]
     warning: str | None = None
     fold: int | None = None
     folds: int | None = None
@@ -158,7 +165,7 @@ class Epochs(keras.callbacks.Callback):
         for loss in checkpoint.history["val_loss"]:
             self._stopping, self._rate = self._stopping.after(loss), self._rate.after(loss)
         logger.info("resuming after epoch %d of %d", self.done, self._training.epochs)
-        self._tell({name: values[-1] for name, values in self.history.items() if name != "learning_rate"})
+        self._tell({name: values[-1] for name, values in self.history.items() if name not in _NO_METRICS})
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002 - Keras's names
         network: Any = self.model
@@ -172,7 +179,8 @@ class Epochs(keras.callbacks.Callback):
         network: Any = self.model
         metrics = {name: float(value) * self._units.get(name, 1.0) for name, value in (logs or {}).items()}
         self._check(metrics["val_loss"], "the validation part")
-        for name, value in {**metrics, "learning_rate": self._rate.rate}.items():
+        figures = {**metrics, "learning_rate": self._rate.rate, "penalty": float(sum(network.losses))}
+        for name, value in figures.items():
             self.history.setdefault(name, []).append(value)
         self._stopping = self._stopping.after(metrics["val_loss"])
         self._rate = self._rate.after(metrics["val_loss"])
@@ -219,7 +227,9 @@ class Epochs(keras.callbacks.Callback):
         left = 0.0 if self.finished else self.timing.of_next(self._training.epochs - self.done)
         # Of the latest epochs alone: a long fit is not gone through again after each of its epochs.
         warning = " ".join(self._warnings(self.statistics[-_LATEST:])) or None
-        self._report(EpochReport(self.done, self._training.epochs, metrics, round(left, 1), warning))
+        losses, penalties = self.history["val_loss"], self.history["penalty"]
+        errors = [loss - penalty for loss, penalty in zip(losses, penalties, strict=True)]
+        self._report(EpochReport(self.done, self._training.epochs, metrics, round(left, 1), errors, warning))
 
 
 def _frozen(value: Any) -> Any:

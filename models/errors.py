@@ -4,11 +4,15 @@ VitrineError
 |- InvalidRows          rows that do not fit the signature
 |- InvalidSpec          a training specification that cannot be run
 |- InvalidDataset       a data set and a specification that do not fit each other
+|- UnreadableData       a file that holds no data set
 |- DatasetChanged       a data set that is no longer what a version was built from
+|- WarmStartImpossible  a network that cannot begin with the weights of an earlier version
 |- LossNotFinite        a fit whose loss has become infinite or not a number
+|- SearchWithoutResult  a search none of whose trials came to its end
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
 |- GatesFailed          an alias may not move to a version whose gates failed
+|- ComparisonOutdated   an alias may not move on a comparison with a version that is champion no more
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
 |- CorruptVersion       a version whose files are missing, changed or unsafe
 |- Overtaken            an attempt of a job that a later one has overtaken
@@ -102,6 +106,16 @@ class NoDataset(VitrineError):
         )
 
 
+class WarmStartImpossible(VitrineError):
+    def __init__(self, version: int, place: int, layer: str, expected: str, received: str) -> None:
+        super().__init__(
+            f"The fit cannot begin with the weights of version {version}: layer {place} ({layer!r}) differs. Expected "
+            f"{expected}, received {received}. Leave architecture and features as they were, or set warm_start to "
+            "false."
+        )
+        self.place, self.layer = place, layer
+
+
 class LossNotFinite(VitrineError):
     def __init__(self, loss: float, epoch: int, place: str, learning_rate: float) -> None:
         super().__init__(
@@ -153,6 +167,14 @@ def _words(fault: Fault) -> str:
     return f"{fault.pointer}: expected {fault.expected}, received {fault.received}"
 
 
+class SearchWithoutResult(VitrineError):
+    def __init__(self, reasons: Sequence[str]) -> None:
+        told = "; ".join(dict.fromkeys(reasons)) or "none has begun before search.minutes were over"
+        super().__init__(
+            f"None of the {len(reasons)} trials came to its end: {told}. Widen search.space, or give more minutes."
+        )
+
+
 class UnknownModel(VitrineError):
     def __init__(self, model: str, names: Sequence[str]) -> None:
         super().__init__(f"There is no model {model!r}. Models: {', '.join(names) if names else 'none yet'}.")
@@ -173,6 +195,18 @@ class GatesFailed(VitrineError):
         super().__init__(
             f"Version {version} of {model!r} failed these gates: {', '.join(gates)}. "
             'Send {"force": true, "reason": "..."} to move the alias all the same.'
+        )
+
+
+class ComparisonOutdated(VitrineError):
+    """The champion has changed since a version was compared with it."""
+
+    def __init__(self, model: str, version: int, champion: int | None) -> None:
+        super().__init__(
+            f"Version {version} of {model!r} was not compared with the present champion "
+            f"({'none' if champion is None else f'version {champion}'}). "
+            f'Train it again with {{"model": {model!r}, "from": {version}}}, go back with a rollback, or send '
+            '{"force": true, "reason": "..."} to move the alias all the same.'
         )
 
 
@@ -205,3 +239,22 @@ class DiskFull(VitrineError):
             "checkpoint."
         )
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+
+
+class UnreadableData(_Faulty):
+    """A file that is no data set: where in it, what was expected, what was found, and what to do."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("The data cannot be read: " + "; ".join(_cured(fault) for fault in faults[:3]), faults)
+
+
+def _cured(fault: Fault) -> str:
+    return f"expected {fault.expected}, received {fault.received}" + (f" ({fault.detail})" if fault.detail else "")
+
+
+class NotDifferentiableHere(VitrineError):
+    """The graph of a network cannot be differentiated by our rules; its Keras model perhaps can."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The network's ONNX graph cannot be differentiated: {reason}.")
+        self.reason = reason

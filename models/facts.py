@@ -17,7 +17,8 @@ class DataFacts:
     """The facts that a specification is checked against, the same for built-in data and for files.
 
     `kinds` has each feature in the order of the data, without the target and the ignored columns. `possible` has for
-    each column the kinds that its values can be read as, the inferred one first.
+    each column the kinds that its values can be read as, the inferred one first; `nullable` are the columns with
+    missing values.
     """
 
     task: Task
@@ -26,6 +27,7 @@ class DataFacts:
     labels: tuple[str, ...] = ()
     possible: Mapping[str, tuple[FeatureKind, ...]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    nullable: frozenset[str] = frozenset()
 
     @property
     def features(self) -> tuple[str, ...]:

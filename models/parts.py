@@ -6,14 +6,14 @@ import numpy as np
 
 from models.artifact import Artifact
 from models.building import load_dataset
-from models.datasets import Part, split_dataset
+from models.datasets import Dataset, Part, Split, split_dataset
 from models.errors import DatasetChanged, NoDataset
 from models.rows import ModelInput
 from models.spec import parse_spec
 
 
-def rows_of_part(artifact: Artifact, part: Part, *, max_rows: int, seed: int) -> ModelInput:
-    """Rows `(n_rows, *input_shape)` of a part, in the order of the data set: all of them, or a random sample.
+def dataset_of(artifact: Artifact) -> tuple[Dataset, Split]:
+    """The data that a version was built from, and its parts.
 
     Raises:
         NoDataset: when the version was imported without one.
@@ -25,7 +25,16 @@ def rows_of_part(artifact: Artifact, part: Part, *, max_rows: int, seed: int) ->
     dataset = load_dataset(spec)
     if dataset.sha256 != artifact.card["data"]["sha256"]:
         raise DatasetChanged(artifact.card["data"]["sha256"], dataset.sha256)
-    split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
+    return dataset, split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
+
+
+def rows_of_part(artifact: Artifact, part: Part, *, max_rows: int, seed: int) -> ModelInput:
+    """Rows `(n_rows, *input_shape)` of a part, in the order of the data set: all of them, or a random sample.
+
+    Raises:
+        DatasetChanged: when the data is not what the version was built from: what was a test row may be none now.
+    """
+    dataset, split = dataset_of(artifact)
     rows = {"train": split.train, "validation": split.validation, "test": split.test}[part]
     if len(rows) > max_rows:
         rows = np.sort(np.random.default_rng(seed).choice(rows, size=max_rows, replace=False))

@@ -28,6 +28,8 @@ class RawColumn:
 
     kind: FeatureKind
     values: NDArray[Any]
+    scale: tuple[float, float] | None = None
+    """What the pixels of an image may be, from lowest to highest."""
 
     @property
     def missing(self) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from models.attempts import check_attempt
 from models.database import create_tables, metadata, now, reader_of, writing
-from models.errors import GatesFailed, NothingToRollBackTo, UnknownModel, UnknownVersion
+from models.errors import ComparisonOutdated, GatesFailed, NothingToRollBackTo, UnknownModel, UnknownVersion
 
 CHAMPION = "champion"
 
@@ -166,10 +166,27 @@ class Registry:
             raise UnknownModel(name, list(models))
         return models[name]
 
-    def promote(self, *, model: str, version: int, job: str, attempt: int | None = None) -> bool:
+    def promote(
+        self,
+        *,
+        model: str,
+        version: int,
+        job: str,
+        gates: list[dict[str, Any]] | None = None,
+        attempt: int | None = None,
+        final: bool = False,
+    ) -> bool | None:
         """Decides whether the version that a job built becomes the champion, and says whether it did.
 
         Gates, decision and move are one transaction. A job is decided once: taken up again, it gets the same answer.
+
+        Args:
+            gates: as they were judged last; None where that was when the version was registered.
+            final: decide against a version whose comparison is outdated, in place of asking for another one.
+
+        Returns:
+            None when a gate compares the version with one that is not the champion any more: nothing is decided, and
+            it has to be judged again.
 
         Raises:
             Overtaken: when a later attempt of the job has begun.
@@ -180,14 +197,24 @@ class Registry:
                 return decided
             if attempt is not None:
                 check_attempt(connection, job, attempt)
-            gates = self._gates(connection, model, version)
-            failed = failed_gates(gates)
+            if gates is None:
+                gates = self._gates(connection, model, version)
+            else:
+                where = (versions_table.c.model == model, versions_table.c.version == version)
+                connection.execute(versions_table.update().where(*where).values(gates=gates))
+            failed, current = failed_gates(gates), self._alias(connection, model, CHAMPION)
+            outdated = not failed and is_outdated(gates, current)
+            if outdated and not final:
+                return None
             reason = f"failed: {', '.join(failed)}" if failed else "gates passed"
-            move = AliasMove(CHAMPION, version, self._alias(connection, model, CHAMPION))
+            if outdated:
+                reason = "the champion moved whenever the version had been compared with it"
+            moved = not failed and not outdated
+            move = AliasMove(CHAMPION, version, current)
             self._decide(
-                connection, model, move, gates, by=f"job {job}", reason=reason, job=job, moved=not failed, forced=False
+                connection, model, move, gates, by=f"job {job}", reason=reason, job=job, moved=moved, forced=False
             )
-            return not failed
+            return moved
 
     def move_alias(
         self, model: str, alias: str, version: str, *, by: str, reason: str, force: bool = False
@@ -197,19 +224,24 @@ class Registry:
         Raises:
             UnknownModel, UnknownVersion: when there is no such thing.
             GatesFailed: when the version failed its gates and the move is not forced; the refusal is recorded too.
+            ComparisonOutdated: when it would become the champion and was compared with one that is champion no more.
         """
         record = self.model(model).resolve(version)
         with writing(self._engine) as connection:
             gates = self._gates(connection, model, record.version)
-            failed = failed_gates(gates)
+            failed, current = failed_gates(gates), self._alias(connection, model, CHAMPION)
             move = AliasMove(alias, record.version, self._alias(connection, model, alias))
-            allowed = force or not failed
+            outdated = alias == CHAMPION and current != record.version and is_outdated(gates, current)
+            refused = bool(failed) or outdated
             if move.previous != move.version:
+                moved = force or not refused
                 self._decide(
-                    connection, model, move, gates, by=by, reason=reason, moved=allowed, forced=bool(failed) and force
+                    connection, model, move, gates, by=by, reason=reason, moved=moved, forced=refused and force
                 )
-        if not allowed:
+        if failed and not force:
             raise GatesFailed(model, record.version, failed)
+        if outdated and not force:
+            raise ComparisonOutdated(model, record.version, current)
         return move
 
     def rollback(self, model: str, *, by: str, reason: str, alias: str = CHAMPION) -> AliasMove:
@@ -342,3 +374,8 @@ class Registry:
 def failed_gates(gates: list[dict[str, Any]]) -> list[str]:
     """The names of the gates that did not pass."""
     return [gate["gate"] for gate in gates if not gate["passed"]]
+
+
+def is_outdated(gates: list[dict[str, Any]], champion: int | None) -> bool:
+    """Whether a gate has compared with a version that is not the champion (None: with none, when there was none)."""
+    return any("champion" in gate and gate["champion"] != champion for gate in gates)

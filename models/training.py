@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.artifact import KERAS, Artifact
 from models.batches import n_batches, shuffled_batches
 from models.checkpoint import Checkpoints, Identity, digest_of
 from models.datasets import Dataset, Split
@@ -23,10 +24,10 @@ from models.errors import InvalidDataset, NoGpu
 from models.memory import check_memory, measure_size
 from models.networks import Networks, build_networks, network_output
 from models.objectives import loss_of, optimizer_of, row_weights, targets_of
-from models.preprocessing.inputs import preprocessed
-from models.preprocessing.targets import target_scale
+from models.preprocessing import preprocessed, target_scale
 from models.spec import TrainingSpec
 from models.statistics import ROWS, Probe
+from models.warm_start import take_weights
 
 logger = logging.getLogger("vitrine.trainer")
 
@@ -38,9 +39,9 @@ _LIBRARIES = ("vitrine", "keras", "tensorflow", "numpy")
 class FittedModel:
     """`model` takes raw units and gives raw units: `(n_rows, *input_shape)` to `(n_rows, n_network_outputs)`.
 
-    `history` has for each epoch its metrics and its `learning_rate`. `timing` counts every attempt. `warnings` are
-    for a person to read. `statistics` are of the layers, after each epoch at first, after fewer later. `device` is
-    where it was fitted, in words.
+    `history` has for each epoch its metrics, its `learning_rate`, and the `penalty` on weights within its losses.
+    `timing` counts every attempt. `warnings` are for a person to read. `statistics` are of the layers, after each epoch
+    at first, after fewer later. `device` is where it was fitted, in words.
     """
 
     model: keras.Model
@@ -60,6 +61,7 @@ def fit(
     report: Callable[[EpochReport], None] = lambda _: None,
     checkpoints: Path | None = None,
     fence: Callable[[], None] = lambda: None,
+    earlier: Artifact | None = None,
 ) -> FittedModel:
     """Trains on the train part, stops early on the validation part and keeps the best epoch's weights.
 
@@ -71,8 +73,10 @@ def fit(
         report: told of each epoch, after its checkpoint; when resuming, of the checkpoint's epoch once more.
         checkpoints: a folder for this fit alone. It is the caller's to remove. None: nothing is stored.
         fence: called before a checkpoint is put in place; raises when this attempt has been overtaken by another.
+        earlier: the version whose weights the fit begins with, where the specification says so.
 
     Raises:
+        WarmStartImpossible: when that version has other layers.
         InvalidDataset: when a part is empty, or the train part has rows of one label only.
         LossNotFinite: when the loss is not a finite number.
         NotEnoughMemory: when the network would not fit into the memory that there is.
@@ -88,6 +92,8 @@ def fit(
     scale = target_scale(dataset.targets[split.train]) if signature.task == "regression" else (0.0, 1.0)
     networks = _build(spec, dataset, split, scale, device)
     network = networks.trained
+    if earlier is not None and spec.from_version is not None:
+        take_weights(network, earlier, spec.from_version)
     targets = targets_of(dataset.targets, signature, scale=scale, label_smoothing=smoothing)
     network.compile(
         optimizer=optimizer_of(spec.training),
@@ -96,7 +102,7 @@ def fit(
     )
     optimizer: Any = network.optimizer
     optimizer.build(network.trainable_variables)
-    store = Checkpoints(checkpoints, _identity(spec, dataset, split, network), fence) if checkpoints else None
+    store = Checkpoints(checkpoints, _identity(spec, dataset, split, network, earlier), fence) if checkpoints else None
     looked_at = split.train[np.linspace(0, len(split.train) - 1, min(ROWS, len(split.train))).astype(np.int64)]
     epochs = Epochs(
         spec.training,
@@ -154,7 +160,9 @@ def _check_parts(dataset: Dataset, split: Split) -> None:
         )
 
 
-def _identity(spec: TrainingSpec, dataset: Dataset, split: Split, network: keras.Model) -> Identity:
+def _identity(
+    spec: TrainingSpec, dataset: Dataset, split: Split, network: keras.Model, earlier: Artifact | None
+) -> Identity:
     """What a checkpoint must have been written for, to be resumed from."""
     optimizer: Any = network.optimizer
     variables = [*network.variables, *optimizer.variables]
@@ -168,6 +176,7 @@ def _identity(spec: TrainingSpec, dataset: Dataset, split: Split, network: keras
             ]
         ),
         "network": digest_of([[list(variable.shape), str(variable.dtype)] for variable in variables]),
+        "version to begin with": earlier.hashes[KERAS] if earlier else "none",
         "set of libraries": digest_of({name: importlib.metadata.version(name) for name in _LIBRARIES}),
     }
 

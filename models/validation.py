@@ -92,11 +92,14 @@ def _keys_of(value: Any) -> Container[int | str]:
 def _keys_at(root: type[BaseModel], path: list[int | str], document: Any) -> list[str]:
     """The keys that a document of the model `root` may have at a place."""
     part, held = root, document
+    options = [root]
     for name in path:
         held = held[name]
-        options = list(_models_in(part.model_fields[str(name)].annotation))
-        part = next((option for option in options if _is_tagged(option, held)), options[0])
-    return list(part.model_fields)
+        # A name that is no field is a key of a mapping: what its field may hold is what each of its values may be.
+        if (field := part.model_fields.get(str(name))) is not None:
+            options = list(_models_in(field.annotation))
+        part = next((option for option in options if _is_tagged(option, held)), None) or _nearest(options, held)
+    return [field.alias or name for name, field in part.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -104,6 +107,11 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _models_in(argument)
+
+
+def _nearest(options: list[type[BaseModel]], value: dict[str, Any]) -> type[BaseModel]:
+    """The branch of a union that has most of a document's keys."""
+    return max(options, key=lambda option: len(option.model_fields.keys() & value.keys()))
 
 
 def _is_tagged(option: type[BaseModel], value: dict[str, Any]) -> bool:

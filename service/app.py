@@ -121,7 +121,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     app.include_router(explain_routes(explainer, desk, metrics, settings))
     replayer = Replayer(records, pool, explainer)
     app.include_router(explanation_routes(records, desk, replayer, explainer, GlobalForms(pool, compute), metrics))
-    app.include_router(train_routes(jobs, metrics, settings))
+    app.include_router(train_routes(jobs, registry, metrics, settings))
     app.include_router(model_routes(registry, pool, jobs, metrics, settings))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)

@@ -12,11 +12,18 @@ def epoch_figures(job: dict[str, Any]) -> dict[str, Any] | None:
     return job["progress"] if job["step"] == "fitting" and job["status"] == "running" else None
 
 
+def search_figures(job: dict[str, Any]) -> dict[str, Any] | None:
+    """How far the search of a job is while it searches, else None."""
+    return job["progress"] if job["step"] == "searching" and job["status"] == "running" else None
+
+
 def progress_in_words(job: dict[str, Any]) -> str:
     """How far a job is, on one line."""
     figures = epoch_figures(job)
     if figures is not None:
         return figures_in_words(figures)
+    if (search := search_figures(job)) is not None:
+        return _search_in_words(search)
     if job["status"] == "succeeded":
         return f"version {job['version']}"
     if job["status"] == "failed":
@@ -34,6 +41,13 @@ def figures_in_words(figures: dict[str, Any]) -> str:
     words += [f"{watched} {metrics[watched]:.3f}"] if watched else []
     words += [f"{figures['seconds_left']:.0f} s left"] if figures.get("seconds_left") is not None else []
     return "  ".join(words)
+
+
+def _search_in_words(figures: dict[str, Any]) -> str:
+    words = f"trial {figures['done']}/{figures['trials']}"
+    if figures.get("best") is not None:
+        words += f"  best {figures['metric']} {figures['best']:.4g}"
+    return words
 
 
 def outcome_in_words(job: dict[str, Any]) -> str:

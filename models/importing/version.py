@@ -4,145 +4,164 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from models.building import (
     Reporter,
     VersionRows,
-    check_gates,
+    asked_of_evaluation,
     choose_background,
     describe_data,
+    judge_version,
     load_dataset,
     write_version,
 )
 from models.datasets import split_dataset
 from models.evaluation import evaluate
+from models.evaluation.whole import evaluate_version
+from models.gates.gate import Champion
+from models.gates.limits import judge_limits
 from models.importing.process import LIMIT_SECONDS, import_model
 from models.outputs import target_columns
 from models.rows import ModelInput, decode_rows
 from models.signature import Signature
-from models.spec.importing import ImportSpec
+from models.spec.importing import GivenSpec, ImportSpec
 from models.training import predict_raw
 
 
-@dataclass(frozen=True)
-class _Around:
-    """What an import has beside its file: signature, rows, truth for some of them, and what of it goes into the card.
-
-    `tested` are `(n_tested, *input_shape)` with `truth` `(n_tested,)`; both may be empty.
-    """
-
-    signature: Signature
-    rows: VersionRows
-    tested: ModelInput
-    truth: np.ndarray
-    positive_label: str | None
-    card: dict[str, Any]
-
-
 def import_version(
-    spec: ImportSpec, file: Path, directory: Path, reporter: Reporter, *, limit_seconds: float = LIMIT_SECONDS
+    spec: ImportSpec,
+    file: Path,
+    directory: Path,
+    reporter: Reporter,
+    *,
+    champion: Champion | None = None,
+    limit_seconds: float = LIMIT_SECONDS,
 ) -> dict[str, Any]:
     """Imports and writes one version; returns its card.
 
-    With a data set, the version is evaluated on its test part. Whether the model has learned from those rows, nobody
-    can tell from the file: the card says so.
+    With a data set, the version is evaluated and gated as one that was fitted here. Whether the model has learned from
+    the rows of the test part, nobody can tell from the file: the card says so.
 
     Args:
         file: the `.keras` file that the specification names.
+        champion: the version that a gate compares with.
 
     Raises:
         UnsafeModelFile, ModelDoesNotFit: when the file cannot be used.
         DiskFull: when the version cannot be written.
     """
     reporter.step("loading")
-    around = _around_dataset(spec) if spec.dataset is not None else _around_given(spec)
-    rows = np.concatenate([around.rows.background, around.tested])
     with tempfile.TemporaryDirectory(prefix="vitrine-import-") as folder:
-        imported = import_model(file, around.signature, spec.outputs, rows, Path(folder), limit_seconds=limit_seconds)
-        model: Any = keras.saving.load_model(imported.path, compile=False, safe_mode=True)
-    reporter.step("evaluating")
-    evaluation: dict[str, Any] = {"rows": 0, "metrics": {}}
-    if len(around.tested):
-        signature = around.signature
-        outputs = target_columns(predict_raw(model, around.tested), signature, signature.outputs[0])
-        evaluation = evaluate(outputs, around.truth, signature, around.positive_label)
-    reporter.step("explaining")
-    return write_version(
-        directory,
-        model,
-        around.signature,
-        around.rows,
-        {
-            "model": spec.model,
-            **around.card,
-            "evaluation": evaluation,
-            "gates": check_gates(spec, evaluation["metrics"]),
-            "imported": {"file_sha256": spec.file, "outputs": spec.outputs},
-            "training": {
-                "parameters": model.count_params(),
-                "curves": {},
-                "warnings": [*imported.notes, *_notes_on(spec, evaluation["rows"])],
-            },
-        },
-        seed=spec.seed,
-        fence=reporter.fence,
-    )
+        if spec.dataset is None:
+            return _with_given_rows(spec, file, directory, reporter, Path(folder), limit_seconds)
+        return _with_dataset(spec, file, directory, reporter, champion, Path(folder), limit_seconds)
 
 
-def _notes_on(spec: ImportSpec, n_tested: int) -> list[str]:
-    if n_tested == 0:
-        return ["Imported without rows of known truth: how well it predicts was not measured."]
-    if spec.dataset is not None:
-        return ["Imported: whether it has learned from the rows of the test part is not known."]
-    return []
-
-
-def _around_dataset(spec: ImportSpec) -> _Around:
+def _with_dataset(
+    spec: ImportSpec,
+    file: Path,
+    directory: Path,
+    reporter: Reporter,
+    champion: Champion | None,
+    folder: Path,
+    limit_seconds: float,
+) -> dict[str, Any]:
     training = spec.as_training()
     dataset = load_dataset(training)
     split = split_dataset(dataset, test=training.split.test, validation=training.split.validation, by=training.split.by)
-    background, weights = choose_background(dataset, split, training.background.rows, spec.seed)
+    background = choose_background(dataset, split, training.background.rows, spec.seed)
+    rows = np.concatenate([background[0], dataset.inputs[split.test]])
+    model, notes = _loaded(spec, file, dataset.signature, rows, folder, limit_seconds)
+    reporter.step("evaluating")
+    asked = asked_of_evaluation(training, dataset, split, model)
+    evaluation, surrogate = evaluate_version(model, dataset, split, asked, predict_raw, reporter.evaluation)
+    reporter.step("explaining")
+
+    def judged(aside: Path) -> dict[str, Any]:
+        reporter.step("gating")
+        return judge_version(training, dataset, split, model, evaluation, background, champion, aside, reporter)
+
+    note = "Imported: whether it has learned from the rows of the test part is not known."
     card = {
+        "model": spec.model,
         "data": describe_data(training, dataset, split),
         # Of what a fit is asked to do, all that is true of an import.
         "spec": training.model_dump(
-            mode="json", exclude={"architecture", "preprocessing", "regularization", "training"}
+            mode="json",
+            by_alias=True,
+            exclude={"architecture", "preprocessing", "regularization", "training", "search"},
         ),
-        "background": {"rows": len(background), "kind": training.background.kind, "seed": spec.seed},
+        "evaluation": evaluation,
+        "surrogate": surrogate,
+        "background": {"rows": len(background[0]), "kind": training.background.kind, "seed": spec.seed},
+        **_described(spec, model, [*notes, note]),
     }
-    return _Around(
+    return write_version(
+        directory,
+        model,
         dataset.signature,
-        VersionRows(background, weights, dataset.inputs[split.validation]),
-        dataset.inputs[split.test],
-        dataset.targets[split.test],
-        training.positive_label,
+        VersionRows(*background, dataset.inputs[split.validation]),
         card,
+        seed=spec.seed,
+        fence=reporter.fence,
+        judged=judged,
     )
 
 
-def _around_given(spec: ImportSpec) -> _Around:
+def _with_given_rows(
+    spec: ImportSpec, file: Path, directory: Path, reporter: Reporter, folder: Path, limit_seconds: float
+) -> dict[str, Any]:
     assert spec.given is not None
     given, signature = spec.given, spec.signature()
-    background = decode_rows(given.background, signature)
-    tested = decode_rows(given.inputs, signature)
-    if given.task == "classification":
-        truth = np.array([given.labels.index(each) for each in given.truth], dtype=np.int64)
+    background, tested = decode_rows(given.background, signature), decode_rows(given.inputs, signature)
+    model, notes = _loaded(spec, file, signature, np.concatenate([background, tested]), folder, limit_seconds)
+    reporter.step("evaluating")
+    evaluation: dict[str, Any] = {"rows": 0, "metrics": {}}
+    if len(tested):
+        outputs = target_columns(predict_raw(model, tested), signature, signature.outputs[0])
+        positive = spec.positive_label or (given.labels[1] if len(given.labels) == 2 else None)
+        evaluation = evaluate(outputs, _truth(given), signature, positive)
     else:
-        truth = np.array(given.truth, dtype=np.float32)
-    positive = spec.positive_label or (given.labels[1] if len(given.labels) == 2 else None)
+        notes = [*notes, "Imported without rows of known truth: how well it predicts was not measured."]
+    reporter.step("explaining")
     content = orjson.dumps([given.background, given.inputs, given.truth])
     card = {
+        "model": spec.model,
         "data": {"dataset": None, "sha256": hashlib.sha256(content).hexdigest(), "rows": {"test": len(tested)}},
         "spec": {"dataset": None, **spec.model_dump(mode="json", include={"model", "gates", "promote"})},
+        "evaluation": evaluation,
+        "gates": list(judge_limits(spec.gates, evaluation)),
         "background": {"rows": len(background), "kind": "given", "seed": spec.seed},
+        **_described(spec, model, notes),
     }
     weights = np.full(len(background), 1.0 / len(background))
-    others = tested if len(tested) else background
-    return _Around(signature, VersionRows(background, weights, others), tested, truth, positive, card)
+    rows = VersionRows(background, weights, tested if len(tested) else background)
+    return write_version(directory, model, signature, rows, card, seed=spec.seed, fence=reporter.fence)
+
+
+def _loaded(
+    spec: ImportSpec, file: Path, signature: Signature, rows: ModelInput, folder: Path, limit_seconds: float
+) -> tuple[Any, list[str]]:
+    """The model, wired, and what there is to say of it."""
+    imported = import_model(file, signature, spec.outputs, rows, folder, limit_seconds=limit_seconds)
+    return keras.saving.load_model(imported.path, compile=False, safe_mode=True), list(imported.notes)
+
+
+def _truth(given: GivenSpec) -> NDArray[Any]:
+    if given.task == "classification":
+        return np.array([given.labels.index(each) for each in given.truth], dtype=np.int64)
+    return np.array(given.truth, dtype=np.float32)
+
+
+def _described(spec: ImportSpec, model: Any, notes: list[str]) -> dict[str, Any]:
+    return {
+        "imported": {"file_sha256": spec.file, "outputs": spec.outputs},
+        "training": {"parameters": model.count_params(), "curves": {}, "warnings": notes},
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -63,3 +63,14 @@ def label_misfits(positive_label: str | None, facts: DataFacts) -> Iterator[Faul
     if positive_label is not None and (len(facts.labels) != 2 or positive_label not in facts.labels):
         expected = f"one of {', '.join(facts.labels)}" if len(facts.labels) == 2 else "nothing: not two labels"
         yield Fault("#/positive_label", expected, describe(positive_label))
+
+
+def sensitive_misfits(sensitive: Sequence[str], facts: DataFacts) -> Iterator[Fault]:
+    """Where a sensitive feature is no column of the data set, or is named twice."""
+    for place, name in enumerate(sensitive):
+        whole = facts.whole_kind
+        if whole or name not in facts.columns:
+            held = f"nothing: {whole} data have no columns" if whole else ", ".join(facts.columns)
+            yield Fault(pointer("sensitive", place), f"a column of the data set: {held}", "an unknown name")
+        elif name in sensitive[:place]:
+            yield Fault(pointer("sensitive", place), "each column once", describe(name))

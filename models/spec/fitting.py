@@ -94,6 +94,10 @@ class FitSpec(Part):
     class_weight: Annotated[ClassWeights | None, Field(description='"balanced", or a weight for each label')] = None
     mixed_precision: Annotated[bool, Field(description="float16 beside float32; needs a GPU")] = False
     folds: Annotated[int, Field(ge=0, le=20, description="0, or fits for a cross-validation beside the version")] = 0
+    calibration: Annotated[
+        Literal["temperature"] | None,
+        Field(description="divide logits by the temperature that fits the validation part, inside the model"),
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
@@ -119,6 +123,8 @@ def fit_misfits(training: FitSpec, facts: DataFacts) -> Iterator[Fault]:
     if training.warmup_epochs >= training.epochs:
         expected = f"fewer than the epochs, {training.epochs}"
         yield Fault("#/training/warmup_epochs", expected, f"the number {training.warmup_epochs}")
+    if training.calibration and facts.task != "classification":
+        yield Fault("#/training/calibration", "null for a regression", "the string 'temperature'")
     if training.folds == 1:
         yield Fault("#/training/folds", "0 for none, or at least 2", "the number 1")
 

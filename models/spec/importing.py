@@ -9,10 +9,11 @@ import orjson
 from pydantic import Field, ValidationError
 
 from models.errors import Fault, InvalidRows, InvalidSpec, pointer
+from models.facts import DataFacts
 from models.rows import decode_rows, describe
 from models.signature import Feature, Signature
 from models.spec.data import BackgroundSpec, DatasetSpec, FeatureKinds, SplitSpec
-from models.spec.gating import GatesSpec
+from models.spec.gating import GatesSpec, gate_misfits
 from models.spec.part import Part
 from models.spec.whole import ModelName, TrainingSpec, parse_spec
 from models.validation import faults_of
@@ -59,6 +60,7 @@ class ImportSpec(Part):
     target: str | None = None
     features: FeatureKinds = Field(default={})
     positive_label: str | None = None
+    sensitive: Annotated[tuple[str, ...], Field(max_length=10)] = ()
     split: SplitSpec = SplitSpec()
     background: BackgroundSpec = BackgroundSpec()
     gates: GatesSpec = GatesSpec()
@@ -67,7 +69,17 @@ class ImportSpec(Part):
 
     def as_training(self) -> TrainingSpec:
         """The specification of a fit on the same data, with the same parts, gates and labels."""
-        names = ("model", "target", "features", "positive_label", "split", "background", "gates", "promote")
+        names = (
+            "model",
+            "target",
+            "features",
+            "positive_label",
+            "sensitive",
+            "split",
+            "background",
+            "gates",
+            "promote",
+        )
         document = self.model_dump(mode="json", exclude_unset=True)
         kept = {name: document[name] for name in ("dataset", *names) if name in document}
         return parse_spec({**kept, "training": {"seed": self.seed}})
@@ -121,7 +133,7 @@ def _misfits(spec: ImportSpec) -> Iterator[Fault]:
         yield Fault("#/dataset", "either a dataset, or what is given (a signature and background rows)", received)
     if spec.given is None:
         return
-    for name in ("target", "features", "split", "background"):
+    for name in ("target", "features", "sensitive", "split", "background"):
         if name in spec.model_fields_set and getattr(spec, name) != ImportSpec.model_fields[name].get_default():
             yield Fault(pointer(name), "nothing beside given: it says so itself", "a value")
     yield from _faults_of_given(spec.given, spec)
@@ -146,8 +158,14 @@ def _faults_of_given(given: GivenSpec, spec: ImportSpec) -> Iterator[Fault]:
         faults.append(Fault("#/given/labels", expected, describe(list(given.labels))))
     if len(given.inputs) != len(given.truth):
         faults.append(Fault("#/given/truth", f"one for each of {len(given.inputs)} inputs", f"{len(given.truth)}"))
-    if spec.gates.min and not given.inputs:
-        faults.append(Fault("#/gates/min", "inputs and truth, by which gates are decided", "none"))
+    for name in ("min", "max"):
+        if getattr(spec.gates, name) and not given.inputs:
+            faults.append(Fault(pointer("gates", name), "inputs and truth, by which gates are decided", "none"))
+    for name in ("not_worse_than_champion", "fidelity", "calibration", "latency"):
+        if getattr(spec.gates, name) is not None:
+            faults.append(Fault(pointer("gates", name), "null: it is decided on a dataset", "a gate"))
+    if sum(map(len, (spec.gates.min, spec.gates.max))):
+        faults += gate_misfits(spec.gates, DataFacts(given.task, given.target, {}, given.labels))
     yield from faults
     if faults:
         return

@@ -19,6 +19,8 @@ from models.spec.gating import GatesSpec
 from models.spec.network import ArchitectureSpec, RegularizationSpec
 from models.spec.part import Part
 from models.spec.preprocessing import PreprocessingSpec
+from models.spec.proposal import space_misfits
+from models.spec.search import DEFAULT_METRIC, SearchSpec, default_space, search_misfits
 from models.validation import faults_of
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["digits"])]
@@ -28,15 +30,28 @@ class TrainingSpec(Part):
     """The body of `POST /train`. Keys left out take the defaults shown; an unknown key is refused."""
 
     model: ModelName
+    from_version: Annotated[
+        int | None,
+        Field(
+            alias="from",
+            ge=1,
+            description="the version whose specification this one was made of; in a request also an alias",
+        ),
+    ] = None
+    warm_start: Annotated[bool, Field(description="begin with the weights of that version")] = False
     dataset: DatasetSpec
     target: str | None = None
     features: FeatureKinds = Field(default={})
     positive_label: str | None = None
+    sensitive: Annotated[
+        tuple[str, ...], Field(max_length=10, description="columns by whose groups it is evaluated, ignored ones too")
+    ] = ()
     split: SplitSpec = SplitSpec()
     preprocessing: PreprocessingSpec = PreprocessingSpec()
     architecture: ArchitectureSpec | None = None
     regularization: RegularizationSpec = RegularizationSpec()
     training: FitSpec = FitSpec()
+    search: SearchSpec | None = None
     background: BackgroundSpec = BackgroundSpec()
     gates: GatesSpec = GatesSpec()
     promote: Literal["if-gates-pass", "never"] = "if-gates-pass"
@@ -64,7 +79,7 @@ def parse_spec(document: Any) -> TrainingSpec:
         facts = facts.with_features(spec.features)
     if faults := [*faults, *_misfits(spec, facts)]:
         raise InvalidSpec(faults)
-    return spec.model_copy(
+    filled = spec.model_copy(
         update={
             "target": facts.target,
             "architecture": spec.architecture or network.default_architecture(facts),
@@ -72,6 +87,19 @@ def parse_spec(document: Any) -> TrainingSpec:
             "positive_label": spec.positive_label or (facts.labels[1] if len(facts.labels) == 2 else None),
         }
     )
+    return _with_search(filled, facts)
+
+
+def _with_search(spec: TrainingSpec, facts: DataFacts) -> TrainingSpec:
+    """A specification whose other defaults are filled in, with the space of its search."""
+    if spec.search is None:
+        return spec
+    faults = list(search_misfits(spec.search, spec.model_dump(mode="json"), facts))
+    space = default_space(facts) if spec.search.space is None else spec.search.space
+    if faults := faults or list(space_misfits(spec, space)):
+        raise InvalidSpec(faults)
+    metric = spec.search.metric or DEFAULT_METRIC[facts.task]
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"metric": metric, "space": space})})
 
 
 def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
@@ -80,6 +108,9 @@ def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
     yield from preprocessing.preprocessing_misfits(spec.preprocessing, facts)
     yield from network.architecture_misfits(spec.architecture, facts)
     yield from network.regularization_misfits(spec.regularization, facts)
+    yield from data.sensitive_misfits(spec.sensitive, facts)
     yield from data.label_misfits(spec.positive_label, facts)
     yield from fitting.fit_misfits(spec.training, facts)
     yield from gating.gate_misfits(spec.gates, facts)
+    if spec.warm_start and spec.from_version is None:
+        yield Fault("#/warm_start", 'false, or "from" with the version whose weights to begin with', "true")

@@ -21,7 +21,7 @@ from service.cli.connection import (
     print_json,
     read_document,
 )
-from service.job_words import epoch_figures, outcome_in_words, progress_in_words
+from service.job_words import epoch_figures, outcome_in_words, progress_in_words, search_figures
 
 if TYPE_CHECKING:
     from vitrine import Client
@@ -122,6 +122,31 @@ def logs(
         typer.echo(text, nl=not text.endswith("\n"))
 
 
+@app.command()
+def trials(job: JobArgument, as_json: JsonOption = False, url: UrlOption = None) -> None:
+    """List what the search of a job has tried."""
+    with connected(url) as client:
+        found = client.trials(job)
+    if as_json:
+        print_json(found)
+        return
+    keys = sorted({key for trial in found for key in trial["parameters"]})
+    table = Table(box=None, pad_edge=False)
+    for name in ("trial", "state", "value", "epochs", "seconds", *(key.split(".", 1)[1] for key in keys)):
+        table.add_column(name)
+    for trial in found:
+        figures = (trial["value"], trial["epochs"], trial["seconds"])
+        drawn = (trial["parameters"].get(key) for key in keys)
+        table.add_row(str(trial["trial"]), trial["state"], *(_short(value) for value in (*figures, *drawn)))
+    output().print(table if found else "This job has tried nothing: it does not search, or has not begun.")
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _print_job(document: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(document)
@@ -165,6 +190,9 @@ def _watch(client: Client, job: str, console: Console) -> dict[str, Any]:
             if figures is not None:
                 progress.update(task, description=document["model"], total=figures["epochs"], state=words)
                 progress.update(task, completed=figures["epoch"])
+            elif (search := search_figures(document)) is not None:
+                progress.update(task, description=document["model"], total=search["trials"], state=words)
+                progress.update(task, completed=search["done"])
             else:
                 progress.update(task, description=document["model"], state=words)
             line = words if figures is None or figures["epoch"] % 10 == 0 else said

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.attempts import Attempt, Attempts
 from models.database import in_rfc_3339
+from models.search.trials import Trials
 from models.spec import TrainingSpec
 from models.spec.importing import ImportSpec
 from service.errors import JobStateConflict, JobsUnavailable, UnknownJob
@@ -25,8 +26,8 @@ from service.jobs.requests import JobRequests
 APPLICATION = "vitrine"
 APPLICATION_VERSION = "1"
 """Constant: DBOS recovers a job only under the application version that started it."""
-QUEUE = "training"
-WORKFLOW = "train"
+QUEUE, TRIALS_QUEUE = "training", "trials"
+WORKFLOW, TRIAL_WORKFLOW = "train", "trial"
 
 _STATES = {
     "ENQUEUED": "queued",
@@ -64,6 +65,7 @@ class JobTimes:
 
 class JobQueue:
     def __init__(self, url: str, engine: sa.Engine) -> None:
+        self._engine = engine
         self._progress, self._requests, self._attempts = JobProgress(engine), JobRequests(engine), Attempts(engine)
         self._client = DBOSClient(
             system_database_url=url,
@@ -125,6 +127,13 @@ class JobQueue:
                 )
             return self._documents(found)
 
+    def trials(self, job: str) -> list[dict[str, Any]]:
+        """The trials of a job's search that have begun, by number; none for a job that does not search. Raises
+        `UnknownJob`."""
+        self.job(job)
+        with _translated_errors():
+            return [trial.to_json() for trial in Trials(self._engine, job).all()]
+
     def cancel(self, job: str) -> dict[str, Any]:
         """Cancels a job that has not finished; its trainer is stopped by its worker. Returns the job document.
 
@@ -134,7 +143,7 @@ class JobQueue:
         """
         self._require(job, "cancel", ("queued", "running"))
         with _translated_errors():
-            self._client.cancel_workflow(job)
+            self._client.cancel_workflow(job, cancel_children=True)
         # It may have finished in between: then that is what it did.
         return self._require(job, "cancel", ("cancelled",))
 
@@ -224,6 +233,7 @@ def _document(
             "self": f"/train/{job}",
             "events": f"/train/{job}/events",
             "logs": f"/train/{job}/logs",
+            **({"trials": f"/train/{job}/trials"} if spec.get("search") else {}),
             "model": f"/models/{spec['model']}",
         },
     }

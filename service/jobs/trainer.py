@@ -7,14 +7,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.artifact import open_artifact
+from models.artifact import Artifact, open_artifact
 from models.attempts import Attempts
 from models.checkpoint import discard_checkpoints
 from models.database import open_database
@@ -28,15 +28,23 @@ from models.errors import (
     NoGpu,
     NotEnoughMemory,
     Overtaken,
+    UnknownModel,
     UnsafeModelFile,
     VitrineError,
+    WarmStartImpossible,
 )
+from models.registry import CHAMPION, ModelRecord, Registry, is_outdated
 from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
 from service.logs import add_to_context, configure_logging
 from service.processes import hold_lifeline
 from service.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from models.gates.gate import Champion
+    from models.search.trials import Trial
+    from models.spec import TrainingSpec
 
 logger = logging.getLogger("vitrine.trainer")
 
@@ -51,20 +59,26 @@ def version_directory(versions: Path, model: str, job: str) -> Path:
 
 
 def main() -> None:
-    """`python -m service.jobs.trainer JOB ATTEMPT SPEC RESULT_FD`: builds the version, says to the pipe how it went."""
+    """`python -m service.jobs.trainer WORK ATTEMPT SPEC RESULT_FD [JOB TRIAL]`: builds the version of a job, or runs a
+    trial of its search, and says to the pipe how it went."""
     hold_lifeline()
-    job, attempt, document, descriptor = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
+    work, attempt, document, descriptor = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
+    job, trial = (sys.argv[5], int(sys.argv[6])) if len(sys.argv) > 5 else (work, None)
     settings = read_settings(os.environ)
     configure_logging("trainer", log_format=settings.log_format, log_level=settings.log_level)
     add_to_context(job=job, model=document["model"])
-    logger.info("job %s, attempt %d", job, attempt)
     try:
-        result = train(job, attempt, document)
+        if trial is None:
+            logger.info("job %s, attempt %d", job, attempt)
+            result = train(job, attempt, document)
+        else:
+            logger.info("job %s, trial %d, attempt %d", job, trial, attempt)
+            result = try_out_trial(work, attempt, document, job, trial)
     except Overtaken as overtaken:
         logger.warning("%s", overtaken)
         result = {"overtaken": True}
     except Exception as error:
-        logger.exception("the job failed")
+        logger.exception("the %s failed", "job" if trial is None else f"trial {trial}")
         result = {"error": in_words(error)}
     with os.fdopen(descriptor, "w") as pipe:
         json.dump(result, pipe)
@@ -80,14 +94,105 @@ def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
     directory = version_directory(settings.versions_directory, document["model"], job)
     checkpoints = settings.checkpoints_directory / job
     try:
-        card = open_artifact(directory).card
+        built = open_artifact(directory)
         logger.info("an earlier attempt has finished this version")
     except CorruptVersion:
         _build(job, attempt, document, directory, settings, checkpoints)
         # Read back: where another attempt was first, its version is the one.
-        card = open_artifact(directory).card
+        built = open_artifact(directory)
     discard_checkpoints(checkpoints)
-    return {"task": card["task"], "gates": card["gates"]}
+    return {"task": built.card["task"], "gates": _current_gates(built, document, settings)}
+
+
+def _current_gates(built: Artifact, document: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
+    """The verdicts of the card, or those that hold beside another champion than the card's."""
+    gates = built.card["gates"]
+    champion = _champion(document, settings)
+    if not is_outdated(gates, champion.version if champion else None):
+        return gates
+    from models.gates.again import judge_again
+
+    logger.info("comparing with the champion that there is now")
+    return judge_again(built, gates, champion)
+
+
+def _champion(document: dict[str, Any], settings: Settings) -> Champion | None:
+    """The version to compare with, where a gate asks for it."""
+    if not document["gates"].get("not_worse_than_champion"):
+        return None
+    from models.gates.gate import Champion
+
+    record = _registered(document, settings)
+    if record is None or CHAMPION not in record.aliases:
+        return None
+    held = record.resolve(CHAMPION)
+    return Champion(held.version, Path(held.directory))
+
+
+def _earlier(document: dict[str, Any], settings: Settings) -> Artifact | None:
+    """The version whose weights the fit begins with, where it does.
+
+    Raises:
+        UnknownModel, UnknownVersion, CorruptVersion: when it is not there any more, or damaged.
+    """
+    if not document.get("warm_start"):
+        return None
+    record = _registered(document, settings)
+    if record is None:
+        raise UnknownModel(document["model"], [])
+    return open_artifact(Path(record.resolve(str(document["from"])).directory))
+
+
+def _registered(document: dict[str, Any], settings: Settings) -> ModelRecord | None:
+    engine = open_database(settings.registry_url)
+    try:
+        return patiently(lambda: Registry(engine).models(), "the registry").get(document["model"])
+    finally:
+        engine.dispose()
+
+
+def try_out_trial(work: str, attempt: int, document: dict[str, Any], job: str, trial: int) -> dict[str, Any]:
+    """Runs a trial of a job's search, or goes on with one that was killed. Returns its state.
+
+    Raises:
+        Overtaken: when a later attempt has begun.
+    """
+    from models.search.trials import Trials
+    from models.search.trying import try_out
+    from models.spec import parse_spec
+
+    settings = read_settings(os.environ)
+    engine = open_database(settings.registry_url)
+    attempts, trials = Attempts(engine), Trials(engine, job)
+    checkpoints = settings.checkpoints_directory / f"{job}-{trial}"
+    spec = parse_spec(document)
+    state = try_out(
+        spec,
+        trials,
+        trial,
+        checkpoints=checkpoints,
+        fence=lambda: patiently(lambda: attempts.check(work, attempt), "the registry"),
+    )
+    logger.info("trial %d: %s", trial, state)
+    discard_checkpoints(checkpoints)
+    JobProgress(engine).write(job, "searching", search_figures(spec, trials.all()))
+    return {"state": state}
+
+
+def search_figures(spec: TrainingSpec, trials: Sequence[Trial]) -> dict[str, Any]:
+    """How far a search is, for those who watch."""
+    from models.search.outcome import best_trial
+
+    assert spec.search is not None
+    best = best_trial(spec.search, trials)
+    return {
+        "trials": spec.search.trials,
+        "done": sum(trial.state != "running" for trial in trials),
+        "pruned": sum(trial.state == "pruned" for trial in trials),
+        "failed": sum(trial.state == "failed" for trial in trials),
+        "metric": spec.search.metric,
+        "best": best.value if best else None,
+    }
 
 
 def _build(
@@ -101,6 +206,8 @@ def _build(
     from models.building import Reporter, build_version
     from models.importing.keras_file import stored_file
     from models.importing.version import import_version
+    from models.search.outcome import searched
+    from models.search.trials import Trials
     from models.spec import parse_spec
     from models.spec.importing import parse_import
     from models.training import EpochReport
@@ -120,13 +227,20 @@ def _build(
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
     fence()
+    reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate)
+    champion = _champion(document, settings)
+    if "file" in document:
+        imported = parse_import(document)
+        file = stored_file(settings.imports_directory, imported.file)
+        with TrainerMemory(impatient).noted(job, document["model"]):
+            import_version(imported, file, directory, reporter, champion=champion)
+        return
+    spec, search = parse_spec(document), None
+    if spec.search is not None:
+        spec, search = searched(spec, Trials(impatient, job).all())
     with TrainerMemory(impatient).noted(job, document["model"]):
-        reporter = Reporter(reports.step, report_epoch, fence=fence)
-        if "file" in document:
-            imported = parse_import(document)
-            import_version(imported, stored_file(settings.imports_directory, imported.file), directory, reporter)
-        else:
-            build_version(parse_spec(document), directory, reporter, checkpoints)
+        earlier = _earlier(document, settings)
+        build_version(spec, directory, reporter, checkpoints, champion=champion, earlier=earlier, search=search)
 
 
 class ProgressReports:
@@ -135,12 +249,18 @@ class ProgressReports:
     def __init__(self, progress: JobProgress, job: str, clock: Callable[[], float]) -> None:
         self._progress, self._job, self._clock = progress, job, clock
         self._next_at = clock()
+        self._figures: dict[str, Any] = {}
 
     def step(self, step: str) -> None:
         logger.info("%s", step)
         self._write(step, None)
 
+    def gate(self, gate: str, judged: int, gates: int) -> None:
+        """The epoch figures stay: they say how the fit ended."""
+        self._write("gating", {**self._figures, "gate": gate, "gates_judged": judged, "gates": gates})
+
     def epoch(self, figures: dict[str, Any], *, last: bool) -> None:
+        self._figures = figures
         if last or self._clock() >= self._next_at:
             self._write("fitting", figures)
 
@@ -158,6 +278,8 @@ def in_words(error: Exception) -> dict[str, str]:
     match error:
         case InvalidSpec() | InvalidDataset():
             return {"title": "The data and the specification do not fit", "detail": str(error)}
+        case WarmStartImpossible():
+            return {"title": "The weights do not fit the network", "detail": str(error)}
         case LossNotFinite():
             return {"title": "The loss is not a finite number", "detail": str(error)}
         case DiskFull():

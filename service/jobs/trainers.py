@@ -30,9 +30,18 @@ Ending = Literal["cancelled", "overtaken", "stopping"]
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class TrialOf:
+    """A trial of a job's search."""
+
+    job: str
+    number: int
+
+
 @dataclass
 class _Running:
-    job: str
+    work: str
+    """The workflow that it works for: a job, or a trial of one."""
     attempt: int
     process: subprocess.Popen[bytes]
     result: int
@@ -47,26 +56,31 @@ class Trainers:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
-    def run(self, job: str, spec: dict[str, Any]) -> dict[str, Any]:
+    def run(self, work: str, spec: dict[str, Any], trial: TrialOf | None = None) -> dict[str, Any]:
         """Runs a trainer to its end and returns its result, with the number of the attempt.
+
+        Args:
+            work: the workflow that it works for; a job's has the job's name.
+            trial: which trial it is to run, in place of building the version.
 
         Raises:
             PortableWorkflowError: with a problem document, when the job cannot succeed.
             DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError: when the job is cancelled, or another worker's by
                 now; DBOS then leaves its state as it is.
         """
+        job = trial.job if trial else work
         log = self.settings.logs_directory / "jobs" / f"{job}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         crashes = 0
         while True:
-            attempt = patiently(lambda: self._attempts.begin(job, self.settings.worker_name), "the registry")
-            running = self._start(job, attempt, spec, log)
+            attempt = patiently(lambda: self._attempts.begin(work, self.settings.worker_name), "the registry")
+            running = self._start(work, attempt, spec, trial, log)
             if text := self._wait(running):
-                return _result(job, attempt, text)
+                return _result(work, attempt, text)
             crashes += 1
             status = running.process.returncode
             how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            logger.warning("job %s: the trainer of attempt %d %s", job, attempt, how)
+            logger.warning("job %s: the trainer of attempt %d %s", work, attempt, how)
             if crashes == MAX_CRASHES:
                 detail = f"The trainer process {how}, {crashes} times (out of memory?). /train/{job}/logs tells more."
                 raise job_failed("The trainer process ended early", f"{detail} Resume goes on from its checkpoint.")
@@ -85,18 +99,18 @@ class Trainers:
             running = list(self._running)
         if not running:
             return
-        jobs = [one.job for one in running]
+        works = [one.work for one in running]
         cancelled = {
             status.workflow_id
             for status in DBOS.list_workflows(
-                workflow_ids=jobs, status="CANCELLED", load_input=False, load_output=False
+                workflow_ids=works, status="CANCELLED", load_input=False, load_output=False
             )
         }
-        latest = self._attempts.latest(jobs)
+        latest = self._attempts.latest(works)
         for one in running:
-            if latest[one.job].number > one.attempt:
+            if latest[one.work].number > one.attempt:
                 self._end(one, "overtaken")
-            elif one.job in cancelled:
+            elif one.work in cancelled:
                 self._end(one, "cancelled")
 
     def stop(self) -> int:
@@ -108,19 +122,25 @@ class Trainers:
             self._end(one, "stopping")
         return len(running)
 
-    def _start(self, job: str, attempt: int, spec: dict[str, Any], log: Path) -> _Running:
+    def _start(self, work: str, attempt: int, spec: dict[str, Any], trial: TrialOf | None, log: Path) -> _Running:
         reading, writing = os.pipe()
         try:
             process = start_child(
                 "service.jobs.trainer",
-                [job, str(attempt), json.dumps(spec), str(writing)],
+                [
+                    work,
+                    str(attempt),
+                    json.dumps(spec),
+                    str(writing),
+                    *([trial.job, str(trial.number)] if trial else []),
+                ],
                 environment={**self.settings.to_environment(), "TF_CPP_MIN_LOG_LEVEL": "2"},
                 log=log,
                 pass_fds=[writing],
             )
         finally:
             os.close(writing)
-        running = _Running(job, attempt, process, reading)
+        running = _Running(work, attempt, process, reading)
         with self._lock:
             self._running.append(running)
         return running
@@ -138,23 +158,23 @@ class Trainers:
             # and the next worker takes it up again.
             threading.Event().wait()
         if running.ending == "cancelled":
-            raise error.DBOSWorkflowCancelledError(f"Job {running.job} was cancelled.")
+            raise error.DBOSWorkflowCancelledError(f"Job {running.work} was cancelled.")
         if running.ending == "overtaken":
-            raise error.DBOSWorkflowConflictIDError(running.job)
+            raise error.DBOSWorkflowConflictIDError(running.work)
         return text
 
     def _end(self, running: _Running, ending: Ending) -> None:
         if running.ending is None:
-            logger.info("job %s: ending the trainer of attempt %d (%s)", running.job, running.attempt, ending)
+            logger.info("job %s: ending the trainer of attempt %d (%s)", running.work, running.attempt, ending)
             running.ending = ending
             # At once: what counts is in the last checkpoint, and a version is written aside until it is whole.
             running.process.send_signal(signal.SIGKILL)
 
 
-def _result(job: str, attempt: int, text: str) -> dict[str, Any]:
+def _result(work: str, attempt: int, text: str) -> dict[str, Any]:
     result = json.loads(text)
     if "overtaken" in result:
-        raise error.DBOSWorkflowConflictIDError(job)
+        raise error.DBOSWorkflowConflictIDError(work)
     if "error" in result:
         raise job_failed(**result["error"])
     return {**result, "attempt": attempt}

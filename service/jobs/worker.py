@@ -17,7 +17,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.attempts import Attempts
 from models.database import open_database
 from service.jobs.membership import NEVER_SEEN, Membership, Silence
-from service.jobs.queue import APPLICATION, APPLICATION_VERSION, QUEUE, WORKFLOW, prepare_jobs_database
+from service.jobs.queue import (
+    APPLICATION,
+    APPLICATION_VERSION,
+    QUEUE,
+    TRIAL_WORKFLOW,
+    TRIALS_QUEUE,
+    WORKFLOW,
+    prepare_jobs_database,
+)
 from service.jobs.trainers import Trainers
 from service.jobs.workflows import define_workflows
 from service.settings import Settings
@@ -64,9 +72,12 @@ def run_worker(settings: Settings) -> None:
         # Joined before anything runs: a worker that is not in the table cannot be missed.
         membership.join()
         DBOS.launch()
-        DBOS.register_queue(
-            QUEUE, worker_concurrency=settings.trainers, polling_interval_sec=0.5, on_conflict="always_update"
-        )
+        # A job that searches runs no trainer while its trials do: each has its own queue, so that neither waits for
+        # the other's place.
+        for queue in (QUEUE, TRIALS_QUEUE):
+            DBOS.register_queue(
+                queue, worker_concurrency=settings.trainers, polling_interval_sec=0.5, on_conflict="always_update"
+            )
         heart = Heart(membership, Silence(settings.worker_silence_seconds), stopped)
         threading.Thread(
             target=heart.run, args=(settings.worker_silence_seconds / BEATS_PER_SILENCE,), daemon=True
@@ -120,7 +131,9 @@ class Heart:
 
 
 def _workers_with_jobs() -> set[str]:
-    running = DBOS.list_workflows(name=WORKFLOW, status="PENDING", load_input=False, load_output=False)
+    running = DBOS.list_workflows(
+        name=[WORKFLOW, TRIAL_WORKFLOW], status="PENDING", load_input=False, load_output=False
+    )
     return {status.executor_id for status in running if status.executor_id}
 
 

@@ -13,6 +13,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from models.errors import Fault
+from models.registry import Registry
+from models.retraining import resolve_from
 from models.rows import describe
 from models.spec import TrainingSpec, parse_spec
 from service.bodies import JSON, read_json
@@ -28,6 +30,7 @@ EVENTS = "text/event-stream"
 POLL_SECONDS = 0.25
 COMMENT_SECONDS = 15.0
 EXAMPLE = {"model": "iris", "dataset": {"builtin": "iris"}, "gates": {"min": {"accuracy": 0.9}}}
+RETRAINING_EXAMPLE = {"model": "iris", "from": "champion", "warm_start": True, "training": {"epochs": 10}}
 ANSWER = {
     "job": "01KAJ5ZV3M9W8W4D9J7YQ2T6RB",
     "model": "iris",
@@ -49,13 +52,26 @@ ANSWER = {
         "model": "/models/iris",
     },
 }
+TRIALS_EXAMPLE = {
+    "trials": [
+        {
+            "trial": 0,
+            "state": "complete",
+            "parameters": {"architecture.depth": 2, "architecture.width": 48, "training.learning_rate": 0.0021},
+            "epochs": 31,
+            "value": 0.087,
+            "seconds": 4.2,
+            "reason": None,
+        }
+    ]
+}
 EVENTS_EXAMPLE = (
     'id: 3\nevent: progress\ndata: {"job":"01KAJ5ZV3M9W8W4D9J7YQ2T6RB","step":"fitting","progress":{"epoch":12}}\n\n'
     'id: 4\nevent: status\ndata: {"job":"01KAJ5ZV3M9W8W4D9J7YQ2T6RB","status":"succeeded","version":1}\n\n'
 )
 
 
-def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRouter:
+def train_routes(jobs: JobQueue, registry: Registry, metrics: Metrics, settings: Settings) -> APIRouter:
     router = APIRouter(prefix="/train", tags=["training"])
 
     @router.post(
@@ -63,8 +79,9 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         status_code=202,
         summary="Train a new version",
         description="Accepted means stored: the job runs whatever happens to this process. Sent again with the same "
-        "`Idempotency-Key`, the same body gives the same job.",
-        openapi_extra=request_body(TrainingSpec, {"iris": EXAMPLE}),
+        "`Idempotency-Key`, the same body gives the same job. `from` takes the specification of an earlier version (a "
+        "number or an alias); the other keys of the body are merged over it, object by object.",
+        openapi_extra=request_body(TrainingSpec, {"iris": EXAMPLE, "again, on what there is now": RETRAINING_EXAMPLE}),
         responses={
             202: {"content": {JSON: {"example": {**ANSWER, "status": "queued"}}}},
             **responses(400, 413, 415, 422, 503),
@@ -75,8 +92,8 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Response:
         document = await read_json(request, settings.body_limit_bytes)
-        spec = parse_spec(document)
-        job = await asyncio.to_thread(jobs.submit, spec, document, idempotency_key=idempotency_key)
+        whole = await asyncio.to_thread(resolve_from, document, registry)
+        job = await asyncio.to_thread(jobs.submit, parse_spec(whole), document, idempotency_key=idempotency_key)
         metrics.jobs_submitted.add(())
         return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
 
@@ -129,6 +146,17 @@ def train_routes(jobs: JobQueue, metrics: Metrics, settings: Settings) -> APIRou
         found, finished = await asyncio.to_thread(jobs.events, job, after=after)
         stream = _event_stream(jobs, job, after, found, finished)
         return StreamingResponse(stream, media_type=EVENTS, headers={"Cache-Control": "no-store"})
+
+    @router.get(
+        "/{job}/trials",
+        summary="What the search of a job has tried",
+        description="Each trial with what it drew, how many epochs it ran, and the search's metric on the validation "
+        "part. A trial that fell behind was `pruned`. Empty for a job that does not search.",
+        responses=responses(404, 503, example=TRIALS_EXAMPLE),
+    )
+    async def list_trials(job: str) -> Response:
+        found = await asyncio.to_thread(jobs.trials, job)
+        return Response(orjson.dumps({"trials": found}), media_type=JSON)
 
     @router.get(
         "/{job}/logs",

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from models.attempts import Attempts
 from models.database import open_database
-from models.errors import GatesFailed, NothingToRollBackTo, Overtaken, UnknownModel, UnknownVersion
+from models.errors import ComparisonOutdated, GatesFailed, NothingToRollBackTo, Overtaken, UnknownModel, UnknownVersion
 from models.registry import AliasMove, Registry, moves_table
 
 PASSED = {"gate": "accuracy", "passed": True, "value": 0.97, "limit": 0.9}
@@ -345,3 +345,66 @@ def test_rollback_undoes_a_move_back_to_an_earlier_version(registry: Registry) -
     move = registry.rollback("m", by="anna", reason="")
 
     assert (1, 2) == (move.previous, move.version)
+
+
+def compared_with(champion: int | None, *, passed: bool = True) -> dict[str, Any]:
+    return {"gate": "not_worse_than_champion", "passed": passed, "champion": champion}
+
+
+def test_a_version_compared_with_a_former_champion_is_not_decided_but_judged_again(registry: Registry) -> None:
+    for job in ("job-1", "job-2"):
+        register(registry, job)
+    move(registry, "champion", "2")
+    version = register(registry, "job-3", gates=[compared_with(1)])
+
+    first = registry.promote(model="m", version=version, job="job-3", gates=[compared_with(1)])
+    undecided = registry.decisions("m", version)
+    second = registry.promote(model="m", version=version, job="job-3", gates=[compared_with(2)])
+
+    assert (None, []) == (first, undecided)
+    assert second is True
+    assert {"champion": 3} == registry.model("m").aliases
+    assert [compared_with(2)] == registry.model("m").resolve("3").gates
+    assert [[compared_with(2)]] == [decision["gates"] for decision in registry.decisions("m", version)]
+
+
+def test_when_the_champion_moves_again_and_again_it_is_decided_against_the_version(registry: Registry) -> None:
+    register(registry, "job-1")
+    move(registry, "champion", "1")
+    version = register(registry, "job-2", gates=[compared_with(None)])
+
+    promoted = registry.promote(model="m", version=version, job="job-2", gates=[compared_with(None)], final=True)
+
+    (decision,) = registry.decisions("m", version)
+    assert promoted is False
+    assert (False, "the champion moved whenever the version had been compared with it") == (
+        decision["moved"],
+        decision["reason"],
+    )
+    assert {"champion": 1} == registry.model("m").aliases
+
+
+def test_failed_gates_are_decided_at_once_whoever_is_champion(registry: Registry) -> None:
+    register(registry, "job-1")
+    move(registry, "champion", "1")
+    version = register(registry, "job-2", gates=[FAILED, compared_with(None)])
+
+    assert registry.promote(model="m", version=version, job="job-2") is False
+
+
+def test_by_hand_an_outdated_comparison_is_refused_for_champion_alone_unless_forced(registry: Registry) -> None:
+    register(registry, "job-1")
+    move(registry, "champion", "1")
+    register(registry, "job-2", gates=[compared_with(None)])
+
+    move(registry, "challenger", "2")
+    with pytest.raises(ComparisonOutdated, match=r"not compared with the present champion \(version 1\)"):
+        move(registry, "champion", "2")
+    registry.move_alias("m", "champion", "2", by="anna", reason="known to be better", force=True)
+    again = registry.move_alias("m", "champion", "2", by="anna", reason="")
+
+    assert {"champion": 2, "challenger": 2} == registry.model("m").aliases
+    assert (2, 2) == (again.previous, again.version)
+    assert [(True, False), (False, False), (True, True)] == [
+        (decision["moved"], decision["forced"]) for decision in registry.decisions("m", 2)
+    ]

@@ -49,8 +49,16 @@ def test_every_default_is_filled_in() -> None:
             "folds": 0,
             "seed": 0,
         },
+        "search": None,
         "background": {"rows": 100, "kind": "sample"},
-        "gates": {"min": {}},
+        "gates": {
+            "min": {},
+            "max": {},
+            "not_worse_than_champion": None,
+            "fidelity": None,
+            "calibration": None,
+            "latency": None,
+        },
         "promote": "if-gates-pass",
     }
 

@@ -11,7 +11,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from models.artifact import Artifact
 from models.batches import shuffled_batches
-from models.building import Reporter, build_version, check_gates, choose_background
+from models.building import Reporter, build_version, choose_background
 from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.errors import InvalidDataset, LossNotFinite
 from models.evaluation import evaluate
@@ -264,17 +264,6 @@ def test_card_of_a_regression_says_what_scikit_learn_says(diabetes_artifact: Art
         rel=1e-5,
     )
     assert 20 < evaluation["metrics"]["mae"] < 80
-
-
-def test_gate_passes_at_its_limit_and_fails_below() -> None:
-    spec = parse_spec({"model": "m", "dataset": {"builtin": "iris"}, "gates": {"min": {"accuracy": 0.9, "f1": 0.8}}})
-
-    gates = check_gates(spec, {"accuracy": 0.9, "precision": 1.0, "recall": 1.0, "f1": 0.79})
-
-    assert gates == [
-        {"gate": "accuracy", "passed": True, "value": 0.9, "limit": 0.9},
-        {"gate": "f1", "passed": False, "value": 0.79, "limit": 0.8},
-    ]
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(20, 20), (10_000, None)])

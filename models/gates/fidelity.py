@@ -1,0 +1,100 @@
+"""Gate `fidelity`: explanations of the version that can be believed, as far as the checks of `explain` can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from explain.attribution import Estimate
+from explain.exact import coalition_count
+from explain.fidelity.checking import check_fidelity
+from explain.fidelity.report import FidelityReport
+from explain.fidelity.sample import Effort
+from explain.fidelity.subject import Subject
+from explain.game import Background, Game
+from explain.limits import Limits
+from explain.methods import METHODS
+from explain.players import feature_players, pixel_players
+from explain.running import Work
+from models.gates.gate import Candidate, Verdict
+from models.spec.gating import FidelityGate
+
+ROWS, IMAGE_ROWS = 16, 8
+"""Test rows that are explained when the gate names no number."""
+BUDGET = 16_384
+"""Rows put through the network for one explanation, where it samples; every coalition, where that costs no more."""
+COLUMNS_BACKGROUND, IMAGE_BACKGROUND = 32, 16
+"""Background rows of the checks: what is checked is the explainer, and its work is in proportion to them."""
+KERNEL_PLAYERS = 48
+"""With more, gradients explain the version, as `auto` does."""
+TOLERANCE = 0.02
+SLICE_ROWS = 4096
+
+
+def judge_fidelity(gate: FidelityGate, candidate: Candidate) -> tuple[Verdict, FidelityReport]:
+    """Explains test rows with the method that `auto` would take for such a version, and checks the explanations."""
+    seed, signature = candidate.spec.training.seed, candidate.dataset.signature
+    rng = np.random.default_rng(seed)
+    image = signature.image is not None
+    wanted = gate.rows or (IMAGE_ROWS if image else ROWS)
+    rows = candidate.test_rows
+    if len(rows) > wanted:
+        rows = rows[np.sort(rng.choice(len(rows), size=wanted, replace=False))]
+    report = check_fidelity(_subject(candidate, rng), rows, effort=_effort(candidate), seed=seed)
+    failed = [finding for finding in report.findings if finding.verdict == "fail"]
+    words = "; ".join(f"{finding.check}: {finding.words}" for finding in failed)
+    verdict: Verdict = {
+        "gate": "fidelity",
+        "kind": "fidelity",
+        "passed": report.passed,
+        "value": len(failed),
+        "limit": 0,
+        "method": report.method,
+        "rows": report.n_rows,
+        "words": f"checks of explanations that failed: {words}" if failed else "no check of explanations failed",
+    }
+    return verdict, report
+
+
+def _subject(candidate: Candidate, rng: np.random.Generator) -> Subject:
+    rows, weights = candidate.background
+    image = candidate.dataset.signature.image is not None
+    most = IMAGE_BACKGROUND if image else COLUMNS_BACKGROUND
+    if len(rows) > most:
+        chosen = np.sort(rng.choice(len(rows), size=most, replace=False, p=weights))
+        rows, weights = rows[chosen], np.full(most, 1 / most)
+    background = Background.of(rows, candidate.evaluate, weights)
+    players = pixel_players(rows.shape[1:]) if image else feature_players(rows.shape[1])
+    method = _method(int(players.max()) + 1, len(rows), image=image)
+    gradient = _gradient_of(candidate) if METHODS[method].needs == "gradient" else None
+    limits = Limits(TOLERANCE, BUDGET)
+
+    def explain(game: Game, targets: Sequence[int], seed: int) -> Estimate:
+        work = Work(game, tuple(targets), seed, limits, SLICE_ROWS)
+        return METHODS[method].run(replace(work, gradient=gradient) if gradient else work)
+
+    return Subject(candidate.evaluate, background, players, explain, gradient is None, TOLERANCE)
+
+
+def _method(n_players: int, n_background: int, *, image: bool) -> str:
+    if coalition_count(n_players) * n_background <= BUDGET:
+        return "exact"
+    return "kernel" if n_players <= KERNEL_PLAYERS and not image else "expected-gradients"
+
+
+def _gradient_of(candidate: Candidate) -> Callable[[], Any]:
+    from explain.gradients import KerasGradient, fitting_slice_rows
+
+    network = candidate.network()
+    gradient = KerasGradient(network, fitting_slice_rows(network))
+    return lambda: gradient
+
+
+def _effort(candidate: Candidate) -> Effort:
+    """Half of what the checks do by default: a gate should cost seconds."""
+    if candidate.dataset.signature.image is not None:
+        return Effort(subsets=50, orders=5, steps=10, replicates=64, some_rows=4, few_rows=2, perturbations=2)
+    return Effort(subsets=100, orders=8, replicates=128, some_rows=6, few_rows=2, perturbations=3, exact_background=16)

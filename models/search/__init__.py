@@ -1,0 +1,1 @@
+"""The search for a good specification: trials that many workers share, and what they propose."""

@@ -85,12 +85,12 @@ class Call(Generic[T]):
     body: Any = None
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, Any] | None = None
-    """Parts of a form, instead of a JSON body."""
     extra_seconds: float = 0.0
     """What the server may take beyond the client's own timeout, because the call allows it to."""
     accepted: tuple[int, ...] = ()
     """Statuses that are answers here though they are errors elsewhere."""
+    files: Mapping[str, Any] | None = None
+    """Parts of a form, instead of a JSON body."""
 
 
 def _json(response: httpx.Response) -> Any:

@@ -320,7 +320,8 @@ def test_imported_file_becomes_a_version_that_is_evaluated_gated_and_exported(tm
     split = split_dataset(dataset, test=0.2, validation=0.2)
     right = predict_raw(trained, dataset.inputs[split.test]).argmax(axis=1) == dataset.targets[split.test]
     assert pytest.approx(right.mean()) == card["evaluation"]["metrics"]["accuracy"]
-    assert [{"gate": "accuracy", "passed": True, "value": right.mean(), "limit": 0.5}] == card["gates"]
+    (gate,) = card["gates"]
+    assert ("accuracy", True, 0.5) == (gate["gate"], gate["passed"], gate["limit"])
     assert "onnxruntime" == card["export"]["engine"]
     assert dataset.signature == version.signature
     assert 100 == len(version.background[0])
@@ -366,6 +367,8 @@ def test_import_with_signature_and_rows_of_its_own_needs_no_data_set(tmp_path: P
         ({"target": "y"}, "#/target"),
         ({"architecture": {"type": "mlp", "layers": [8]}}, "#/architecture"),
         ({"gates": {"min": {"accuracy": 0.5}}}, "#/gates/min"),
+        ({"gates": {"fidelity": True}}, "#/gates/fidelity"),
+        ({"gates": {"min": {"r2": 0.5}}}, "#/gates/min/r2"),
         ({"given.labels": ["a"]}, "#/given/labels"),
         ({"given.labels": ["a", "a"]}, "#/given/labels"),
         ({"given.task": "regression"}, "#/given/labels"),

@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import update_wrapper
+from pathlib import Path
 from threading import Event as _Event
 from time import monotonic
 from typing import Any, BinaryIO, Generic, Literal, ParamSpec, TypeVar, overload
@@ -76,6 +77,15 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that goes with a request, and the fields beside it."""
+
+    name: str
+    file: Path | BinaryIO
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """A request, and how its answer is read."""
 
@@ -89,12 +99,19 @@ class Call(Generic[T]):
     """What the server may take beyond the client's own timeout, because the call allows it to."""
     accepted: tuple[int, ...] = ()
     """Statuses that are answers here though they are errors elsewhere."""
-    files: Mapping[str, Any] | None = None
-    """Parts of a form, instead of a JSON body."""
+    upload: Upload | None = None
 
 
 def _json(response: httpx.Response) -> Any:
     return response.json()
+
+
+def _finished_file(response: httpx.Response) -> bytes:
+    """The bytes of a picture or table; while there is only progress, that is not it."""
+    if response.status_code == 202:
+        detail = "The explanation is not finished yet. Wait for it with follow_explanation."
+        raise VitrineError({"status": 202, "title": "Not finished", "detail": detail})
+    return response.content
 
 
 def predict(model: str, inputs: Sequence[Any], *, version: int | str = "champion") -> Call[list[Document]]:
@@ -198,7 +215,7 @@ def explanation_picture(
     return Call(
         "GET",
         f"/explanations/{_quoted(explanation_id)}",
-        lambda response: response.content,
+        _finished_file,
         params={name: value for name, value in asked.items() if value is not None},
         headers={"Accept": _PICTURES[kind]},
     )
@@ -208,7 +225,7 @@ def explanation_table(explanation_id: str) -> Call[bytes]:
     """The attributions of a global explanation as a Parquet file: a line for each row, target and feature."""
     headers = {"Accept": "application/vnd.apache.parquet"}
     path = f"/explanations/{_quoted(explanation_id)}"
-    return Call("GET", path, lambda response: response.content, headers=headers)
+    return Call("GET", path, _finished_file, headers=headers)
 
 
 def cancel_explanation(explanation_id: str) -> Call[None]:
@@ -228,19 +245,58 @@ def train(spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Cal
 
 
 def import_version(
-    model: str, file: bytes | BinaryIO, spec: Mapping[str, Any], *, idempotency_key: str | None = None
+    model: str, file: str | Path | BinaryIO, spec: Mapping[str, Any], *, idempotency_key: str | None = None
 ) -> Call[Document]:
     """Queues the import of a `.keras` file as a version of a model, and returns the job's document.
 
     Args:
+        file: a path, or a file opened for reading bytes; the caller closes it.
         spec: a `dataset`, or what is `given`: features, labels, background (docs/training.md).
     """
     headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-    files = {
-        "file": ("model.keras", file, "application/octet-stream"),
-        "spec": (None, json.dumps(dict(spec)), "application/json"),
-    }
-    return Call("POST", f"/models/{_quoted(model)}/versions", _json, headers=headers, files=files, extra_seconds=600)
+    source = Path(file) if isinstance(file, str) else file
+    upload = Upload("model.keras", source, {"spec": json.dumps(dict(spec))})
+    place = f"/models/{_quoted(model)}/versions"
+    return Call("POST", place, _json, headers=headers, upload=upload, extra_seconds=3600)
+
+
+def retrain(model: str, *, version: int | str = "champion", warm_start: bool = False, **keys: Any) -> Call[Document]:
+    """Queues a job with the specification of an earlier version, over which `keys` are merged; returns its document.
+
+    `warm_start` begins with the weights of that version.
+    """
+    return Call("POST", "/train", _json, {"model": model, "from": version, "warm_start": warm_start, **keys})
+
+
+def schedules() -> Call[list[Document]]:
+    """Every schedule of training."""
+    return Call("GET", "/schedules", lambda response: response.json()["schedules"])
+
+
+def schedule(name: str) -> Call[Document]:
+    """The schedule of a model."""
+    return Call("GET", f"/models/{_quoted(name)}/schedule", _json)
+
+
+def set_schedule(name: str, cron: str, spec: Mapping[str, Any] | None = None) -> Call[Document]:
+    """Trains a model again at the times of a cron expression in UTC; by default as its champion was, by then."""
+    body = {"cron": cron} if spec is None else {"cron": cron, "spec": dict(spec)}
+    return Call("PUT", f"/models/{_quoted(name)}/schedule", _json, body)
+
+
+def pause_schedule(name: str) -> Call[Document]:
+    """No run begins until it is resumed."""
+    return Call("POST", f"/models/{_quoted(name)}/schedule/pause", _json)
+
+
+def resume_schedule(name: str) -> Call[Document]:
+    """Runs begin again; those that fell into the pause are not made up for."""
+    return Call("POST", f"/models/{_quoted(name)}/schedule/resume", _json)
+
+
+def remove_schedule(name: str) -> Call[None]:
+    """Trains a model by the clock no more."""
+    return Call("DELETE", f"/models/{_quoted(name)}/schedule", lambda _: None)
 
 
 def job(job_id: str) -> Call[Document]:
@@ -275,6 +331,40 @@ def logs(job_id: str, *, tail: int | None = None) -> Call[str]:
     return Call("GET", f"/train/{_quoted(job_id)}/logs", lambda response: response.text, params=params)
 
 
+def upload(source: str | Path | BinaryIO, *, name: str | None = None, target: str | None = None) -> Call[Document]:
+    """Uploads a data set (CSV, Parquet, NPZ, a ZIP of images in class folders); returns it with its report.
+
+    The same content sent again is the same data set. Nothing is held in memory: the file is sent as it is read.
+
+    Args:
+        source: a path, or a file opened for reading bytes that can be sought; the caller closes it.
+        name: what it is called in lists; by default the name of the file.
+        target: a column that the report is to describe as the target, too.
+    """
+    if isinstance(source, str | Path):
+        called, file = name or Path(source).name, Path(source)
+    else:
+        called, file = name or Path(str(getattr(source, "name", "data"))).name, source
+    fields = {} if target is None else {"target": target}
+    return Call("POST", "/datasets", _json, upload=Upload(called, file, fields), extra_seconds=3600)
+
+
+def datasets() -> Call[list[Document]]:
+    """The uploaded data sets, newest first."""
+    return Call("GET", "/datasets", lambda response: response.json()["datasets"])
+
+
+def dataset(dataset_id: str, *, target: str | None = None) -> Call[Document]:
+    """One data set with its report; with a `target`, also class balance, outliers and suspected leaks."""
+    params = {} if target is None else {"target": target}
+    return Call("GET", f"/datasets/{_quoted(dataset_id)}", _json, params=params, extra_seconds=600)
+
+
+def remove_dataset(dataset_id: str) -> Call[None]:
+    """Removes a data set that no version and no job needs."""
+    return Call("DELETE", f"/datasets/{_quoted(dataset_id)}", lambda _: None)
+
+
 def models() -> Call[list[Document]]:
     """Every model, with its aliases and versions."""
     return Call("GET", "/models", lambda response: response.json()["models"])
@@ -290,6 +380,35 @@ def card(name: str, version: int | str = "champion") -> Call[Document]:
     return Call("GET", f"/models/{_quoted(name)}/versions/{_quoted(str(version))}", _json)
 
 
+def surrogate(name: str, version: int | str = "champion") -> Call[Document]:
+    """A small decision tree that says nearly what a version says, with its `fidelity`, as nested nodes from `root`."""
+    return Call("GET", f"/models/{_quoted(name)}/versions/{_quoted(str(version))}/surrogate", _json)
+
+
+def surrogate_text(name: str, version: int | str = "champion") -> Call[str]:
+    """The same tree as indented lines."""
+    path = f"/models/{_quoted(name)}/versions/{_quoted(str(version))}/surrogate"
+    return Call("GET", path, lambda response: response.text, headers={"Accept": "text/plain"})
+
+
+def surrogate_picture(
+    name: str,
+    version: int | str = "champion",
+    *,
+    kind: Literal["png", "svg"] = "png",
+    width: int = 800,
+    theme: Literal["light", "dark"] = "light",
+) -> Call[bytes]:
+    """The same tree as a picture, as the bytes of a file."""
+    return Call(
+        "GET",
+        f"/models/{_quoted(name)}/versions/{_quoted(str(version))}/surrogate",
+        lambda response: response.content,
+        params={"width": width, "theme": theme},
+        headers={"Accept": _PICTURES[kind]},
+    )
+
+
 def promote(
     name: str, version: int | str, *, alias: str = "champion", force: bool = False, reason: str = ""
 ) -> Call[Document]:
@@ -301,6 +420,12 @@ def promote(
 def rollback(name: str, *, reason: str = "") -> Call[Document]:
     """Points champion back at what it was before."""
     return Call("POST", f"/models/{_quoted(name)}/rollback", _json, {"reason": reason})
+
+
+def prune(*, keep_versions: int | None = None, model: str | None = None, dry_run: bool = False) -> Call[Document]:
+    """Deletes old versions that nothing needs; `dry_run` only says which."""
+    body = {"keep_versions": keep_versions, "model": model, "dry_run": dry_run}
+    return Call("POST", "/models/prune", _json, body)
 
 
 def ready() -> Call[Document]:
@@ -345,17 +470,32 @@ class _Methods:
     replay = _Method(replay)
     train = _Method(train)
     import_version = _Method(import_version)
+    retrain = _Method(retrain)
+    schedules = _Method(schedules)
+    schedule = _Method(schedule)
+    set_schedule = _Method(set_schedule)
+    pause_schedule = _Method(pause_schedule)
+    resume_schedule = _Method(resume_schedule)
+    remove_schedule = _Method(remove_schedule)
     job = _Method(job)
     jobs = _Method(jobs)
     cancel = _Method(cancel)
     resume = _Method(resume)
     trials = _Method(trials)
     logs = _Method(logs)
+    upload = _Method(upload)
+    datasets = _Method(datasets)
+    dataset = _Method(dataset)
+    remove_dataset = _Method(remove_dataset)
     models = _Method(models)
     model = _Method(model)
     card = _Method(card)
+    surrogate = _Method(surrogate)
+    surrogate_text = _Method(surrogate_text)
+    surrogate_picture = _Method(surrogate_picture)
     promote = _Method(promote)
     rollback = _Method(rollback)
+    prune = _Method(prune)
     ready = _Method(ready)
 
 
@@ -388,8 +528,8 @@ class Client(_Methods):
 
     def send(self, call: Call[T]) -> T:
         """Sends a call and reads its answer."""
-        with _in_words(str(self._http.base_url)):
-            response = self._http.send(_request(self._http, call, self._timeout_seconds))
+        with _opened(call) as file, _in_words(str(self._http.base_url)):
+            response = self._http.send(_request(self._http, call, self._timeout_seconds, file))
         return _answer(call, response)
 
     def follow(self, job_id: str, *, every_seconds: float = 0.5, patience_seconds: float = 60.0) -> Iterator[Document]:
@@ -473,8 +613,8 @@ class AsyncClient(_Methods):
 
     async def send(self, call: Call[T]) -> T:
         """Sends a call and reads its answer."""
-        with _in_words(str(self._http.base_url)):
-            response = await self._http.send(_request(self._http, call, self._timeout_seconds))
+        with _opened(call) as file, _in_words(str(self._http.base_url)):
+            response = await self._http.send(_request(self._http, call, self._timeout_seconds, file))
         return _answer(call, response)
 
     async def follow(
@@ -602,12 +742,26 @@ def _deadline_seconds(options: Mapping[str, Any]) -> float:
     return deadline_ms / 1000 if isinstance(deadline_ms, int | float) else 0.0
 
 
-def _request(client: httpx.Client | httpx.AsyncClient, call: Call[Any], timeout_seconds: float) -> httpx.Request:
+@contextmanager
+def _opened(call: Call[Any]) -> Iterator[BinaryIO | None]:
+    """The file of an upload; one that was given by its path is closed in the end."""
+    source = call.upload.file if call.upload else None
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file
+    else:
+        yield source
+
+
+def _request(
+    client: httpx.Client | httpx.AsyncClient, call: Call[Any], timeout_seconds: float, file: BinaryIO | None
+) -> httpx.Request:
     return client.build_request(
         call.method,
         call.path,
         json=call.body,
-        files=call.files,
+        data=dict(call.upload.fields) if call.upload else None,
+        files={"file": (call.upload.name, file, "application/octet-stream")} if call.upload and file else None,
         params=call.params,
         headers=call.headers,
         timeout=timeout_seconds + call.extra_seconds,

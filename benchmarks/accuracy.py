@@ -19,10 +19,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.tables import describe_machine, markdown_table
-from models.building import load_dataset
 from models.datasets import Dataset, Split, assign_part, split_dataset
 from models.demos import DEMO_SPECS
 from models.evaluation import evaluate
+from models.loading import load_dataset
 from models.outputs import target_columns
 from models.spec import TrainingSpec, parse_spec
 from models.training import fit, predict_raw

@@ -39,10 +39,11 @@ from explain.players import feature_players, pixel_players
 from explain.regression import kernel
 from explain.running import of_targets
 from models.artifact import Artifact, open_artifact
-from models.building import Reporter, build_version, load_dataset
+from models.building import Reporter, build_version
 from models.datasets import split_dataset
 from models.demos import DEMO_SPECS
 from models.inference import keras_outputs
+from models.loading import load_dataset
 from models.outputs import target_model
 from models.spec import TrainingSpec, parse_spec
 from service.serving.engine import SLICE_ROWS, OnnxEngine

@@ -1,5 +1,7 @@
 """What expected gradients cost and how exact they are, beside shap's GradientExplainer and the bare gradient engine.
 
+Game and gradient are the engines that serve: the exports of the networks.
+
 `python -m benchmarks.gradients [speed|memory|deadline|nodes ...]` prints markdown tables, measured in one run.
 """
 
@@ -7,9 +9,12 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -19,10 +24,17 @@ from numpy.typing import NDArray
 from benchmarks.tables import describe_machine, markdown_table
 from explain.attribution import Estimate
 from explain.game import Background, Game
-from explain.gradients import KerasGradient, expected_gradients, fitting_slice_rows
+from explain.gradients import expected_gradients
 from explain.limits import Limits
 from explain.paths import REPLICATES
 from explain.players import feature_players, pixel_players
+from models import artifact
+from models.export import export_onnx
+from models.gradient_export import export_gradients
+from models.onnx_gradient import OnnxGradient
+from models.outputs import target_model
+from models.signature import Feature, Signature
+from service.serving.engine import OnnxEngine
 
 N_ROWS = 4
 SHAP_SAMPLES = 200
@@ -35,7 +47,7 @@ class Case:
 
     name: str
     model: Any
-    gradient: KerasGradient
+    gradient: OnnxGradient
     background: Background
     rows: NDArray[np.float32]
     evaluate: Callable[[Any], Any]
@@ -52,7 +64,7 @@ class Case:
 
 
 def digits() -> Case:
-    """A convolutional network of the demo's size, fitted for two epochs: speed does not ask how well it reads."""
+    """A convolutional network of the demo's size, fitted for a few epochs: speed does not ask how well it reads."""
     import keras
     from sklearn.datasets import load_digits
 
@@ -60,51 +72,64 @@ def digits() -> Case:
     rows = images.reshape(-1, 8, 8, 1).astype(np.float32)
     keras.utils.set_random_seed(0)
     layers = keras.layers
-    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Rescaling(1 / 16)])
+    inputs = keras.Input((8, 8, 1))
+    hidden = layers.Rescaling(1 / 16)(inputs)
     for block, width in enumerate((32, 64)):
         if block:
-            model.add(layers.MaxPooling2D())
-        model.add(layers.Conv2D(width, 3, padding="same", activation="relu"))
-        model.add(layers.Conv2D(width, 3, padding="same", activation="relu"))
-    for layer in (layers.Flatten(), layers.Dense(128, activation="relu"), layers.Dense(10, activation="softmax")):
-        model.add(layer)
-    return _case("digits, CNN 32-64", model, rows, labels)
+            hidden = layers.MaxPooling2D()(hidden)
+        hidden = layers.Conv2D(width, 3, padding="same", activation="relu")(hidden)
+        hidden = layers.Conv2D(width, 3, padding="same", activation="relu")(hidden)
+    hidden = layers.Dense(128, activation="relu")(layers.Flatten()(hidden))
+    image = Feature("image", "image", (8, 8, 1), (0.0, 16.0))
+    return _case("digits, CNN 32-64", inputs, hidden, (image,), rows, labels)
 
 
 def breast_cancer() -> Case:
-    """A network of two dense layers on thirty columns."""
+    """A network of two dense layers on thirty columns, and one sigmoid unit for two labels."""
     import keras
     from sklearn.datasets import load_breast_cancer
 
     columns, labels = load_breast_cancer(return_X_y=True)
     rows = ((columns - columns.mean(0)) / columns.std(0)).astype(np.float32)
     keras.utils.set_random_seed(0)
-    layers = keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((30,)),
-            layers.Dense(32, activation="relu"),
-            layers.Dense(16, activation="relu"),
-            layers.Dense(2, activation="softmax"),
-        ]
-    )
-    return _case("breast-cancer, MLP 32-16", model, rows, labels)
+    inputs = keras.Input((30,))
+    hidden = keras.layers.Dense(32, activation="relu")(inputs)
+    hidden = keras.layers.Dense(16, activation="relu")(hidden)
+    features = tuple(Feature(f"column {i}", "numeric", (), (-10.0, 10.0)) for i in range(30))
+    return _case("breast-cancer, MLP 32-16", inputs, hidden, features, rows, labels)
 
 
-def _case(name: str, model: Any, rows: NDArray[np.float32], labels: Any) -> Case:
-    import tensorflow as tf
+def _case(
+    name: str, inputs: Any, hidden: Any, features: tuple[Feature, ...], rows: NDArray[np.float32], labels: Any
+) -> Case:
+    import keras
 
-    model.compile("adam", "sparse_categorical_crossentropy")
+    signature = Signature(features, "classification", "label", tuple(map(str, range(int(labels.max()) + 1))))
+    n_units = signature.n_network_outputs
+    logits = keras.layers.Dense(n_units, name="logit")(hidden)
+    model = keras.Model(inputs, keras.layers.Activation("softmax" if n_units > 1 else "sigmoid", name="output")(logits))
+    model.compile("adam", "sparse_categorical_crossentropy" if n_units > 1 else "binary_crossentropy")
     model.fit(rows[200:], labels[200:], epochs=4, batch_size=32, verbose=0)
-
-    # Compiled, as an engine is: called bare, Keras would take longer than the gradient.
-    compiled = tf.function(lambda rows: model(rows, training=False), reduce_retracing=True)
-
-    def evaluate(rows: Any) -> Any:
-        return compiled(tf.convert_to_tensor(rows)).numpy()
-
-    gradient = KerasGradient(model, fitting_slice_rows(model))
-    return Case(name, model, gradient, Background.of(rows[200:300], evaluate), rows[:N_ROWS], evaluate)
+    background = rows[200:300]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / artifact.ONNX
+        exported = export_onnx(model, signature, path, rows[:400], background=background)
+        report = export_gradients(model, signature, Path(folder), rows[:400], background=background)
+        assert exported.reason is report.reason is None, (exported.reason, report.reason)
+        assert report.call_rows is not None
+        threads = os.cpu_count() or 1
+        engine = OnnxEngine(path, signature, threads=threads, keep_memory=True)
+        gradient = OnnxGradient(
+            (Path(folder) / artifact.GRADIENT.format(output="probability")).read_bytes(),
+            signature,
+            "probability",
+            call_rows=report.call_rows,
+            fills=False,
+            threads=threads,
+        )
+    evaluate = partial(engine.evaluate, output="probability")
+    seen_by_shap = target_model(model, signature, "probability")
+    return Case(name, seen_by_shap, gradient, Background.of(background, evaluate), rows[:N_ROWS], evaluate)
 
 
 def median_ms(call: Callable[[], Any], seconds: float = 4.0) -> float:
@@ -136,10 +161,9 @@ def speed(case: Case) -> list[list[str]]:
     all_ms = median_ms(lambda: case.explain(row, list(range(n_targets)), budget=SHAP_SAMPLES * n_targets))
     shap_ms = median_ms(lambda: theirs(SHAP_SAMPLES))
     shap_all_ms = median_ms(lambda: theirs(SHAP_SAMPLES, ranked=None), 8.0)
-    slices = -(-SHAP_SAMPLES // case.gradient.slice_rows)
-    points = np.repeat(row[np.newaxis], case.gradient.slice_rows, axis=0)
-    chosen = np.full(len(points), top, np.int32)
-    bare_ms = median_ms(lambda: [case.gradient(points, chosen) for _ in range(slices)])
+    points = np.repeat(row[np.newaxis], SHAP_SAMPLES, axis=0)
+    slices = np.split(points, range(case.gradient.slice_rows, SHAP_SAMPLES, case.gradient.slice_rows))
+    bare_ms = median_ms(lambda: [case.gradient(part, np.full(len(part), top, np.int32)) for part in slices])
 
     reference = case.explain(row, [top], budget=REFERENCE_SAMPLES, seed=99)
     truth = reference.attributions[:, 0]

@@ -123,7 +123,7 @@ def _floor_server(folder: Path, answers: Sequence[bytes]) -> Iterator[str]:
         wait_until_ready(process, f"{url}/0", FLOOR_SECONDS, method="POST")
         yield url
     finally:
-        _stop(process)
+        stop(process)
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def demo_server(home: Path, port: int) -> Iterator[str]:
         wait_until_ready(process, f"{url}/health/ready", DEMO_SECONDS)
         yield url
     finally:
-        _stop(process)
+        stop(process)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], url: str, seconds: float, *, method: str = "GET") -> None:
@@ -163,7 +163,8 @@ def _answers(method: str, url: str) -> bool:
         return False
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends a server, by force where it does not end in time."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)

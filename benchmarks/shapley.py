@@ -1,8 +1,7 @@
 """How near estimators of Shapley values come with the same number of calls: `kernel` beside shap and shapiq.
 
 `python -m benchmarks.shapley [GAME ...] [--draws N] [--multiples 4 8 16]` prints a table for each game, and ends with
-status 1 where `kernel`, with triples learned or without, is worse than a peer or than what was published. It needs the
-extra `bench`.
+status 1 where `kernel` is worse than a peer or than what was published. It needs the extra `bench`.
 
 The protocol is that of Musco and Witter (2024): budgets are multiples of the number of players, the error is
 ||estimate - truth||^2 / ||truth||^2, and a table shows its median over draws of a row and a seed.
@@ -58,10 +57,10 @@ Estimator = Callable[[CountedModel, int], Values]
 """A counted model and a budget of calls to Shapley values. The calls for all and for no player come on top."""
 
 
-def our_kernel(model: CountedModel, budget: int, *, triples: bool = False) -> Values:
+def our_kernel(model: CountedModel, budget: int) -> Values:
     game = model.draw.game(model)
     limits = Limits(0, budget)
-    estimate = kernel(game, [0], seed=model.draw.seed, limits=limits, slice_rows=SLICE_ROWS, triples=triples)
+    estimate = kernel(game, [0], seed=model.draw.seed, limits=limits, slice_rows=SLICE_ROWS)
     return estimate.attributions[:, 0]
 
 
@@ -100,7 +99,6 @@ def shapiq_kernel(model: CountedModel, budget: int, *, paired: bool = False) -> 
 
 ESTIMATORS: dict[str, Estimator] = {
     "kernel": our_kernel,
-    "kernel, triples": partial(our_kernel, triples=True),
     "shap Kernel, l1_reg=False": shap_kernel,
     "shap Permutation": shap_permutation,
     "shapiq KernelSHAP": shapiq_kernel,
@@ -171,20 +169,19 @@ def _cost(found: Results) -> str:
 
 
 def misses(game: str, results: dict[str, dict[int, Results]]) -> list[str]:
-    """Where one of ours is worse than a peer, or its interval lies above what was published."""
+    """Where ours is worse than a peer, or its interval lies above what was published."""
     found = []
-    for ours in OURS:
-        for multiple, mine in results[ours].items():
-            for name in set(results) - set(OURS):
-                if results[name][multiple].median < mine.median and mine.median > NOISE:
-                    found.append(f"{game}, {multiple}n, {ours}: {name} is better")
-            published = PUBLISHED.get(game, {}).get(multiple)
-            if published is not None and mine.interval()[0] > published:
-                found.append(f"{game}, {multiple}n, {ours}: published {published:.1e}")
+    for multiple, mine in results[OURS].items():
+        for name in set(results) - {OURS}:
+            if results[name][multiple].median < mine.median and mine.median > NOISE:
+                found.append(f"{game}, {multiple}n: {name} is better")
+        published = PUBLISHED.get(game, {}).get(multiple)
+        if published is not None and mine.interval()[0] > published:
+            found.append(f"{game}, {multiple}n: published {published:.1e}")
     return found
 
 
-OURS = ("kernel", "kernel, triples")
+OURS = "kernel"
 NOISE = 1e-9
 """Below this errors are those of the float32 arithmetic of the model, and of the truth."""
 

@@ -9,7 +9,9 @@ import numpy as np
 
 Theme = Literal["light", "dark"]
 PictureFormat = Literal["png", "svg"]
-PictureKind = Literal["heatmap", "waterfall", "bars", "tokens", "series", "beeswarm", "importance", "dependence"]
+PictureKind = Literal[
+    "heatmap", "waterfall", "bars", "tokens", "series", "beeswarm", "importance", "dependence", "tree"
+]
 PICTURE_KINDS: tuple[PictureKind, ...] = (
     "heatmap",
     "waterfall",
@@ -19,6 +21,7 @@ PICTURE_KINDS: tuple[PictureKind, ...] = (
     "beeswarm",
     "importance",
     "dependence",
+    "tree",
 )
 
 

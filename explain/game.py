@@ -121,16 +121,16 @@ class Game:
             slice_rows: the most rows in one call of the model.
         """
         owners = self.players.reshape(-1)
-        explained = self.row.reshape(-1)
         references = self.background.rows.reshape(-1, self.row.size)
         sums = np.zeros((len(coalitions), len(self.background.base_values)))
         for chunk in np.split(members, range(slice_rows, len(members), slice_rows)):
             block = slice_rows // len(chunk)
+            mixed = _Mixed(self.row.reshape(-1), references[chunk])
             for start in range(0, len(coalitions), block):
                 part = slice(start, start + block)
                 joined = np.zeros((len(coalitions[part]), self.n_players), dtype=bool)
                 joined[:, playing] = coalitions[part]
-                rows = np.where(joined[:, np.newaxis, owners], explained, references[chunk])
+                rows = mixed.rows(joined[:, np.newaxis, owners])
                 outputs = self.evaluate(rows.reshape(-1, *self.row.shape)).reshape(*rows.shape[:2], -1)
                 # einsum, not a BLAS product: its order of summation does not depend on threads.
                 sums[part] += np.einsum("m,cmk->ck", self.background.weights[chunk], outputs.astype(np.float64))
@@ -144,7 +144,7 @@ class Game:
             members: `(n_rows,)`, which background rows.
         """
         references = self.background.rows.reshape(-1, self.row.size)[members]
-        rows = np.where(coalitions[:, self.players.reshape(-1)], self.row.reshape(-1), references)
+        rows = _Mixed(self.row.reshape(-1), references).rows(coalitions[:, self.players.reshape(-1)])
         return np.asarray(self.evaluate(rows.reshape(-1, *self.row.shape)), dtype=np.float64)
 
     def of_all(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -163,3 +163,29 @@ class Game:
         sums = np.zeros((len(flat), self.n_players))
         np.add.at(sums.T, self.players.reshape(-1), flat.T)
         return sums
+
+
+class _Mixed:
+    """Reference rows with some of their values replaced by the explained row's.
+
+    Values are chosen by their bits, x = r ^ ((r ^ x) & mask): twice as fast as `numpy.where`, which took a third of the
+    time of a small network's evaluation.
+
+    Args:
+        explained: `(n_elements,)`.
+        references: `(n, n_elements)`, of the same type.
+    """
+
+    def __init__(self, explained: Rows, references: Rows) -> None:
+        self._type = explained.dtype
+        self._bits = np.dtype(f"u{self._type.itemsize}")
+        self._references = np.ascontiguousarray(references).view(self._bits)
+        self._changes = self._references ^ np.ascontiguousarray(explained).view(self._bits)
+
+    def rows(self, chosen: NDArray[np.bool_]) -> Rows:
+        """The explained row's values where `chosen`, which broadcasts against the references, says so."""
+        # 0 - 1 is every bit.
+        masks = np.negative(chosen.view(np.uint8).astype(self._bits))
+        mixed = masks & self._changes
+        mixed ^= self._references
+        return mixed.view(self._type)

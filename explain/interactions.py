@@ -18,6 +18,8 @@ PairMatrix = NDArray[np.float64]
 SLICE_COALITIONS = 2**14
 FOLDS = (4, 2)
 """Into how many parts a sample is split: the first where each has two pairs of every size of coalition."""
+PRIOR_PAIRS = 4
+"""Pairs that count as seen of each size beside those that were, with the size's mean error."""
 PRIOR_COALITIONS = 12
 """Coalitions of a size that count as seen beside those that were, each off by the mean deviation of all two players.
 
@@ -91,24 +93,28 @@ def sampled_interactions(sample: PairSample) -> tuple[PairMatrix, PairMatrix]:
     models = fit_pair_models(signs, sample.evens, strata, folds) if n_folds > 1 else [none]
     values, variances = np.zeros_like(none.terms), np.zeros_like(none.terms)
     weights = _weights(n_players, strata + 1)
-    for fold, model in enumerate(models):
-        # Sizes that were seen as a whole are summed as they are, whatever their level.
-        model = PairModel(model.terms, np.where(partly[:, np.newaxis], model.levels, 0))
-        left = 2 * (sample.evens - model.of(signs, strata))
-        values += 4 * model.terms + 2 * (sample.ends - model.ends) / max(n_players - 1, 1)
+    # Sizes that were seen as a whole are summed as they are, whatever their level.
+    models = [PairModel(model.terms, np.where(partly[:, np.newaxis], model.levels, 0)) for model in models]
+    lefts = [2 * (sample.evens - model.of(signs, strata)) for model in models]
+    mean_left = np.mean(lefts, axis=0)
+    for fold, (model, left) in enumerate(zip(models, lefts, strict=True)):
+        # Of the levels, only that of single players beside nobody's bends the index.
+        values += 4 * model.terms + 2 * (sample.ends - model.ends - model.levels[:1].sum(axis=0)) / max(
+            n_players - 1, 1
+        )
         whole = ~partly[strata]
         values += _pair_sums(sample.coalitions[whole], [weight[whole, np.newaxis] * left[whole] for weight in weights])
         for stratum in np.flatnonzero(partly).tolist():
             mine = (strata == stratum) & (folds == fold)
             n_mine, size = int(mine.sum()), sizes[stratum]
-            added = [weight[mine, np.newaxis] * left[mine] for weight in weights]
-            sums = _pair_sums(sample.coalitions[mine], added)
-            squares = _pair_sums(sample.coalitions[mine], [column**2 for column in added])
-            values += size / max(n_mine, 1) * sums
-            scatter = np.maximum(squares - sums**2 / max(n_mine, 1), 0)
-            typical = _mean_of_pairs(scatter) / max(n_mine - 1, 1)
-            scatter = (scatter + PRIOR_COALITIONS * typical) / (n_mine - 2 + PRIOR_COALITIONS)
-            variances += (1 - counts[stratum] / size) * size**2 / max(n_mine, 1) * scatter
+            # Pairs left out of a model are like those that were not seen. Those that were are known.
+            part = counts[stratum] / size
+            known = part * mean_left[mine] + (1 - part) * left[mine]
+            added = [weight[mine, np.newaxis] * known for weight in weights]
+            values += size / max(n_mine, 1) * _pair_sums(sample.coalitions[mine], added)
+            factors = [float(weight[mine][0]) for weight in weights] if n_mine else [0.0, 0.0, 0.0]
+            scatter = _mean_squares(sample.coalitions[mine], left[mine] ** 2, factors, stratum + 1)
+            variances += (1 - part) * size**2 / max(n_mine, 1) * scatter
     if partly.any() and n_folds == 1:
         variances[:] = np.nan
     return values / len(models), np.sqrt(variances) / len(models)
@@ -133,6 +139,42 @@ def _weights(n_players: int, sizes: NDArray[np.intp]) -> list[NDArray[np.float64
     chances = [1.0 / ((n_players - 1) * math.comb(n_players - 2, others)) for others in range(n_players - 1)]
     padded = np.array([0.0, 0.0, *chances, 0.0, 0.0])
     return [padded[sizes + 2], -padded[sizes + 1], padded[sizes]]
+
+
+def _mean_squares(
+    coalitions: CoalitionMatrix, squares: NDArray[np.float64], factors: list[float], size: int
+) -> PairMatrix:
+    """For every two players, the mean square of a factor times what a model leaves of a coalition of one size.
+
+    The factor depends on whether neither, one or both of the two are in it. The mean squares of the three cases are
+    taken apart, each together with `PRIOR_PAIRS` more of the mean of all: a case that was hardly met by chance is not
+    thought to be known well.
+
+    Args:
+        squares: `(n_coalitions, n_targets)`, of what is left.
+        factors: of the three cases.
+    """
+    n_coalitions, n_players = coalitions.shape
+    joined = coalitions.astype(np.float64)
+    one_of_two = size * (n_players - size) / (n_players * (n_players - 1))
+    both_in = size * (size - 1) / (n_players * (n_players - 1))
+    chances = (1 - 2 * one_of_two - both_in, 2 * one_of_two, both_in)
+    prior = PRIOR_PAIRS * squares.sum(axis=0) / max(n_coalitions, 1)
+
+    def by_case(amounts: NDArray[np.float64]) -> list[PairMatrix]:
+        both = np.stack(
+            [np.einsum("mi,mj->ij", joined * column[:, np.newaxis], joined) for column in amounts.T], axis=2
+        )
+        alone = np.einsum("mi,mt->it", joined, amounts)
+        one = alone[:, np.newaxis] + alone - 2 * both
+        return [amounts.sum(axis=0) - one - both, one, both]
+
+    total = np.zeros((n_players, n_players, squares.shape[1]))
+    for chance, factor, found, met in zip(
+        chances, factors, by_case(squares), by_case(np.ones((n_coalitions, 1))), strict=True
+    ):
+        total += chance * factor**2 * (np.maximum(found, 0) + prior) / (met + PRIOR_PAIRS)
+    return total
 
 
 def _pair_sums(coalitions: CoalitionMatrix, added: list[NDArray[np.float64]]) -> PairMatrix:

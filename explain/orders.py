@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import CONFIDENCE, Attributions
+from explain.attribution import Attributions, student_t_quantile
 from explain.coalitions import CoalitionValues
 from explain.game import Game
 
@@ -82,9 +82,7 @@ class OrderSample:
     @property
     def half_widths(self) -> Attributions:
         """By Student's t."""
-        from scipy.stats import t
-
-        return float(t.ppf((1 + CONFIDENCE) / 2, max(self.n_pairs - 1, 1))) * self.standard_errors
+        return student_t_quantile(max(self.n_pairs - 1, 1)) * self.standard_errors
 
     def _tally(self, contribution: NDArray[np.float64]) -> None:
         if self.n_pairs == 0:

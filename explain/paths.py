@@ -8,26 +8,23 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import CONFIDENCE, Attributions
+from explain.attribution import Attributions, student_t_quantile
 from explain.errors import GradientNotFinite
 from explain.game import Rows
 
 REPLICATES = 8
 """Independent repetitions of a whole sampled estimate; their scatter is its standard error."""
 
-SHARING_PRICE = 1 / 3
-"""What one more target adds to a call that computes several, in calls for one: they share the pass forward.
-
-Measured on two cores: 3 targets take 1.3 to 1.9 times a call for one, 10 take 3 to 5.5 times.
-"""
-
 
 class Gradient(Protocol):
-    """The gradient of one chosen output per row, in calls of a fixed number of rows.
+    """The gradient of one chosen output per row, in calls of at most `slice_rows` rows.
 
-    Called with rows `(slice_rows, *row_shape)` and target indices `(slice_rows,)`, it returns
-    `(slice_rows, *row_shape)`. One that has an attribute `targets_together` above 1 also takes that many targets for
-    each row, `(slice_rows, targets_together)`, and returns `(slice_rows, targets_together, *row_shape)`.
+    Called with rows `(n_rows, *row_shape)` and target indices `(n_rows,)`, it returns `(n_rows, *row_shape)`. A row's
+    slopes depend on how many rows the call has at most: those of a call of so many rows are always the same bits. An
+    engine for which that needs a fixed number of rows fills its calls up by itself.
+
+    One that has an attribute `targets_together` above 1 also takes up to that many targets for each row,
+    `(n_rows, n_targets)`, and returns `(n_rows, n_targets, *row_shape)`.
     """
 
     slice_rows: int
@@ -46,8 +43,8 @@ def path_sums(
 ) -> NDArray[np.float64]:
     """Weighted sums of (row - reference) * gradient(reference + position * (row - reference)).
 
-    Points are put through the network in slices of a fixed size, the last one filled up with its first point, and
-    summed in float64 in their order. Memory is that of one slice.
+    Points are put through the network in slices of a fixed size, of which the last one can be smaller, and summed in
+    float64 in their order. Memory is that of one slice.
 
     Args:
         row: `row_shape`.
@@ -68,37 +65,31 @@ def path_sums(
     groups = np.repeat(np.arange(n_groups), positions.size // n_groups)
     ones = (1,) * row.ndim
     sums = np.zeros((n_groups, len(targets), *row.shape))
-    points = np.empty((gradient.slice_rows, *row.shape), dtype=np.float32)
     for start in range(0, positions.size, gradient.slice_rows):
         stop = min(start + gradient.slice_rows, positions.size)
         steps = row - references[origins[start:stop]]
-        points[: stop - start] = row - (1 - along[start:stop]).reshape(-1, *ones) * steps
-        points[stop - start :] = points[0]
+        points = np.asarray(row - (1 - along[start:stop]).reshape(-1, *ones) * steps, dtype=np.float32)
         factors = steps * shares[start:stop].reshape(-1, *ones)
         first = np.flatnonzero(np.diff(groups[start:stop], prepend=-1))
         for place, slopes in slopes_of(gradient, points, targets):
             with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
-                terms = slopes[: stop - start] * factors
+                terms = slopes * factors
                 sums[groups[start:stop][first], place] += np.add.reduceat(terms, first, axis=0)
     check_finite(sums, targets)
     return np.moveaxis(sums, 1, -1)
 
 
 def slopes_of(gradient: Gradient, points: Rows, targets: Sequence[int]) -> list[tuple[int, NDArray[np.floating[Any]]]]:
-    """The gradient of each target at the same points, as (place in `targets`, `(slice_rows, *row_shape)`)."""
+    """The gradient of each target at the same points, as (place in `targets`, `(n_points, *row_shape)`)."""
     together = getattr(gradient, "targets_together", 1)
     found: list[tuple[int, NDArray[np.floating[Any]]]] = []
     for start in range(0, len(targets), together):
-        chunk = list(targets[start : start + together])
-        if len(chunk) > 1 + (together - 1) * SHARING_PRICE:
-            filled = chunk + [chunk[-1]] * (together - len(chunk))
-            slopes = gradient(points, np.tile(np.array(filled, np.int32), (len(points), 1)))
-            found += [(start + place, slopes[:, place]) for place in range(len(chunk))]
+        chunk = np.array(targets[start : start + together], np.int32)
+        if len(chunk) == 1:
+            found.append((start, gradient(points, np.full(len(points), chunk[0], np.int32))))
         else:
-            found += [
-                (start + place, gradient(points, np.full(len(points), target, np.int32)))
-                for place, target in enumerate(chunk)
-            ]
+            slopes = gradient(points, np.tile(chunk, (len(points), 1)))
+            found += [(start + place, slopes[:, place]) for place in range(len(chunk))]
     return found
 
 
@@ -122,14 +113,7 @@ def replicate_errors(estimates: NDArray[np.float64], *, n_points: int) -> tuple[
     errors = estimates.std(axis=0, ddof=1) / np.sqrt(REPLICATES)
     if n_points < 2:
         errors = np.full_like(errors, np.nan)
-    return errors, student_t_quantile() * errors
-
-
-def student_t_quantile() -> float:
-    """The factor from a standard error over the replicates to a 95 % half-width."""
-    from scipy.stats import t
-
-    return float(t.ppf((1 + CONFIDENCE) / 2, REPLICATES - 1))
+    return errors, student_t_quantile(REPLICATES - 1) * errors
 
 
 def allowed_residuals(

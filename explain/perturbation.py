@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import CONFIDENCE, Attributions, Estimate
+from explain.attribution import Attributions, Estimate, student_t_quantile
 from explain.errors import BudgetTooSmall, MethodDoesNotFit, NotFinite, OptionNotUsable
 from explain.game import Game, Rows
 from explain.limits import Limits
@@ -167,7 +167,7 @@ def rise(
         n_pairs = wanted
         means = sums[0] / n_pairs
         errors = np.sqrt(np.maximum(sums[1] / n_pairs - means**2, 0) / (n_pairs - 1))
-        half_widths = _student_t_quantile(n_pairs - 1) * errors
+        half_widths = student_t_quantile(n_pairs - 1) * errors
         wanted = _pairs_after(n_pairs, slice_rows, limits.budget)
         stop = limits.stop_reason(
             within=bool((half_widths <= limits.tolerance * scales).all()),
@@ -266,12 +266,6 @@ def _pairs_after(n_pairs: int, slice_rows: int, budget: int | None) -> int:
 def _slices(n_pairs: int, per_slice: int) -> Iterator[int]:
     for start in range(0, n_pairs, per_slice):
         yield min(per_slice, n_pairs - start)
-
-
-def _student_t_quantile(degrees_of_freedom: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))
 
 
 class _MaskStream:

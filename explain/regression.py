@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import CONFIDENCE, Attributions, Estimate, StopReason
+from explain.attribution import Attributions, Estimate, StopReason, student_t_quantile
 from explain.errors import BudgetTooSmall
 from explain.exact import coalition_count
-from explain.game import CoalitionMatrix, Game
+from explain.game import Game
 from explain.interactions import PairSample, of_players, sampled_interactions
 from explain.limits import Limits
-from explain.linear import inverse
-from explain.proxy import Regression
-from explain.sampling import PairStream
+from explain.linear import Matrix
+from explain.proxy import MAX_PLAYERS_OF_TRIPLES, Model, additive_fit, player_weights, triples_fit
+from explain.sampling import PairStream, SeenPairs
 
 MAX_PLAYERS = 1024
 """Above this many differing players the regression itself, cubic in their number, is out of reach."""
@@ -24,14 +26,22 @@ LEAST_PAIRS = 2
 """Pairs per player below which nothing is solved: the values would follow the luck of the draw."""
 PAIRS_FOR_ERRORS = 4
 """Pairs per player below which no standard error is stated: the regression leaves too little to estimate it from."""
-GROWTH = 1.25
-"""How much longer a run is after each round."""
+PRIOR_PAIRS = 4
+"""Pairs that count as seen of each stratum beside those that were, with the stratum's mean error."""
+PENALIZED_PART = 0.75
+"""Degrees of freedom that a penalized model is thought to take from what it leaves, as a part of its leverages.
 
-PAIRS_TIMES_TOLERANCE_SQUARED = 0.0075
+With all of them, intervals of 4 pairs per player of a smooth network held 99.8 % of the truth; with half, those of 10
+pairs 92.7 %.
+"""
+GROWTH = (1.25, 1.6)
+"""How much longer a run is after each round: the nearer to the tolerance, the less."""
+
+PAIRS_TIMES_TOLERANCE_SQUARED = 0.0013
 """Pairs per player that a tolerance takes, times its square, since errors fall with the root of the pairs.
 
-Measured as the median over rows on the probability of the demo breast-cancer network (30 columns): 4 pairs per player
-at 0.05, 12 at 0.02, 75 at 0.01, 300 at 0.005. Its log-odds and the demo diabetes network need far fewer.
+Measured as the median over rows on the probability of a breast-cancer network (30 columns): 5 pairs per player at 0.02,
+13 at 0.01. Log-odds and a diabetes network need fewer.
 """
 
 
@@ -50,7 +60,6 @@ def kernel(
     limits: Limits,
     slice_rows: int,
     interactions: bool = False,
-    triples: bool = False,
 ) -> Estimate:
     """Shapley values of the asked outputs, by regression on sampled coalitions.
 
@@ -60,19 +69,20 @@ def kernel(
     replacement, by their leverage scores (Musco and Witter 2024, "Provably accurate Shapley value estimation via
     leverage score sampling"), in the order of `PairStream`: a longer run begins with the pairs of a shorter one.
 
-    The standard error is that of the estimate itself. Sizes are strata, so its variance is the sum, over the strata,
-    of that of what a pair's residual adds to an attribution, times 1 - the part of the stratum that was seen (Särndal
-    et al. 1992, "Model assisted survey sampling", result 6.6.1), with each squared residual divided by 1 - its
-    leverage (HC2; MacKinnon and White 1985). It is NaN below 4 pairs per player, and 0 when every coalition was seen;
-    then the estimate is that of `exact`. Half-widths use Student's t.
+    Two models of the game are fitted to the pairs: an additive one, and one in which triples of players interact
+    (`explain.proxy`). Their Shapley values are known; added to these are those of what a model leaves, estimated from
+    each pair by the model that was fitted without that pair (Witter et al. 2025, "Regression-adjusted Monte Carlo
+    estimators for Shapley values and probabilistic values"; leaving out one in closed form). So the estimate has no
+    bias, however wrong the model is, but for what the choice of its few parameters adds; the better the model, the
+    smaller the error. The model that states the smaller variance is taken.
 
-    With `triples`, what three players owe to each other is learned beside, by ridge regression on features that no
-    Shapley value depends on (`explain.proxy`), so that it no longer disturbs. There are then two estimates of the
-    variance: that of what each pair's difference from its prediction by all others would add to a regression on players
-    alone, and of what it adds to the attributions (the jackknife; Efron and Stein 1981). The smaller total is stated.
-    It fits all players together, not each alone: the ridge leaves a bias that no variance knows of, and the interval of
-    a player in many triples can cover far less than it says. While pairs are unseen, attributions are then linear in
-    the model only to within their errors.
+    The variance is that of the estimate itself. Sizes are strata: it is the sum, over the strata, of that of what a
+    pair's difference from its prediction adds to an attribution, times 1 - the part of the stratum that was seen
+    (Särndal et al. 1992, "Model assisted survey sampling", section 6.3). The standard error is NaN below 4 pairs per
+    player, and 0 when every coalition was seen; then the estimate is that of `exact`. Half-widths use Student's t, with
+    the pairs less what the model took of them.
+
+    While pairs are unseen, attributions are linear in the model only to within their errors.
 
     Players that equal the whole background play no part: they get 0.
 
@@ -82,7 +92,6 @@ def kernel(
         slice_rows: the most rows in one call of the model. How rows are cut into calls depends on nothing else.
         interactions: whether to give those of every two players too, from the same evaluations. The tolerance is that
             of the attributions.
-        triples: whether to learn what triples of players hide. Far more accurate, with less honest errors.
 
     Returns:
         An `Estimate` over the asked targets.
@@ -99,6 +108,7 @@ def kernel(
     rounds = _Rounds(len(playing), pairs.n_pairs, rows_per_pair, slice_rows, limits.budget)
     coalitions, strata = np.zeros((0, len(playing)), dtype=bool), np.zeros(0, dtype=np.intp)
     differences, evens = np.zeros((0, len(gains))), np.zeros((0, len(chosen)))
+    tolerated = limits.tolerance * scales
     wanted = rounds.first()
     while True:
         fresh, their_strata = pairs.take(wanted - len(coalitions))
@@ -111,18 +121,23 @@ def kernel(
         evens = np.concatenate([evens, middles[:, chosen]])
         # Strata together, each in the order of its draws: sums then do not depend on how pairs fell into rounds.
         order = np.argsort(strata, kind="stable")
-        fit = _fit(pairs, coalitions[order], strata[order], differences[order], gains, chosen, triples=triples)
+        seen = pairs.seen(coalitions[order], strata[order])
+        fitted = partial(_fit, seen, differences[order], gains, chosen, tolerated)
+        fit = fitted(triples=limits.tolerance > 0)
+        excess = _excess(fit.half_widths, tolerated)
         n_seen = len(coalitions)
-        wanted = rounds.after(n_seen)
+        wanted = rounds.after(n_seen, excess)
         stop: StopReason | None = "exact"
         if n_seen < pairs.n_pairs:
             stop = limits.stop_reason(
-                # A half-width of NaN is within no tolerance.
-                within=bool((fit.half_widths <= limits.tolerance * scales).all()),
+                # An excess of NaN is within no tolerance.
+                within=excess <= 1,
                 evaluations=n_seen * rows_per_pair,
                 next_round=max(wanted - n_seen, 1) * rows_per_pair,
             )
         if stop is not None:
+            # No model reaches a tolerance of 0, so that the costly one waited for the end.
+            fit = fit if limits.tolerance > 0 else fitted(triples=True)
             break
     joint = None
     if interactions:
@@ -144,6 +159,12 @@ def kernel(
     )
 
 
+def _excess(half_widths: Attributions, tolerated: NDArray[np.float64]) -> float:
+    """The largest half-width as a multiple of what is tolerated; NaN where one is not stated."""
+    untold = np.where(half_widths > 0, np.inf, half_widths)
+    return float(np.divide(half_widths, tolerated, out=untold, where=tolerated > 0).max(initial=0))
+
+
 @dataclass(frozen=True, slots=True)
 class _Rounds:
     """How many pairs are seen after each round. Rounds fill their slices, where pairs and budget are left."""
@@ -160,8 +181,13 @@ class _Rounds:
             raise BudgetTooSmall("kernel", least * self.rows_per_pair, self.budget)
         return self._filled(least)
 
-    def after(self, n_seen: int) -> int:
-        return self._filled(max(PAIRS_FOR_ERRORS * self.n_players, int(n_seen * GROWTH) + 1))
+    def after(self, n_seen: int, excess: float) -> int:
+        """After so many, and a largest half-width of so many times the tolerance.
+
+        Errors fall with the root of the pairs, or faster where triples are being learned.
+        """
+        growth = GROWTH[1] if math.isnan(excess) else min(max(excess, GROWTH[0]), GROWTH[1])
+        return self._filled(max(PAIRS_FOR_ERRORS * self.n_players, int(n_seen * growth) + 1))
 
     def _filled(self, n_pairs: int) -> int:
         per_slice = max(self.slice_rows // self.rows_per_pair, 1)
@@ -179,99 +205,113 @@ class _Fit:
 
 
 def _fit(
-    pairs: PairStream,
-    coalitions: CoalitionMatrix,
-    strata: NDArray[np.intp],
-    differences: NDArray[np.float64],
+    seen: SeenPairs,
+    differences: Matrix,
     gains: NDArray[np.float64],
     targets: list[int],
+    tolerated: NDArray[np.float64],
     *,
     triples: bool,
 ) -> _Fit:
-    """Solves the regression and estimates its error.
+    """Attributions and their errors from the pairs that were seen.
 
     In a game of gains, v(S) - v(none) - |S|/n (v(all) - v(none)), the attributions' deviations from an even share are
     the regression on indicators without their mean. A coalition and its complement then have opposite regressors and
     the same weight: one observation of half the difference of their values.
 
     Args:
-        coalitions: `(n_seen, n_players)`, strata together.
-        strata: `(n_seen,)`.
         differences: `(n_seen, n_outputs)`, v(coalition) - v(complement).
         gains: `(n_outputs,)`, v(all) - v(none).
         targets: the outputs that are asked for.
-        triples: whether they are learned.
+        tolerated: `(n_targets,)`, half-widths that are good enough for triples not to be learned.
+        triples: whether they may be.
     """
-    n_players = pairs.n_players
+    n_players = seen.n_players
     even = np.tile(gains / max(n_players, 1), (n_players, 1))
+    nothing = np.zeros((n_players, len(targets)))
     if n_players < 2:
-        nothing = np.zeros((n_players, len(targets)))
         return _Fit(even[:, targets], nothing, nothing)
-    counts = np.bincount(strata, minlength=len(pairs.sizes))
-    parts = (pairs.sizes / n_players)[strata, np.newaxis]
-    regressors = coalitions - parts
+    parts = (seen.sizes / n_players)[seen.strata, np.newaxis]
     responses = differences / 2 - (parts - 0.5) * gains
-    # The kernel weight (n-1) / (C(n,s) s (n-s)), divided by the probability of having been drawn.
-    weights = (pairs.shares / (pairs.sizes * (n_players - pairs.sizes) * np.maximum(counts, 1)))[strata]
-    weighted = weights[:, np.newaxis] * regressors
-    # einsum, not BLAS or LAPACK: their order of summation depends on threads.
-    gram = np.einsum("mi,mj->ij", weighted, regressors)
-    # Regressors are orthogonal to the even direction; filling it in makes the matrix regular and changes no solution.
-    solver = inverse(gram + np.trace(gram) / (n_players * (n_players - 1)))
-    # what each observation adds to each attribution per unit: (n_seen, n_players)
-    influences = np.einsum("mi,ij->mj", weighted, solver)
-    deviations = np.einsum("mi,mt->it", influences, responses)
-    residuals = responses - np.einsum("mi,it->mt", regressors, deviations)
-    leverages = np.einsum("mi,mi->m", influences, regressors)
-    attributions = (even + deviations)[:, targets]
-    plain = residuals[:, targets] / np.sqrt(np.maximum(1 - leverages, 1e-6))[:, np.newaxis]
-    variances = _variances(pairs, counts, influences, plain)
-    if triples and len(coalitions) < pairs.n_pairs:
-        signs = np.where(coalitions, 1.0, -1.0)
-        regression = Regression(signs, regressors, weights, leverages, influences, even + deviations, residuals)
-        for place, correction in enumerate(regression.corrections(targets)):
-            if correction is None:
-                continue
-            attributions[:, place] -= correction.attributions
-            left_out = correction.left_out[:, np.newaxis]
-            # Two estimates of the error, neither of which is too small on average: see `kernel`.
-            crossed, jackknife = (
-                _variances(pairs, counts, influence, left_out)[:, 0]
-                for influence in (influences, correction.influences)
-            )
-            variances[:, place] = min(crossed, jackknife, key=np.sum)
-    if len(coalitions) < min(pairs.n_pairs, PAIRS_FOR_ERRORS * n_players):
-        variances = np.full_like(variances, np.nan)
+    # The population's normal matrix is known, so that each stratum adds its mean of regressors times responses.
+    factors = 2 * n_players * seen.shares / (seen.sizes * (n_players - seen.sizes))
+    if (seen.counts == seen.stratum_sizes).all():
+        products = np.einsum("mi,mt->mit", seen.regressors, responses[:, targets])
+        means = seen.sums(products) / seen.counts[:, np.newaxis, np.newaxis]
+        return _Fit(even[:, targets] + np.einsum("s,sit->it", factors, means), nothing, nothing)
+    additive = additive_fit(seen, responses)
+    found = [_corrected(seen, factors, model) for model in additive.models(0, targets)]
+    weights = player_weights(even + additive.coefficients(0))
+    enough = all(each.half_widths.max() <= width for each, width in zip(found, tolerated.tolist(), strict=True))
+    if triples and not enough and weights is not None and n_players <= MAX_PLAYERS_OF_TRIPLES:
+        others = [_corrected(seen, factors, model) for model in triples_fit(seen, responses[:, targets], weights)]
+        found = [min(pair, key=lambda each: each.variances.sum()) for pair in zip(found, others, strict=True)]
+    deviations, variances, widths = (
+        np.stack(columns, axis=1)
+        for columns in zip(*((each.deviations, each.variances, each.half_widths) for each in found), strict=True)
+    )
     errors = np.sqrt(variances)
-    return _Fit(attributions, errors, _quantile(pairs, counts) * errors)
+    if len(seen.strata) < PAIRS_FOR_ERRORS * n_players:
+        errors, widths = np.full_like(errors, np.nan), np.full_like(widths, np.nan)
+    return _Fit(even[:, targets] + deviations, errors, widths)
 
 
-def _variances(
-    pairs: PairStream,
-    counts: NDArray[np.intp],
-    influences: NDArray[np.float64],
-    residuals: NDArray[np.float64],
-) -> Attributions:
-    """`(n_players, n_targets)`: of sums of influences times residuals over strata drawn without replacement."""
-    variances = np.zeros((pairs.n_players, residuals.shape[1]))
-    ends = np.cumsum(counts).tolist()
-    for end, count, size in zip(ends, counts.tolist(), pairs.stratum_sizes, strict=True):
-        # One pair tells nothing of the scatter, but no run with so few states an error.
-        if count == size or count < 2:
-            continue
-        mine, theirs = influences[end - count : end], residuals[end - count : end]
-        squares = np.einsum("mi,mt->it", mine**2, theirs**2)
-        sums = np.einsum("mi,mt->it", mine, theirs)
-        variances += (1 - count / size) * count / (count - 1) * np.maximum(squares - sums**2 / count, 0)
-    return variances
+@dataclass(frozen=True, slots=True)
+class _Corrected:
+    """Of one target and one model.
+
+    Attributes:
+        deviations, variances: `(n_players,)`.
+        quantile: from a standard error to a 95 % half-width.
+    """
+
+    deviations: NDArray[np.float64]
+    variances: NDArray[np.float64]
+    quantile: float
+
+    @property
+    def half_widths(self) -> NDArray[np.float64]:
+        return self.quantile * np.sqrt(self.variances)
 
 
-def _quantile(pairs: PairStream, counts: NDArray[np.intp]) -> float:
-    """From a standard error to a 95 % half-width: Student's t, with the pairs of sampled strata less the unknowns."""
-    from scipy.stats import t
+def _corrected(seen: SeenPairs, factors: NDArray[np.float64], model: Model) -> _Corrected:
+    """What the model says of the attributions, plus what it leaves of the pairs, estimated by stratum.
 
-    sampled = sum(count for count, size in zip(counts.tolist(), pairs.stratum_sizes, strict=True) if count < size)
-    return float(t.ppf((1 + CONFIDENCE) / 2, max(sampled - (pairs.n_players - 1), 1)))
+    A pair that was left out of a model and a pair that was not seen are alike to it. So the mean of what is left of
+    the unseen ones is estimated, without bias, by what is left of those that were seen, each by the model without it;
+    and the seen ones are known.
+    """
+    part = seen.counts / seen.stratum_sizes
+    mine = part[seen.strata]
+    left = mine * model.left + (1 - mine) * model.left_out
+    means = seen.means(seen.regressors * left[:, np.newaxis])
+    added = model.slopes + means if len(seen.strata) >= PAIRS_FOR_ERRORS * seen.n_players else model.slopes_of_all
+    deviations = np.einsum("s,si->i", factors, added)
+    scatter = factors**2 * (1 - part) / np.maximum(seen.counts, 1)
+    variances = np.einsum("s,si->i", scatter, _mean_squares(seen, model.left_out**2))
+    sampled = part[seen.strata] < 1
+    # What is left out keeps more of its freedom than residuals do where coefficients are penalized.
+    additive = seen.n_players - 1
+    taken = additive + PENALIZED_PART * max(float(model.leverages[sampled].sum()) - additive, 0)
+    free = float(sampled.sum()) - taken
+    return _Corrected(deviations, variances, student_t_quantile(max(free, 1)))
+
+
+def _mean_squares(seen: SeenPairs, squares: NDArray[np.float64]) -> Matrix:
+    """`(n_strata, n_players)`: means of squared regressors times what is left, squared, `(n_seen,)`.
+
+    Those of the pairs with a player in the coalition and in the complement are taken apart, each together with
+    `PRIOR_PAIRS` more of the stratum's mean: where a player was in few of the coalitions by chance, it is not thought
+    to be known well.
+    """
+    part = (seen.sizes / seen.n_players)[:, np.newaxis]
+    prior = PRIOR_PAIRS * seen.means(squares[:, np.newaxis])
+    joined = seen.coalitions.astype(np.float64)
+    n_inside, inside = seen.sums(joined), seen.sums(joined * squares[:, np.newaxis])
+    outside = seen.sums(squares[:, np.newaxis]) - inside
+    with_player = (inside + prior) / (n_inside + PRIOR_PAIRS)
+    without = (np.maximum(outside, 0) + prior) / (seen.counts[:, np.newaxis] - n_inside + PRIOR_PAIRS)
+    return part * (1 - part) * ((1 - part) * with_player + part * without)
 
 
 def _of_all(game: Game, values: Attributions) -> Attributions:

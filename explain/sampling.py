@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,52 @@ from explain.game import CoalitionMatrix
 
 ENUMERATED = 2**17
 """Strata of at most so many pairs are drawn by shuffled numbers; larger ones by rejecting repetitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPairs:
+    """Pairs of coalitions that were evaluated, strata together, each in the order of its draws.
+
+    Attributes:
+        coalitions: `(n_seen, n_players)`, the smaller of each pair.
+        strata: `(n_seen,)`, its size - 1.
+        counts, sizes, shares: `(n_strata,)`: pairs seen, size of the smaller coalition, and 1, or 1/2 where the two
+            coalitions of a pair are of one size.
+        stratum_sizes: `(n_strata,)`, how many pairs there are.
+    """
+
+    coalitions: CoalitionMatrix
+    strata: NDArray[np.intp]
+    counts: NDArray[np.intp]
+    sizes: NDArray[np.intp]
+    shares: NDArray[np.float64]
+    stratum_sizes: NDArray[np.float64]
+
+    @property
+    def n_players(self) -> int:
+        return self.coalitions.shape[1]
+
+    @property
+    def regressors(self) -> NDArray[np.float64]:
+        """`(n_seen, n_players)`: who is in, less the part of all that is."""
+        return self.coalitions - (self.sizes / self.n_players)[self.strata, np.newaxis]
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """`(n_strata,)`: of a stratum's regressors; their covariance is it times (identity - 1/n)."""
+        return self.sizes * (self.n_players - self.sizes) / (self.n_players * (self.n_players - 1))
+
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of rows `(n_seen, ...)` over each stratum, `(n_strata, ...)`."""
+        totals = np.zeros((len(self.counts), *values.shape[1:]))
+        seen = self.counts > 0
+        starts = (np.cumsum(self.counts) - self.counts)[seen]
+        totals[seen] = np.add.reduceat(values, starts, axis=0)
+        return totals
+
+    def means(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of rows `(n_seen, n)` over each stratum, `(n_strata, n)`; 0 where none was seen."""
+        return self.sums(values) / np.maximum(self.counts, 1)[:, np.newaxis]
 
 
 class PairStream:
@@ -34,6 +82,8 @@ class PairStream:
         ]
         self.shares = 1 / np.array(halves)
         """Leverage of a stratum: the same for every size, but half where the two coalitions of a pair are of one."""
+        self.rates = self.shares / (self.sizes * (n_players - self.sizes)) ** 0.25
+        """Pairs of a stratum that are drawn while another has as many as its own rate."""
         self.n_pairs = sum(self.stratum_sizes)
         self._strata = [_Stratum(n_players, size, seed) for size in self.sizes.tolist()]
         self._taken = 0
@@ -51,33 +101,44 @@ class PairStream:
         added = np.array(counts[1]) - np.array(counts[0])
         return np.concatenate([nothing, *drawn]), np.repeat(np.arange(len(self.sizes)), added.astype(np.intp))
 
+    def seen(self, coalitions: CoalitionMatrix, strata: NDArray[np.intp]) -> SeenPairs:
+        """Pairs that were taken, strata together."""
+        return SeenPairs(
+            coalitions,
+            strata,
+            counts=np.bincount(strata, minlength=len(self.sizes)),
+            sizes=self.sizes,
+            shares=self.shares,
+            stratum_sizes=np.array([float(size) for size in self.stratum_sizes]),
+        )
+
     def counts(self, n_pairs: int) -> list[int]:
         """How many of the first `n_pairs` pairs lie in each stratum; none ever falls as `n_pairs` rises.
 
-        The pairs of a single player come first, so that a regression on all players has one solution. Then the other
-        strata take turns, each until it is used up.
+        Each stratum is drawn at its rate until it is used up. Where the game is far from additive by as much at every
+        size, an attribution has the least variance at rates of share / sqrt(s (n - s)); where small and large
+        coalitions are nearer to it, as by their leverage, at rates of share. The rates lie between.
         """
         if not self.stratum_sizes:
             return []
-        singles = min(self.stratum_sizes[0], n_pairs)
-        # A stratum of share 1/2 is served in every second turn.
-        low, high = 0, 2 * n_pairs + 2
+        low, high = 0, 2
+        while sum(self._served(high)) < n_pairs:
+            high *= 2
         while high - low > 1:
             turns = (low + high) // 2
-            low, high = (turns, high) if singles + sum(self._served(turns)) <= n_pairs else (low, turns)
+            low, high = (turns, high) if sum(self._served(turns)) <= n_pairs else (low, turns)
         counts, following = self._served(low), self._served(low + 1)
-        left = n_pairs - singles - sum(counts)
+        left = n_pairs - sum(counts)
         for stratum, (now, then) in enumerate(zip(counts, following, strict=True)):
             if then > now and left > 0:
                 counts[stratum] += 1
                 left -= 1
-        return [singles, *counts[1:]]
+        return counts
 
     def _served(self, turns: int) -> list[int]:
-        served = [
-            min(size, int(turns * share)) for size, share in zip(self.stratum_sizes, self.shares.tolist(), strict=True)
-        ]
-        return [0, *served[1:]]
+        """In a turn, the stratum of the highest rate gets a pair."""
+        per_turn = (self.rates / self.rates.max()).tolist()
+        return [min(size, int(turns * rate)) for size, rate in zip(self.stratum_sizes, per_turn, strict=True)]
 
 
 class _Stratum:
@@ -129,11 +190,21 @@ def numbered_coalitions(numbers: NDArray[np.int64], n_players: int, size: int) -
     coalitions = np.zeros((len(numbers), n_players), dtype=bool)
     left = numbers.copy()
     missing = np.full(len(numbers), size)
-    for player in range(n_players):
-        # how many coalitions hold this player, given those before
-        with_player = np.array([math.comb(n_players - 1 - player, need - 1) if need else 0 for need in range(size + 1)])
-        taken = left < with_player[missing]
+    for player, with_player in enumerate(_holding(n_players, size)):
+        holding = with_player[missing]
+        taken = left < holding
         coalitions[:, player] = taken
-        left = np.where(taken, left, left - with_player[missing])
+        left = np.where(taken, left, left - holding)
         missing = missing - taken
     return coalitions
+
+
+@lru_cache(maxsize=1024)
+def _holding(n_players: int, size: int) -> NDArray[np.int64]:
+    """`(n_players, size + 1)`: how many coalitions hold a player, by how many of it and those after it are missing."""
+    return np.array(
+        [
+            [math.comb(n_players - 1 - player, need - 1) if need else 0 for need in range(size + 1)]
+            for player in range(n_players)
+        ]
+    )

@@ -95,10 +95,9 @@ def _slope_sums(game: Game, gradient: Gradient, points: Rows, targets: list[int]
     sums = np.zeros((REPLICATES, len(targets), *game.row.shape))
     for start in range(0, len(flat), gradient.slice_rows):
         part = flat[start : start + gradient.slice_rows]
-        filling = np.repeat(part[:1], gradient.slice_rows - len(part), axis=0)
         replicates = np.arange(start, start + len(part)) % REPLICATES
-        for place, slopes in slopes_of(gradient, np.concatenate([part, filling]), targets):
+        for place, slopes in slopes_of(gradient, part, targets):
             with np.errstate(invalid="ignore", over="ignore"):  # refused below, with a sentence
-                np.add.at(sums[:, place], replicates, slopes[: len(part)].astype(np.float64))
+                np.add.at(sums[:, place], replicates, slopes.astype(np.float64))
     check_finite(sums, targets)
     return np.stack([game.sum_to_players(sums[:, place]) for place in range(len(targets))], axis=-1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.attribution import CONFIDENCE
+from explain.attribution import student_t_quantile
 
 Floats = NDArray[np.float64]
 
@@ -37,8 +37,6 @@ def importance(attributions: Floats, standard_errors: Floats, weights: Floats | 
         attributions, standard_errors: `(n_rows, n_players)`.
         weights: `(n_rows,)`, what each row stands for; equal when None.
     """
-    from scipy.stats import t
-
     n_rows = len(attributions)
     shares = np.full(n_rows, 1 / n_rows) if weights is None else weights / weights.sum()
     absolute = np.abs(attributions)
@@ -48,7 +46,7 @@ def importance(attributions: Floats, standard_errors: Floats, weights: Floats | 
     if n_rows > 1:
         # of a weighted mean; with equal weights it is the variance over the rows divided by their number
         variances = np.einsum("r,rp->p", shares**2, (absolute - magnitudes) ** 2) * n_rows / (n_rows - 1)
-        half_widths = float(t.ppf((1 + CONFIDENCE) / 2, n_rows - 1)) * np.sqrt(variances)
+        half_widths = student_t_quantile(n_rows - 1) * np.sqrt(variances)
     errors = np.sqrt(np.einsum("r,rp->p", shares**2, standard_errors**2))
     return Importance(means, magnitudes, half_widths, errors)
 
@@ -76,8 +74,6 @@ def dependence(values: Floats, attributions: Floats, *, n_groups: int = 10) -> D
 
     Groups are cut at quantiles, between different values: rows with the same value are in the same group.
     """
-    from scipy.stats import t
-
     order = np.argsort(values, kind="stable")
     values, attributions = values[order], attributions[order]
     firsts = np.flatnonzero(np.diff(values, prepend=-np.inf))
@@ -85,7 +81,7 @@ def dependence(values: Floats, attributions: Floats, *, n_groups: int = 10) -> D
     starts = np.unique(firsts[np.searchsorted(firsts, cuts, side="right") - 1])
     groups = np.split(attributions, starts[1:])
     counts = np.array([len(group) for group in groups])
-    quantiles = t.ppf((1 + CONFIDENCE) / 2, np.maximum(counts - 1, 1))
+    quantiles = np.array([student_t_quantile(max(count - 1, 1)) for count in counts.tolist()])
     deviations = np.array([group.std(ddof=1) if len(group) > 1 else np.nan for group in groups])
     return Dependence(
         counts=counts,

@@ -24,6 +24,8 @@ from models.signature import Signature
 
 MANIFEST = "manifest.json"
 KERAS, ONNX, SIGNATURE, BACKGROUND, CARD = "model.keras", "model.onnx", "signature.json", "background.npz", "card.json"
+GRADIENT = "gradient-{output}.onnx"
+"""The graph of the gradient of an output, by the signature's name for it."""
 _REQUIRED = (KERAS, SIGNATURE, BACKGROUND, CARD)
 
 
@@ -56,6 +58,11 @@ class Artifact:
     def onnx_path(self) -> Path | None:
         """The ONNX file, when the export agreed with Keras."""
         return self.directory / ONNX if ONNX in self.hashes else None
+
+    def gradient_path(self, output: str) -> Path | None:
+        """The graph of an output's gradient, when the network can be differentiated and it agreed with Keras."""
+        name = GRADIENT.format(output=output)
+        return self.directory / name if name in self.hashes else None
 
     def load_keras(self) -> Any:
         """The Keras model, loaded with `safe_mode`: no Lambda layer, no code from the file."""

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import artifact
-from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.changes import Predecessor, changes_between, refuse_breaking
+from models.datasets import Dataset, Split, split_dataset
 from models.diagnosis import EpochStatistics
 from models.evaluation import evaluate
 from models.evaluation.temper import temper, temperature_of
@@ -23,10 +24,13 @@ from models.export import export_onnx, hybrid_rows
 from models.folds import Metrics, cross_validate
 from models.gates.gate import Candidate, Champion
 from models.gates.judging import judge
+from models.gradient_export import export_gradients
 from models.inference import keras_outputs, open_session, session_outputs
+from models.loading import describe_loaded, load_data
 from models.outputs import target_columns, target_model
 from models.rows import ModelInput
 from models.signature import Signature
+from models.sources.folder import DataFolder
 from models.spec import TrainingSpec
 from models.training import EpochReport, FittedModel, fit, predict_raw
 
@@ -44,8 +48,8 @@ class Reporter:
 
     step: Callable[[Step], None] = lambda _: None
     epoch: Callable[[EpochReport], None] = lambda _: None
-    evaluation: Callable[[str, int, int], None] = lambda *_: None
     fence: Callable[[], None] = lambda: None
+    evaluation: Callable[[str, int, int], None] = lambda *_: None
     gate: Callable[[str, int, int], None] = lambda *_: None
 
 
@@ -55,7 +59,9 @@ def build_version(
     reporter: Reporter,
     checkpoints: Path | None = None,
     *,
-    champion: Champion | None = None,
+    data: DataFolder | None = None,
+    before: Predecessor | None = None,
+    champion_now: Callable[[], Champion | None] = lambda: None,
     earlier: artifact.Artifact | None = None,
     search: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -64,17 +70,24 @@ def build_version(
     Args:
         checkpoints: a folder that only the attempts of this build use; the next one resumes from it. The caller
             removes it when the version is in place.
-        champion: the version that a gate compares with.
+        data: where files are found; built-in data needs none.
+        before: the champion, whose signature the data is compared with.
+        champion_now: gives the version that a gate compares with, when it comes to that.
         earlier: the version whose weights the fit begins with.
         search: the account of the search that has found the specification, for the card.
 
     Raises:
         InvalidDataset: when the data and the specification do not fit.
+        InvalidSpec: when the signature is not the champion's, and may not change.
         LossNotFinite: when the fit diverges.
         DiskFull: when the version cannot be written.
     """
     reporter.step("loading")
-    dataset = load_dataset(spec)
+    loaded = load_data(spec, data)
+    dataset = loaded.dataset
+    changes = changes_between(before.signature, dataset.signature) if before else ()
+    if before and spec.signature == "same":
+        refuse_breaking(changes, before.version)
     split = split_dataset(dataset, test=spec.split.test, validation=spec.split.validation, by=spec.split.by)
     reporter.step("fitting")
     fitted = fit(
@@ -89,9 +102,8 @@ def build_version(
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
 
     def judged(aside: Path) -> dict[str, Any]:
-        reporter.step("gating")
         rows = (background, weights)
-        return judge_version(spec, dataset, split, fitted.model, evaluation, rows, champion, aside, reporter)
+        return judge_version(spec, dataset, split, fitted.model, evaluation, rows, champion_now, aside, reporter)
 
     return write_version(
         directory,
@@ -100,7 +112,7 @@ def build_version(
         VersionRows(background, weights, dataset.inputs[split.validation]),
         {
             "model": spec.model,
-            "data": describe_data(spec, dataset, split),
+            "data": describe_loaded(spec, loaded, split, changes, before),
             "spec": spec.model_dump(mode="json"),
             "search": search,
             "evaluation": evaluation,
@@ -125,7 +137,7 @@ def judge_version(
     model: Any,
     evaluation: dict[str, Any],
     background: tuple[ModelInput, NDArray[np.float64]],
-    champion: Champion | None,
+    champion_now: Callable[[], Champion | None],
     aside: Path,
     reporter: Reporter,
 ) -> dict[str, Any]:
@@ -146,7 +158,7 @@ def judge_version(
         lambda: target_model(model, signature, signature.outputs[0]),
         background,
     )
-    judgement = judge(candidate, champion, reporter.gate)
+    judgement = judge(candidate, champion_now, reporter.gate)
     return {"gates": judgement.gates, "fidelity": judgement.fidelity}
 
 
@@ -186,6 +198,7 @@ def write_version(
         model.save(aside / artifact.KERAS)
         compared = np.concatenate([background, rows.others, hybrid_rows(rows.others, background, 1000, seed)])
         export = export_onnx(model, signature, aside / artifact.ONNX, compared, background=background)
+        gradient = export_gradients(model, signature, aside, compared, background=background)
         artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
         artifact.write_background(aside, signature, background, weights)
         card = {
@@ -195,6 +208,7 @@ def write_version(
             "task": signature.task,
             "spread": _spread(model, signature, background, weights),
             "export": export.to_json(),
+            "gradient": gradient.to_json(),
             "batch_invariant": export.batch_invariance.invariant,
             "library_versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         }
@@ -216,12 +230,6 @@ def _cross_validate(
     )
 
 
-def load_dataset(spec: TrainingSpec) -> Dataset:
-    """The data set that a specification names, without its ignored columns."""
-    ignored = [name for name, kind in spec.features.items() if kind == "ignore"]
-    return load_builtin(spec.dataset.builtin, ignored)
-
-
 def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> tuple[ModelInput, NDArray[np.float64]]:
     """A random sample of the train part, equally weighted: `(n_background, ...)` and weights that sum to 1."""
     rng = np.random.default_rng(seed)
@@ -230,9 +238,10 @@ def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> t
 
 
 def _expected_bytes(model: Any, background: ModelInput) -> int:
-    """About what a version takes: the weights twice (Keras, ONNX), the optimizer's state, the background, the rest."""
+    """About what a version takes: the weights six times (Keras, ONNX, forth and back for the gradients of two outputs),
+    the optimizer's state, the background, the rest."""
     optimizer = getattr(model, "optimizer", None)
-    stored = [*model.variables, *model.weights, *(optimizer.variables if optimizer else ())]
+    stored = [*model.variables, *5 * model.weights, *(optimizer.variables if optimizer else ())]
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 
@@ -266,15 +275,6 @@ def _spread(
         deviations = np.sqrt(weights @ (values - weights @ values) ** 2)
         spreads[output] = dict(zip(signature.targets, deviations.tolist(), strict=True))
     return spreads
-
-
-def describe_data(spec: TrainingSpec, dataset: Dataset, split: Split) -> dict[str, Any]:
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    return {
-        "dataset": spec.dataset.model_dump(),
-        "sha256": dataset.sha256,
-        "rows": {name: len(indices) for name, indices in parts.items()},
-    }
 
 
 def _describe_start(spec: TrainingSpec, earlier: artifact.Artifact | None) -> dict[str, Any] | None:

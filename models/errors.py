@@ -8,9 +8,11 @@ VitrineError
 |- DatasetChanged       a data set that is no longer what a version was built from
 |- WarmStartImpossible  a network that cannot begin with the weights of an earlier version
 |- LossNotFinite        a fit whose loss has become infinite or not a number
+|- UnknownDataset       an id under which nothing was uploaded
 |- SearchWithoutResult  a search none of whose trials came to its end
 |- UnknownModel         a model name that the registry does not hold
 |- UnknownVersion       a version or alias that the model does not have
+|- NoSurrogate          a version without a surrogate tree
 |- GatesFailed          an alias may not move to a version whose gates failed
 |- ComparisonOutdated   an alias may not move on a comparison with a version that is champion no more
 |- NothingToRollBackTo  an alias that has never pointed elsewhere
@@ -190,6 +192,11 @@ class UnknownVersion(VitrineError):
         self.model, self.version, self.names = model, version, tuple(held)
 
 
+class NoSurrogate(VitrineError):
+    def __init__(self, model: str, version: int, reason: str) -> None:
+        super().__init__(f"Version {version} of {model!r} has no surrogate tree: {reason}.")
+
+
 class GatesFailed(VitrineError):
     def __init__(self, model: str, version: int, gates: Sequence[str]) -> None:
         super().__init__(
@@ -246,6 +253,12 @@ class UnreadableData(_Faulty):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("The data cannot be read: " + "; ".join(_cured(fault) for fault in faults[:3]), faults)
+
+
+class UnknownDataset(VitrineError):
+    def __init__(self, dataset: str, ids: Sequence[str]) -> None:
+        super().__init__(f"There is no data set {dataset!r}. Uploaded: {', '.join(ids[:10]) if ids else 'none yet'}.")
+        self.dataset, self.names = dataset, tuple(ids)
 
 
 def _cured(fault: Fault) -> str:

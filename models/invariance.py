@@ -40,16 +40,21 @@ class BatchInvariance:
 
 
 def measure_invariance(
-    calls: Mapping[int, Mapping[str, Callable[[ModelInput], np.ndarray]]], rows: ModelInput
+    calls: Mapping[int, Mapping[str, Callable[[ModelInput], np.ndarray]]],
+    rows: ModelInput,
+    *,
+    largest_call: int = max(SIZES),
 ) -> BatchInvariance:
     """Puts the same rows through calls of many sizes: first, in the middle and last, among other neighbours.
 
     Args:
         calls: by number of threads, per output a function `(n_rows, ...)` to `(n_rows, n_targets)`.
         rows: at least one row, as the version meets them; probes and neighbours are taken from them.
+        largest_call: rows of the largest call that is ever made.
     """
     row_elements = int(np.prod(rows.shape[1:]))
-    sizes = tuple(size for size in SIZES if size == 1 or size * row_elements <= _ELEMENTS)
+    largest_size = min(largest_call, _ELEMENTS // row_elements)
+    sizes = tuple(size for size in SIZES if size == 1 or size <= largest_size)
     probes = rows[np.linspace(0, len(rows) - 1, min(PROBES, len(rows)), dtype=int)]
     first = next(iter(calls.values()))
     differences = {}

@@ -12,6 +12,7 @@ from models.database import create_tables, metadata, now, reader_of, writing
 from models.errors import ComparisonOutdated, GatesFailed, NothingToRollBackTo, UnknownModel, UnknownVersion
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 
 versions_table = sa.Table(
     "versions",
@@ -60,6 +61,19 @@ decisions_table = sa.Table(
     sa.Column("decided_at", sa.String, nullable=False),
     sa.Column("decided_by", sa.String, nullable=False),
     sa.Column("reason", sa.String, nullable=False),
+)
+deleted_versions_table = sa.Table(
+    "deleted_versions",
+    metadata,
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("job", sa.String, nullable=False),
+    sa.Column("directory", sa.String, nullable=False),
+    sa.Column("created_at", sa.String, nullable=False),
+    sa.Column("deleted_at", sa.String, nullable=False),
+    sa.Column("deleted_by", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("swept", sa.Boolean, nullable=False),
 )
 
 
@@ -126,8 +140,12 @@ class Registry:
                 return existing
             if attempt is not None:
                 check_attempt(connection, job, attempt)
-            highest = sa.select(sa.func.max(versions_table.c.version)).where(versions_table.c.model == model)
-            version = (connection.execute(highest).scalar() or 0) + 1
+            # A number is never given twice: what was written down about a deleted version stays true.
+            highest = (
+                connection.execute(sa.select(sa.func.max(table.c.version)).where(table.c.model == model)).scalar()
+                for table in (versions_table, deleted_versions_table)
+            )
+            version = max(number or 0 for number in highest) + 1
             connection.execute(
                 versions_table.insert().values(
                     model=model,
@@ -283,18 +301,7 @@ class Registry:
 
     def _last_two(self, connection: sa.Connection, model: str, alias: str) -> tuple[int, int]:
         """The version that an alias would be rolled back to, and the one it was last moved to."""
-        moves = connection.execute(
-            sa.select(moves_table.c.version, moves_table.c.rollback)
-            .where(moves_table.c.model == model, moves_table.c.alias == alias)
-            .order_by(moves_table.c.id)
-        ).all()
-        # Replayed as a stack, so that rolling back twice goes back two moves.
-        stack: list[int] = []
-        for version, was_rollback in moves:
-            if was_rollback:
-                stack.pop()
-            else:
-                stack.append(version)
+        stack = _stack(connection, model, alias)
         if len(stack) < 2:
             raise NothingToRollBackTo(model, alias)
         return stack[-2], stack[-1]
@@ -369,6 +376,38 @@ class Registry:
                 rollback=rollback,
             )
         )
+
+
+def _stack(connection: sa.Connection, model: str, alias: str) -> list[int]:
+    """The moves of an alias that are not undone, replayed, so that rolling back twice goes back two moves."""
+    moves = connection.execute(
+        sa.select(moves_table.c.version, moves_table.c.rollback)
+        .where(moves_table.c.model == model, moves_table.c.alias == alias)
+        .order_by(moves_table.c.id)
+    ).all()
+    deleted = set(
+        connection.execute(
+            sa.select(deleted_versions_table.c.version).where(deleted_versions_table.c.model == model)
+        ).scalars()
+    )
+    stack: list[int] = []
+    for version, was_rollback in moves:
+        if was_rollback:
+            stack.pop()
+        else:
+            stack.append(version)
+    left: list[int] = []
+    for version in stack:
+        # With a deleted version gone from between them, two moves can be to the same one.
+        if version not in deleted and left[-1:] != [version]:
+            left.append(version)
+    return left
+
+
+def earlier_of(connection: sa.Connection, model: str, alias: str) -> int | None:
+    """The version that a rollback would point an alias at, if there is one."""
+    stack = _stack(connection, model, alias)
+    return stack[-2] if len(stack) > 1 else None
 
 
 def failed_gates(gates: list[dict[str, Any]]) -> list[str]:

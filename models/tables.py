@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -31,9 +30,8 @@ def dataset_of(raw: RawData, facts: DataFacts, split: SplitSpec, preprocessing: 
     """
     targets = _targets(raw.columns[facts.target], facts)
     columns = {name: raw.columns[name] for name in facts.columns}
-    digests = row_digests(columns, raw.columns[facts.target])
     by = None if split.by == "row" else column_bytes(columns[split.by].values)
-    parts = split_rows(digests, test=split.test, validation=split.validation, by=by)
+    parts = split_rows(raw.row_digests, test=split.test, validation=split.validation, by=by)
     features = tuple(
         learn_feature(name, raw.columns[name], parts.train, preprocessing.of(name)) for name in facts.features
     )
@@ -41,16 +39,7 @@ def dataset_of(raw: RawData, facts: DataFacts, split: SplitSpec, preprocessing: 
     encoded = [encode_column(raw.columns[feature.name], feature) for feature in features]
     inputs = encoded[0] if len(encoded) == 1 else np.concatenate(encoded, axis=1)
     table = {name: column.values for name, column in columns.items() if column.kind not in ("image", "series")}
-    return Dataset(signature, inputs, targets, digests, table)
-
-
-def row_digests(columns: dict[str, RawColumn], target: RawColumn) -> tuple[bytes, ...]:
-    """The SHA-256 of each row's content. It depends neither on the order of the columns nor on which are ignored."""
-    # Sorted by name, so that neither the order of the columns nor ignoring one moves a row to another part.
-    contents = [column_bytes(columns[name].values) for name in sorted(columns)]
-    return tuple(
-        hashlib.sha256(b"".join(row)).digest() for row in zip(*contents, column_bytes(target.values), strict=True)
-    )
+    return Dataset(signature, inputs, targets, raw.row_digests, table)
 
 
 def _targets(column: RawColumn, facts: DataFacts) -> NDArray[Any]:

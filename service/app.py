@@ -12,13 +12,18 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from models.database import open_database
+from models.database import now, open_database
 from models.registry import Registry
+from models.sources.folder import DataFolder
 from service import problems
+from service.data.desk import DatasetDesk
 from service.draining import Drain
 from service.identifiers import new_id
+from service.imports import Importer
 from service.jobs.figures import JobFiguresReader
+from service.jobs.pruning import Pruner
 from service.jobs.queue import JobQueue, prepare_jobs_database
+from service.jobs.schedules import Schedules
 from service.metrics import MeasuredRequests, Metrics
 from service.receiving import Reception
 from service.records.global_forms import GlobalForms
@@ -31,11 +36,14 @@ from service.records.retention import sweep_for_ever
 from service.records.store import ExplanationStore, open_records_database
 from service.records.writer import RecordWriter
 from service.requests import AnsweredRequests
+from service.routes.datasets import dataset_routes
 from service.routes.explain import explain_routes
 from service.routes.explanations import explanation_routes
 from service.routes.models import model_routes
 from service.routes.operations import operation_routes, readiness
 from service.routes.predict import predict_routes
+from service.routes.schedules import schedule_routes
+from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
 from service.scrape import ServingFigures, StoreFigures
 from service.serving.compute import ComputeClient
@@ -44,6 +52,7 @@ from service.serving.patient import PatientExplainer
 from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
 from service.serving.reference_client import ReferenceClient
+from service.serving.shadow import Shadow, ShadowFigures
 from service.settings import Settings
 
 LOCK_WAIT_MS = 5000
@@ -67,7 +76,13 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     jobs = JobQueue(settings.jobs_url, engine)
     compute = ComputeClient(settings.logs_directory / "compute.log")
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
+    shadow = Shadow(pool, now)
+    folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
+    folder.sweep(before=time.time() - settings.upload_timeout_ms / 1000 - settings.inspection_seconds)
+    schedules = Schedules(jobs, registry, folder)
+    pruner = Pruner(settings, engine, registry, jobs, schedules, lambda: datetime.now(UTC))
     metrics = Metrics()
+    ShadowFigures(shadow, metrics.registry)
     reference = ReferenceClient(settings.logs_directory / "reference.log")
     explainer = Explainer(pool, compute, reference, recorder.keep if settings.record_explanations else keep_nothing)
     explanation_jobs = ExplanationJobStore(
@@ -78,11 +93,12 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
         records,
         pool,
         explainer,
-        PatientExplainer(compute, reference),
+        PatientExplainer(compute, reference, folder),
         owner=new_id(),
         keep_inputs=settings.record_inputs,
         note=metrics.note_explanations,
     )
+    datasets = DatasetDesk(folder, settings, registry, jobs, schedules, lambda: datetime.now(UTC))
     desk = JobDesk(explanation_jobs, runner, pool, explainer, is_open=settings.record_explanations)
 
     def readiness_now() -> dict[str, Any]:
@@ -102,12 +118,14 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
             sweep_for_ever(explanation_jobs.sweep),
             runner.run_for_ever(),
             reference.rest_when_idle(),
+            shadow.follow(),
         )
         tasks = [asyncio.create_task(work) for work in works]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.to_thread(runner.release)
+        shadow.close()
         pool.close()
         await asyncio.to_thread(reference.close)
         await asyncio.to_thread(compute.close)
@@ -117,16 +135,25 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
         engine.dispose()
 
     app = FastAPI(title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan)
-    app.include_router(predict_routes(Predictor(pool), metrics, settings))
+    app.include_router(predict_routes(Predictor(pool, shadow), metrics, settings))
     app.include_router(explain_routes(explainer, desk, metrics, settings))
     replayer = Replayer(records, pool, explainer)
     app.include_router(explanation_routes(records, desk, replayer, explainer, GlobalForms(pool, compute), metrics))
-    app.include_router(train_routes(jobs, registry, metrics, settings))
-    app.include_router(model_routes(registry, pool, jobs, metrics, settings))
+    app.include_router(dataset_routes(datasets))
+    app.include_router(train_routes(jobs, datasets, registry, metrics, settings))
+    app.include_router(schedule_routes(schedules, datasets, settings))
+    app.include_router(
+        model_routes(registry, pool, shadow, pruner, Importer(jobs, datasets, metrics, settings), settings)
+    )
+    app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
     # The last one added is the outermost.
-    app.add_middleware(Reception, body_seconds=settings.receive_timeout_ms / 1000)
+    app.add_middleware(
+        Reception,
+        body_seconds=settings.receive_timeout_ms / 1000,
+        upload_seconds=dict.fromkeys(("/datasets", r"/models/[^/]+/versions"), settings.upload_timeout_ms / 1000),
+    )
     app.add_middleware(AnsweredRequests, drain=drain)
     app.add_middleware(MeasuredRequests, metrics=metrics)
     return app

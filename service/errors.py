@@ -28,9 +28,48 @@ class NotAcceptable(VitrineError):
 
 
 class BodyTooLarge(VitrineError):
-    def __init__(self, limit_bytes: int, variable: str = "VITRINE_BODY_LIMIT_BYTES") -> None:
-        cure = "Send fewer rows" if variable == "VITRINE_BODY_LIMIT_BYTES" else "Send a smaller file"
-        super().__init__(f"The body is larger than {limit_bytes:,} bytes. {cure}, or raise {variable}.")
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"The body is larger than {limit_bytes:,} bytes. Send fewer rows, or raise VITRINE_BODY_LIMIT_BYTES."
+        )
+
+
+class UploadTooLarge(VitrineError):
+    def __init__(self, limit_bytes: int, variable: str = "VITRINE_DATASET_LIMIT_BYTES") -> None:
+        cure = "Send it as Parquet, send fewer rows, put it into the data folder of the server"
+        if variable != "VITRINE_DATASET_LIMIT_BYTES":
+            cure = "Send a smaller one"
+        super().__init__(f"The file is larger than {limit_bytes:,} bytes. {cure}, or raise {variable}.")
+
+
+class DiskTooSmall(VitrineError):
+    """An upload for which the disk has no room."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"The disk has no room for this upload: it needs at least {needed_bytes / 1e6:.1f} MB, "
+            f"{free_bytes / 1e6:.1f} MB are free. Remove data sets that nobody needs, or free space."
+        )
+
+
+class DatasetInUse(VitrineError):
+    def __init__(self, dataset: str, users: Sequence[str]) -> None:
+        more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+        super().__init__(
+            f"Data set {dataset} is needed by {', '.join(users[:5])}{more}: explanations over its "
+            "rows, and comparisons with the next version, read it again."
+        )
+        self.dataset, self.users = dataset, tuple(users)
+
+
+class InspectionFailed(VitrineError):
+    """A file that could not be looked through with what an inspection may take."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The file could not be inspected: the inspection {reason}. Send fewer rows or columns, or Parquet in "
+            "place of CSV; or raise VITRINE_INSPECTION_SECONDS."
+        )
 
 
 class BodyTooSlow(VitrineError):
@@ -56,6 +95,14 @@ class InvalidRequest(VitrineError):
 class UnknownJob(VitrineError):
     def __init__(self, job: str, recent: Sequence[str]) -> None:
         super().__init__(f"There is no job {job!r}. Latest jobs: {', '.join(recent) if recent else 'none yet'}.")
+
+
+class UnknownSchedule(VitrineError):
+    def __init__(self, model: str, models: Sequence[str]) -> None:
+        super().__init__(
+            f"Model {model!r} has no schedule. Models with one: {', '.join(sorted(models)) if models else 'none yet'}. "
+            f"PUT /models/{model}/schedule sets one."
+        )
 
 
 class JobStateConflict(VitrineError):

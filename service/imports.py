@@ -3,63 +3,84 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.types import Message, Receive
 
 from models.errors import Fault
 from models.importing.keras_file import check_keras_file, stored_file
 from models.rows import describe
-from service.errors import BodyTooLarge, InvalidRequest, NotReadable, WrongContentType
+from models.spec.importing import parse_import, read_import
+from service.data.desk import DatasetDesk
+from service.data.receiving import receive_file
+from service.errors import InvalidRequest, NotReadable
+from service.jobs.queue import JobQueue
+from service.metrics import Metrics
+from service.settings import Settings
 
-MULTIPART = "multipart/form-data"
-_CHUNK_BYTES = 2**20
+
+class Importer:
+    """Accepts imports: when one is accepted, file and job are stored."""
+
+    def __init__(self, jobs: JobQueue, datasets: DatasetDesk, metrics: Metrics, settings: Settings) -> None:
+        self._jobs, self._datasets, self._metrics, self._settings = jobs, datasets, metrics, settings
+
+    async def accept(self, request: Request, model: str, idempotency_key: str | None) -> dict[str, Any]:
+        """The document of the job that will import the file of a request.
+
+        Raises:
+            InvalidSpec, UnsafeModelFile: when it cannot be imported; nothing of it is kept.
+            Whatever `received_import` raises.
+        """
+        async with received_import(request, self._settings) as (file, sha256, asked):
+            document = {**asked, "model": model, "file": sha256}
+            read = await asyncio.to_thread(read_import, document)
+            if read.dataset is not None and read.dataset.builtin is None:
+                await self._datasets.prepare(read.dataset)
+            spec = await asyncio.to_thread(parse_import, document, self._datasets.folder.facts_of)
+            await asyncio.to_thread(keep_file, file, sha256, self._settings.imports_directory)
+        job = await asyncio.to_thread(self._jobs.submit, spec, document, idempotency_key=idempotency_key)
+        self._metrics.jobs_submitted.add(())
+        return job
 
 
 @asynccontextmanager
-async def received_import(
-    request: Request, *, file_limit_bytes: int, spec_limit_bytes: int
-) -> AsyncIterator[tuple[BinaryIO, dict[str, Any]]]:
-    """The parts `file` and `spec` of a request, the first as an open temporary file.
+async def received_import(request: Request, settings: Settings) -> AsyncIterator[tuple[Path, str, dict[str, Any]]]:
+    """The part `file` of a request, written aside until the block ends, its SHA-256, and the document in `spec`.
 
     Raises:
-        WrongContentType, BodyTooLarge, NotReadable, InvalidRequest: as their messages say.
+        Whatever `receive_file` raises; NotReadable, InvalidRequest: as their messages say.
     """
-    received = request.headers.get("content-type", "nothing")
-    if received.partition(";")[0].strip().lower() != MULTIPART:
-        raise WrongContentType(received, [MULTIPART])
-    limit_bytes = file_limit_bytes + spec_limit_bytes
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit_bytes:
-        raise BodyTooLarge(limit_bytes, "VITRINE_IMPORT_LIMIT_BYTES")
-    bounded = Request(request.scope, _bounded(request.receive, limit_bytes))
-    async with bounded.form(max_files=2, max_fields=2, max_part_size=spec_limit_bytes) as form:
-        file, spec = form.get("file"), form.get("spec")
-        faults = []
-        if not isinstance(file, UploadFile):
-            faults.append(Fault("part file", "a .keras file", describe(file) if file is not None else "nothing"))
-        if isinstance(spec, UploadFile):
-            spec = (await spec.read(spec_limit_bytes)).decode(errors="replace")
-        if spec is None:
-            faults.append(Fault("part spec", "a JSON object", "nothing"))
-        if extra := sorted(set(form) - {"file", "spec"}):
-            faults.append(Fault(f"part {extra[0]}", "the parts file and spec", "an unknown part"))
-        if faults or spec is None or not isinstance(file, UploadFile):
-            raise InvalidRequest(faults)
-        yield file.file, _document(spec)
+    settings.imports_directory.mkdir(parents=True, exist_ok=True)
+    aside = Path(
+        await asyncio.to_thread(tempfile.mkdtemp, suffix=".writing", prefix=".", dir=settings.imports_directory)
+    )
+    try:
+        received = await receive_file(
+            request,
+            aside / "model.keras",
+            limit_bytes=settings.import_limit_bytes,
+            idle_seconds=settings.receive_timeout_ms / 1000,
+            known_fields=("spec",),
+            max_field_bytes=settings.body_limit_bytes,
+            variable="VITRINE_IMPORT_LIMIT_BYTES",
+        )
+        yield aside / "model.keras", received.sha256, _document(received.fields.get("spec"))
+    finally:
+        await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
 
 
-def _document(spec: str) -> dict[str, Any]:
+def _document(spec: str | None) -> dict[str, Any]:
+    if spec is None:
+        raise InvalidRequest([Fault("#/spec", "a JSON object", "nothing", "this part of the form is required")])
     try:
         document = orjson.loads(spec)
     except orjson.JSONDecodeError as error:
@@ -67,54 +88,23 @@ def _document(spec: str) -> dict[str, Any]:
             f"The part spec is not JSON: {error.msg}, line {error.lineno}, column {error.colno}."
         ) from None
     if not isinstance(document, dict):
-        raise InvalidRequest([Fault("part spec", "a JSON object", describe(document))])
+        raise InvalidRequest([Fault("#/spec", "a JSON object", describe(document))])
     for name in ("model", "file"):
         if name in document:
             raise InvalidRequest([Fault(f"#/{name}", "nothing: the request itself says it", describe(document[name]))])
     return document
 
 
-def _bounded(receive: Receive, limit_bytes: int) -> Receive:
-    taken = 0
-
-    async def bounded() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > limit_bytes:
-            raise BodyTooLarge(limit_bytes, "VITRINE_IMPORT_LIMIT_BYTES")
-        return message
-
-    return bounded
-
-
-async def keep_file(file: BinaryIO, folder: Path) -> str:
-    """Checks a `.keras` file and keeps it under its SHA-256, which is returned; one that is there already stays.
+def keep_file(file: Path, sha256: str, folder: Path) -> None:
+    """Checks a `.keras` file and keeps it by its SHA-256; one that is there already is the same.
 
     Raises:
         UnsafeModelFile: when it may not be loaded.
     """
-    return await asyncio.to_thread(_keep_file, file, folder)
-
-
-def _keep_file(file: BinaryIO, folder: Path) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".writing", dir=folder)
-    aside = Path(name)
-    try:
-        digest = hashlib.sha256()
-        file.seek(0)
-        with os.fdopen(descriptor, "wb") as kept:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                kept.write(chunk)
-            kept.flush()
-            os.fsync(kept.fileno())
-        check_keras_file(aside)
-        aside.rename(stored_file(folder, digest.hexdigest()))
-        return digest.hexdigest()
-    finally:
-        aside.unlink(missing_ok=True)
+    check_keras_file(file)
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    file.rename(stored_file(folder, sha256))
 
 
 def example_spec() -> str:

@@ -22,6 +22,8 @@ def progress_in_words(job: dict[str, Any]) -> str:
     figures = epoch_figures(job)
     if figures is not None:
         return figures_in_words(figures)
+    if job["status"] == "running" and job["step"] == "evaluating" and "part" in (job["progress"] or {}):
+        return f"evaluating: {job['progress']['part']}"
     if (search := search_figures(job)) is not None:
         return _search_in_words(search)
     if job["status"] == "succeeded":

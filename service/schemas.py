@@ -99,6 +99,23 @@ class RollbackRequest(RequestBody):
     reason: Annotated[str, Field(max_length=1000)] = ""
 
 
+class PruneRequest(RequestBody):
+    keep_versions: Annotated[
+        int | None, Field(ge=1, description="latest versions of each model that stay; default: VITRINE_KEEP_VERSIONS")
+    ] = None
+    model: Annotated[str | None, Field(max_length=200, description="of this model alone, and no checkpoints")] = None
+    dry_run: Annotated[bool, Field(description="delete nothing")] = False
+
+
+class ScheduleRequest(RequestBody):
+    cron: Annotated[
+        str, Field(max_length=200, description="minute, hour, day of the month, month, day of the week; in UTC")
+    ]
+    spec: Annotated[
+        dict[str, Any], Field(description="a training specification, without its model; by default the champion's")
+    ] = {"from": "champion"}
+
+
 class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from models.sources.limits import EXPANDED_LIMIT_BYTES
 from models.spec import ModelName
 from service.logs import LogFormat, LogLevel, hide_passwords
 
@@ -57,12 +58,27 @@ class Settings(BaseModel):
     worker_silence_seconds: Annotated[
         float, Field(ge=1, description="a worker silent for so long has its jobs taken over")
     ] = 30.0
-    trainers: Annotated[int, Field(ge=1, description="training jobs a worker runs at once")] = min(
-        2, os.cpu_count() or 1
-    )
+    trainers: Annotated[
+        int | None,
+        Field(ge=1, description="training jobs a worker runs at once; default: one per GPU, without a GPU two"),
+    ] = None
+    job_minutes: Annotated[
+        float | None, Field(gt=0, description="time a trainer may take where the job's limits say nothing")
+    ] = None
+    job_memory_mib: Annotated[
+        int | None, Field(ge=64, description="memory a trainer may hold where the job's limits say nothing")
+    ] = None
     max_rows: Annotated[int, Field(ge=1, description="rows a request may hold")] = 1024
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
     import_limit_bytes: Annotated[int, Field(ge=1024)] = 512 * 2**20
+    dataset_limit_bytes: Annotated[int, Field(ge=1024, description="size of an uploaded data set")] = 2**30
+    dataset_expanded_limit_bytes: Annotated[
+        int, Field(ge=1024, description="size of a data set once it is unpacked and read into memory")
+    ] = EXPANDED_LIMIT_BYTES
+    upload_timeout_ms: Annotated[
+        int, Field(ge=100, description="time an upload may take, if it goes on arriving all the while")
+    ] = 3_600_000
+    inspection_seconds: Annotated[float, Field(ge=1, description="time a look through a data set may take")] = 600.0
     receive_timeout_ms: Annotated[
         int, Field(ge=100, description="time a request's head, and then its body, may take")
     ] = 30_000
@@ -74,6 +90,13 @@ class Settings(BaseModel):
     mlflow_tracking_uri: Annotated[
         str | None, Field(min_length=1, description="MLflow that versions are mirrored to; unset: none")
     ] = None
+
+    keep_versions: Annotated[
+        int | None, Field(ge=1, description="latest versions kept of each model beside those in use; default: all")
+    ] = None
+    checkpoint_retention_days: Annotated[
+        float, Field(gt=0, description="how long checkpoints of failed and cancelled jobs are kept")
+    ] = 14.0
 
     record_explanations: Annotated[bool, Field(description="explanations can be found by id, and replayed")] = True
     explanation_retention_days: Annotated[int, Field(ge=1, description="how long explanations are kept")] = 7
@@ -101,6 +124,12 @@ class Settings(BaseModel):
     def worker_name(self) -> str:
         return self.worker_id or socket.gethostname()
 
+    def trainers_at_once(self, n_gpus: int) -> int:
+        """Jobs that a worker with so many GPUs runs at once: no two of them share one."""
+        if n_gpus:
+            return min(self.trainers or n_gpus, n_gpus)
+        return self.trainers or min(2, os.cpu_count() or 1)
+
     @property
     def registry_url(self) -> str:
         return self.database_url or f"sqlite:///{self.home.resolve() / 'vitrine.sqlite'}"
@@ -112,6 +141,10 @@ class Settings(BaseModel):
     @property
     def versions_directory(self) -> Path:
         return self.home.resolve() / "versions"
+
+    @property
+    def data_directory(self) -> Path:
+        return self.home.resolve() / "data"
 
     @property
     def checkpoints_directory(self) -> Path:
@@ -130,7 +163,7 @@ class Settings(BaseModel):
         return self.home.resolve() / "run"
 
     def prepare_home(self) -> None:
-        for directory in (self.versions_directory, self.logs_directory, self.run_directory):
+        for directory in (self.versions_directory, self.data_directory, self.logs_directory, self.run_directory):
             directory.mkdir(parents=True, exist_ok=True)
 
     def to_environment(self) -> dict[str, str]:

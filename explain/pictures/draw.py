@@ -12,6 +12,7 @@ from explain.pictures.dependence import dependence
 from explain.pictures.heatmap import heatmap
 from explain.pictures.series import series
 from explain.pictures.tokens import tokens
+from explain.pictures.tree import tree
 from explain.pictures.waterfall import waterfall
 
 PICTURES: dict[PictureKind, Callable[..., bytes]] = {
@@ -23,6 +24,7 @@ PICTURES: dict[PictureKind, Callable[..., bytes]] = {
     "beeswarm": beeswarm,
     "importance": importance,
     "dependence": dependence,
+    "tree": tree,
 }
 
 

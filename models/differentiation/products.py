@@ -45,7 +45,6 @@ def _summed_product(tape: Tape, cotangent: str, name: str, output: str) -> str:
 @rule("Gemm")
 def _gemm(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> list[str | None]:
     """alpha a b + beta c, for rows `a` and a constant matrix `b`."""
-    a, b = node.input[:2]
     if any(tape.is_active(name) for name in node.input[1:]) or attribute(node, "transA", 0):
         raise tape.no_rule(node, "more than its rows depends on the input")
     matrix = tape.known_value(node, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 import onnx
@@ -16,8 +17,11 @@ COTANGENTS, SLOPES = "cotangents", "slopes"
 """The second input of a graph of a gradient, and its output."""
 
 _ELEMENTWISE = frozenset(
-    ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"]
-)
+    {
+        "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min",
+        "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal",
+    }
+)  # fmt: skip
 
 
 def differentiate(network: bytes, output: str) -> bytes:
@@ -63,6 +67,14 @@ def differentiate(network: bytes, output: str) -> bytes:
         raise NotDifferentiableHere("no path with slopes leads from its input to its output")
     tape.nodes.append(helper.make_node("Identity", [slopes], [SLOPES]))
     return _model(tape, graph, rows, output)
+
+
+def row_units(network: bytes) -> int:
+    """How many numbers the operations of a network give for a row, as far as their shapes are known."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(network), data_prop=True).graph
+    tape = Tape(graph, COTANGENTS)
+    shapes = [tape.shape(name) for node in graph.node for name in node.output if tape.is_float(name)]
+    return sum(math.prod(size or 1 for size in shape) for shape in shapes)
 
 
 def _needed(graph: onnx.GraphProto, output: str) -> onnx.GraphProto:

@@ -17,32 +17,12 @@ Rule = Callable[[Tape, onnx.NodeProto, Cotangents], list[str | None]]
 RULES: dict[str, Rule] = {}
 
 CONSTANT_ALMOST_EVERYWHERE = frozenset(
-    [
-        "And",
-        "ArgMax",
-        "ArgMin",
-        "BitShift",
-        "Ceil",
-        "Equal",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-        "IsInf",
-        "IsNaN",
-        "Less",
-        "LessOrEqual",
-        "NonZero",
-        "Not",
-        "OneHot",
-        "Or",
-        "Range",
-        "Round",
-        "Shape",
-        "Sign",
-        "Size",
-        "Xor",
-    ]
-)
+    {
+        "And", "ArgMax", "ArgMin", "BitShift", "Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual",
+        "IsInf", "IsNaN", "Less", "LessOrEqual", "NonZero", "Not", "OneHot", "Or",
+        "Range", "Round", "Shape", "Sign", "Size", "Xor",
+    }
+)  # fmt: skip
 """Operations that no slope leads through: TensorFlow has none for them either."""
 
 

@@ -23,10 +23,10 @@ FLOAT = onnx.TensorProto.FLOAT
 class Tape:
     """A graph, and the nodes that are added to it for its gradient.
 
-    Tensors are named. The cotangent of a tensor of shape `s` is the tensor `(n_targets, *s)`: what the targets change by
-    for each of its elements. Targets lie on an axis of their own in front, so that values of the forward pass, which
-    do not have it, are broadcast and computed once for all targets. Rules name axes from the end, where they are the
-    same for a tensor and its cotangent.
+    Tensors are named. The cotangent of a tensor of shape `s` is the tensor `(n_targets, *s)`: what the targets change
+    by for each of its elements. Targets lie on an axis of their own in front, so that values of the forward pass,
+    which do not have it, are broadcast and computed once for all targets. Rules name axes from the end, where they
+    are the same for a tensor and its cotangent.
 
     Args:
         graph: with inferred shapes.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from models.differentiation.rules import Cotangents, attribute, rule
 from models.differentiation.tape import IR_VERSION, OPSET, Tape
@@ -212,11 +212,14 @@ def _resize(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> list[st
     """Each axis is resized by itself and linearly: back by the transposed matrix of that, which a trial run gives."""
     x, y, cotangent = node.input[0], node.output[0], str(cotangents[0])
     shape, whole = tape.shape(x), tape.shape(y)
+    # Where factors are given, positions follow from them, and not from the sizes that they were rounded to.
+    scales = tape.known_value(node, 2) if node.op_type == "Resize" else tape.known_value(node, 1)
     for axis in range(len(shape)):
         if shape[axis] == whole[axis]:
             continue
         (size,), (output,) = tape.sizes(x, [axis]), tape.sizes(y, [axis])
-        matrix = tape.constant(resizing_matrix(node, size, output).T)
+        scale = float(scales[axis]) if scales is not None and scales.size == len(shape) else None
+        matrix = tape.constant(resizing_matrix(node, size, output, scale).T)
         last = len(shape)  # of the cotangent, which has the targets in front
         order = [place for place in range(last + 1) if place != 1 + axis] + [1 + axis]
         moved = tape.emit("MatMul", tape.emit("Transpose", cotangent, perm=order), matrix)
@@ -224,17 +227,20 @@ def _resize(tape: Tape, node: onnx.NodeProto, cotangents: Cotangents) -> list[st
     return [cotangent, *[None] * (len(node.input) - 1)]
 
 
-def resizing_matrix(node: onnx.NodeProto, size: int, output: int) -> NDArray[np.float32]:
+def resizing_matrix(node: onnx.NodeProto, size: int, output: int, scale: float | None) -> NDArray[np.float32]:
     """`(size, output)`: what a `Resize` makes of each unit vector along one axis."""
     from models.inference import open_session
 
     attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute if each.name != "axes"}
-    resize = helper.make_node("Resize", ["units", "", "", "sizes"], ["resized"], **attributes)
+    by_scale = scale is not None
+    given = numpy_helper.from_array(
+        np.array([1, 1, 1, scale], np.float32) if by_scale else np.array([1, 1, size, output], np.int64), "given"
+    )
+    operands = ["units", "", "given"] if by_scale else ["units", "", "", "given"]
+    resize = helper.make_node("Resize", operands, ["resized"], **attributes)
     units = helper.make_tensor_value_info("units", onnx.TensorProto.FLOAT, (1, 1, size, size))
     resized = helper.make_tensor_value_info("resized", onnx.TensorProto.FLOAT, (1, 1, size, output))
-    sizes = helper.make_tensor("sizes", onnx.TensorProto.INT64, (4,), [1, 1, size, output])
-    graph = helper.make_graph([resize], "resize", [units], [resized], [sizes])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-    model.ir_version = IR_VERSION
+    graph = helper.make_graph([resize], "resize", [units], [resized], [given])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     session = open_session(model.SerializeToString(), threads=1)
     return session.run(None, {"units": np.eye(size, dtype=np.float32)[np.newaxis, np.newaxis]})[0][0, 0]

@@ -34,7 +34,7 @@ def learn_feature(name: str, column: RawColumn, train: NDArray[np.int64], rules:
     values, there = column.values[train], ~column.missing[train]
     nullable = _may_be_missing(column, name, rules)
     if column.kind == "image":
-        return Feature(name, "image", values.shape[1:], _spanned(name, values))
+        return Feature(name, "image", values.shape[1:], column.scale or _spanned(name, values))
     if column.kind == "series":
         return Feature(name, "series", values.shape[1:], _spanned(name, values), nullable=nullable)
     if not there.any():

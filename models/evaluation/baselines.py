@@ -16,6 +16,8 @@ from models.signature import Signature, Task
 
 MAX_ROWS = 50_000
 MAX_COLUMNS = 2_000
+MAX_CATEGORIES = 255
+"""Codes of more are taken for numbers."""
 MAX_TREES = 1_500
 """Over all labels: with many, each gets fewer rounds."""
 ROUNDS = 100
@@ -67,6 +69,12 @@ def gradient_boosting(
         what += f", {MAX_ROWS:,} of them"
     rounds = max(10, min(ROUNDS, MAX_TREES // signature.n_network_outputs))
     asked: dict[str, Any] = {"max_iter": rounds, "early_stopping": False, "random_state": seed}
+    if signature.kind == "columns":
+        asked["categorical_features"] = [
+            feature.kind == "categorical" and feature.n_codes < MAX_CATEGORIES
+            for feature in signature.features
+            for _ in range(feature.width)
+        ]
     if rounds < ROUNDS:
         what += f", in {rounds} rounds"
     if signature.task == "regression":

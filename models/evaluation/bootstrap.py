@@ -60,9 +60,11 @@ class Resampling:
                 drawn = rng.integers(len(members), size=(len(part), len(members)))
                 flat = drawn + np.arange(len(part))[:, None] * len(members)
                 part[:, members] = np.bincount(flat.ravel(), minlength=len(part) * len(members)).reshape(len(part), -1)
-        n_groups = min(n_rows, JACKKNIFE_GROUPS)
+        # Without its only row, there is nothing to measure.
+        n_groups = min(n_rows, JACKKNIFE_GROUPS) if n_rows > 1 else 0
         left_out = np.ones((n_groups, n_rows), dtype=np.uint16)
-        left_out[rng.permutation(n_rows) % n_groups, np.arange(n_rows)] = 0
+        if n_groups:
+            left_out[rng.permutation(n_rows) % n_groups, np.arange(n_rows)] = 0
         return Resampling(counts, left_out, len(groups) > 1)
 
 
@@ -143,7 +145,9 @@ def bca_interval(
 
 def _over(metrics: WeightedMetrics, counts: NDArray[np.uint16]) -> ByMetric:
     at_once = max(1, _CELLS // max(metrics.n_rows, 1))
-    parts = [metrics(counts[start : start + at_once].astype(np.float64)) for start in range(0, len(counts), at_once)]
+    parts = [
+        metrics(counts[start : start + at_once].astype(np.float64)) for start in range(0, max(1, len(counts)), at_once)
+    ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -1,4 +1,4 @@
-"""Whether probabilities come true: reliability, what a calibrated model would show, and the temperature that mends it."""
+"""Whether probabilities come true, what a calibrated model would show, and the temperature that mends it."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def _by_number(values: NDArray[np.float64], learned: NDArray[np.int64], rows: ND
     cuts = np.unique(np.quantile(known, QUANTILES))
     places = np.searchsorted(cuts, chosen, side="left")
     names = [f"<= {word(cuts[0])}"]
-    names += [f"> {word(low)}, <= {word(high)}" for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+    names += [f"> {word(low)}, <= {word(high)}" for low, high in pairwise(cuts)]
     names += [f"> {word(cuts[-1])}"]
     places[missing] = len(names)
     return _held([*names, MISSING], places, tuple(cuts.tolist()))

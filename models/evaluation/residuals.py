@@ -27,7 +27,7 @@ def residual_summary(values: NDArray[Any], targets: NDArray[Any]) -> dict[str, A
     return {
         "mean": float(residuals.mean()),
         "standard_deviation": float(residuals.std()),
-        "quantiles": {f"{q:g}": float(value) for q, value in zip(QUANTILES, np.quantile(residuals, QUANTILES))},
+        "quantiles": {f"{part:g}": float(np.quantile(residuals, part)) for part in QUANTILES},
         "by_prediction": [
             {
                 "from": float(predicted[part].min()),

@@ -45,12 +45,19 @@ class Scale:
         if signature.image is not None:
             low, high = signature.image.value_range
             return Scale(np.float32(high - low).reshape(1), (low, high), "parts of the image's value range")
-        spread = np.nanstd(rows.astype(np.float64), axis=0).astype(np.float32)
-        quantities = np.array([feature.kind == "numeric" for feature in signature.features])
-        return Scale(np.where(quantities, spread, np.float32(0)), None, "parts of each feature's standard deviation")
+        if signature.series is not None:
+            spread = np.nanstd(rows.astype(np.float64), axis=(0, 1)).astype(np.float32)
+            return Scale(spread, None, "parts of each channel's standard deviation")
+        words = "parts of each numeric feature's standard deviation"
+        kinds = [feature.kind for feature in signature.features for _ in range(feature.width)]
+        size = np.zeros(len(kinds), np.float32)
+        for column in (place for place, kind in enumerate(kinds) if kind == "numeric"):
+            values = rows[:, column][np.isfinite(rows[:, column])].astype(np.float64)
+            size[column] = values.std() if len(values) else 0.0
+        return Scale(size, None, words)
 
-    def kept(self, rows: ModelInput) -> ModelInput:
-        return rows if self.limits is None else np.clip(rows, *self.limits)
+    def kept(self, rows: NDArray[Any]) -> ModelInput:
+        return (rows if self.limits is None else np.clip(rows, *self.limits)).astype(np.float32)
 
 
 def robustness(
@@ -74,6 +81,9 @@ def robustness(
         predict: from rows to the units of the network.
     """
     metric = "accuracy" if signature.task == "classification" else "mae"
+    if not scale.size.any():
+        reason = "no feature is a quantity that could be moved a little"
+        return {"metric": metric, "unit": scale.words, "noise": None, "attacks": None, "reason": reason}
 
     def score(rows: ModelInput, truth: NDArray[Any]) -> float | None:
         outputs = target_columns(predict(rows), signature, signature.outputs[0])
@@ -93,7 +103,9 @@ def robustness(
         "noise": {
             "rows": len(rows),
             "unmoved": score(rows, truth),
-            "curve": [{"size": size, metric: score(scale.kept(rows + size * draws), truth)} for size in sizes],
+            "curve": [
+                {"size": size, metric: score(scale.kept(rows + np.float32(size) * draws), truth)} for size in sizes
+            ],
         },
     }
     slope = _slope(model, signature)
@@ -104,7 +116,7 @@ def robustness(
     first = _signs(slope, rows, truth)
     curves: dict[str, Any] = {"fgsm": [], "pgd": []}
     for size in STEP_SIZES:
-        reach = np.float32(size) * scale.size
+        reach = (np.float32(size) * scale.size).astype(np.float32)
         curves["fgsm"].append({"size": size, metric: score(scale.kept(rows + reach * first), truth)})
         moved = rows
         for step in range(STEPS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,8 @@ def fit_surrogate(
 
 
 def column_names(signature: Signature) -> list[str]:
-    """A name for each number of a row: the feature's, or an element's within an image (counted from 1)."""
+    """A name for each number of a row: the feature's, or an element's within an image, a series or a text (counted
+    from 1)."""
     names = []
     for feature in signature.features:
         if not feature.shape:
@@ -87,41 +88,6 @@ def column_names(signature: Signature) -> list[str]:
             shown = place[:-1] if feature.shape[-1] == 1 and len(place) > 1 else place
             names.append(f"{feature.name}[{', '.join(str(index + 1) for index in shown)}]")
     return names
-
-
-def tree_as_text(document: dict[str, Any]) -> str:
-    """A surrogate as lines that are indented by their depth."""
-    fidelity = document["fidelity"]
-    words = f"A decision tree in place of the network: depth {document['depth']}, {document['leaves']} leaves."
-    if "accuracy" in fidelity:
-        words += (
-            f"\nIt predicts the network's label for {fidelity['accuracy']:.1%} of {fidelity['rows']:,} test rows "
-            f"(the network's commonest label: {fidelity['accuracy_of_commonest_label']:.1%})."
-        )
-    if fidelity["r2"] is not None:
-        words += f"\nR2 against the network's outputs: {fidelity['r2']:.3f}."
-    return "\n".join([words, "", *_lines(document["root"], document, "")]) + "\n"
-
-
-def answer_in_words(node: dict[str, Any], document: dict[str, Any]) -> str:
-    """What a leaf says: a label with its probability, or a value."""
-    if document["task"] == "classification":
-        return f"{node['label']} ({node['probabilities'][node['label']]:.2f})"
-    return f"{document['target']} {node['value']:.4g}"
-
-
-def condition_in_words(node: dict[str, Any]) -> str:
-    return f"{node['feature']} <= {node['threshold']:.6g}"
-
-
-def _lines(node: dict[str, Any], document: dict[str, Any], indent: str) -> Iterator[str]:
-    if "feature" not in node:
-        yield f"{indent}{answer_in_words(node, document)}, {node['rows']:,} rows"
-        return
-    yield f"{indent}{condition_in_words(node)}"
-    yield from _lines(node["yes"], document, indent + "    ")
-    yield f"{indent}else"
-    yield from _lines(node["no"], document, indent + "    ")
 
 
 def _node(tree: Any, place: int, names: list[str], signature: Signature) -> dict[str, Any]:
@@ -134,13 +100,30 @@ def _node(tree: Any, place: int, names: list[str], signature: Signature) -> dict
         node["value"] = values[0]
     if tree.children_left[place] == tree.children_right[place]:
         return node
+    column, threshold = int(tree.feature[place]), float(tree.threshold[place])
     return node | {
-        "feature": names[tree.feature[place]],
-        "threshold": float(tree.threshold[place]),
+        "feature": names[column],
+        "threshold": threshold,
+        **_in_its_own_words(column, threshold, signature),
         "missing": "yes" if tree.missing_go_to_left[place] else "no",
         "yes": _node(tree, tree.children_left[place], names, signature),
         "no": _node(tree, tree.children_right[place], names, signature),
     }
+
+
+def _in_its_own_words(column: int, threshold: float, signature: Signature) -> dict[str, Any]:
+    """What a threshold means where the network's input holds codes or days: the categories, or the last day, of
+    `yes`."""
+    if signature.kind != "columns":
+        return {}
+    feature = next(
+        feature for feature, place in zip(signature.features, signature.places, strict=True) if column < place.stop
+    )
+    if feature.kind == "categorical" and feature.vocabulary:
+        return {"categories": list(feature.vocabulary[: math.floor(threshold) + 1])}
+    if feature.kind == "date":
+        return {"date": str(np.datetime64(math.floor(threshold), "D"))}
+    return {}
 
 
 def _predicted(tree: Any, columns: NDArray[Any]) -> NDArray[np.float64]:

@@ -92,11 +92,9 @@ class ClassificationMetrics:
         bins = calibration_bins(probabilities[rows, predicted])
         gaps = (predicted == targets) - probabilities[rows, predicted]
         self._terms = np.column_stack([truth * chosen, truth, chosen, -np.log(own), errors, bins * gaps[:, None]])
-        if self.n_labels == 2:
-            # The area under the ROC curve is the same for both.
-            ranked = [1 if positive is None else positive]
-        else:
-            ranked = list(range(self.n_labels))
+        # Of two labels one is ranked: the area under the ROC curve is the same for both.
+        one = 1 if positive is None else positive
+        ranked = [one] if self.n_labels == 2 else range(self.n_labels)
         self._rankings = {label: Ranking(probabilities[:, label], targets == label) for label in ranked}
 
     def __call__(self, weights: Weights) -> ByMetric:

@@ -8,10 +8,11 @@ from models.gates.gate import Champion, Verdict, outputs_of
 from models.gates.not_worse import GATE, judge_champion
 from models.parts import dataset_of
 from models.registry import is_outdated
-from models.spec import parse_spec
+from models.sources.folder import DataFolder
+from models.spec import read_spec
 
 
-def judge_again(artifact: Artifact, gates: list[Verdict], champion: Champion | None) -> list[Verdict]:
+def judge_again(artifact: Artifact, gates: list[Verdict], champion: Champion | None, data: DataFolder) -> list[Verdict]:
     """The verdicts on a version that is in place; that on the champion is made anew where another one is champion now.
 
     Everything else was judged on what a version holds, which does not change. Where the data has changed meanwhile,
@@ -21,10 +22,10 @@ def judge_again(artifact: Artifact, gates: list[Verdict], champion: Champion | N
     if not is_outdated(gates, number):
         return gates
     try:
-        dataset, split = dataset_of(artifact)
+        dataset, split = dataset_of(artifact, data)
     except DatasetChanged as change:
         said = {"passed": False, "champion": number, "words": f"Not compared with the champion there is now: {change}"}
         return [{**gate, **said} if gate["gate"] == GATE else gate for gate in gates]
     outputs = outputs_of(artifact)(dataset.inputs[split.test])
-    verdict = judge_champion(parse_spec(artifact.card["spec"]), dataset, split, outputs, champion)
+    verdict = judge_champion(read_spec(artifact.card["spec"]), dataset, split, outputs, champion)
     return [verdict if gate["gate"] == GATE else gate for gate in gates]

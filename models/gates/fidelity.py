@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explain.attribution import Estimate
 from explain.exact import coalition_count
@@ -20,6 +22,7 @@ from explain.methods import METHODS
 from explain.players import feature_players, pixel_players
 from explain.running import Work
 from models.gates.gate import Candidate, Verdict
+from models.signature import Signature
 from models.spec.gating import FidelityGate
 
 ROWS, IMAGE_ROWS = 16, 8
@@ -29,9 +32,11 @@ BUDGET = 16_384
 COLUMNS_BACKGROUND, IMAGE_BACKGROUND = 32, 16
 """Background rows of the checks: what is checked is the explainer, and its work is in proportion to them."""
 KERNEL_PLAYERS = 48
-"""With more, gradients explain the version, as `auto` does."""
+"""With more, gradients explain the version where it has any, as `auto` does."""
 TOLERANCE = 0.02
 SLICE_ROWS = 4096
+WINDOWS = 8
+"""Of a series, for each channel."""
 
 
 def judge_fidelity(gate: FidelityGate, candidate: Candidate) -> tuple[Verdict, FidelityReport]:
@@ -61,14 +66,14 @@ def judge_fidelity(gate: FidelityGate, candidate: Candidate) -> tuple[Verdict, F
 
 def _subject(candidate: Candidate, rng: np.random.Generator) -> Subject:
     rows, weights = candidate.background
-    image = candidate.dataset.signature.image is not None
-    most = IMAGE_BACKGROUND if image else COLUMNS_BACKGROUND
+    signature = candidate.dataset.signature
+    most = IMAGE_BACKGROUND if signature.kind == "image" else COLUMNS_BACKGROUND
     if len(rows) > most:
         chosen = np.sort(rng.choice(len(rows), size=most, replace=False, p=weights))
         rows, weights = rows[chosen], np.full(most, 1 / most)
     background = Background.of(rows, candidate.evaluate, weights)
-    players = pixel_players(rows.shape[1:]) if image else feature_players(rows.shape[1])
-    method = _method(int(players.max()) + 1, len(rows), image=image)
+    players = _players(signature)
+    method = _method(int(players.max()) + 1, len(rows), signature)
     gradient = _gradient_of(candidate) if METHODS[method].needs == "gradient" else None
     limits = Limits(TOLERANCE, BUDGET)
 
@@ -79,10 +84,27 @@ def _subject(candidate: Candidate, rng: np.random.Generator) -> Subject:
     return Subject(candidate.evaluate, background, players, explain, gradient is None, TOLERANCE)
 
 
-def _method(n_players: int, n_background: int, *, image: bool) -> str:
+def _players(signature: Signature) -> NDArray[np.intp]:
+    """Features; of an image pixels, of a text its words, of a series windows of each channel."""
+    match signature.kind:
+        case "image":
+            return pixel_players(signature.input_shape)
+        case "text":
+            return feature_players(signature.input_shape[0])
+        case "series":
+            steps, channels = signature.input_shape
+            window = np.arange(steps) // math.ceil(steps / WINDOWS)
+            return (window[:, np.newaxis] * channels + np.arange(channels)).astype(np.intp)
+        case "columns":
+            widths = [place.stop - place.start for place in signature.places]
+            return np.repeat(np.arange(len(widths), dtype=np.intp), widths)
+
+
+def _method(n_players: int, n_background: int, signature: Signature) -> str:
     if coalition_count(n_players) * n_background <= BUDGET:
         return "exact"
-    return "kernel" if n_players <= KERNEL_PLAYERS and not image else "expected-gradients"
+    gradients = signature.is_continuous and (signature.kind == "image" or n_players > KERNEL_PLAYERS)
+    return "expected-gradients" if gradients else "kernel"
 
 
 def _gradient_of(candidate: Candidate) -> Callable[[], Any]:

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from models.artifact import Artifact, open_artifact
 from models.datasets import Dataset, Split, split_dataset
-from models.errors import CorruptVersion
+from models.encoding.columns import encode_column
+from models.errors import CorruptVersion, InvalidDataset
+from models.evaluation.names import more_is_better
+from models.evaluation.weighted import weighted_metrics
 from models.gates.gate import Champion, Outputs, Verdict, outputs_of
-from models.gates.weighted import LOWER_IS_BETTER, weighted_metric
+from models.raw import RawColumn
 from models.rows import ModelInput
 from models.signature import Signature
-from models.spec import TrainingSpec, parse_spec
-from models.spec.gating import ChampionGate
+from models.spec import TrainingSpec, read_spec
 
 GATE = "not_worse_than_champion"
 BOOTSTRAPS = 4000
@@ -49,41 +51,40 @@ def judge_champion(
         artifact = open_artifact(champion.directory)
         common = _common_rows(artifact, dataset, split)
         theirs = _champion_outputs(artifact, dataset, common)
-    except (NotComparable, CorruptVersion) as reason:
+    except (NotComparable, CorruptVersion, InvalidDataset) as reason:
         return {**said, **_no_evidence(f"Not compared with version {champion.version}, the champion: {reason}")}
-    mine = outputs[np.isin(split.test, common)]
-    return {
-        **said,
-        **compare(mine, theirs, dataset.targets[common], gate, _positive(spec, dataset), spec.training.seed),
-    }
+    mine, truth = outputs[np.isin(split.test, common)], dataset.targets[common]
+    return {**said, **_compare(spec, dataset.signature, mine, theirs, truth)}
 
 
-def compare(
-    mine: Outputs, theirs: Outputs, targets: NDArray[Any], gate: ChampionGate, positive: int | None, seed: int
+def _compare(
+    spec: TrainingSpec, signature: Signature, mine: Outputs, theirs: Outputs, targets: NDArray[Any]
 ) -> Verdict:
     """The figures of two versions on the same rows.
 
     `value` and `limit` are the metric of the version and of the champion; `difference` is how much better the version
     is, with its 95 % interval; `probability` is that of being worse by more than the margin.
     """
-    sign = -1.0 if gate.metric in LOWER_IS_BETTER else 1.0
-
-    def measured(outputs: Outputs, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return weighted_metric(gate.metric, outputs, targets, weights, positive)
-
-    once = np.ones((1, len(targets)))
-    value, limit = float(measured(mine, once)[0]), float(measured(theirs, once)[0])
-    rng, differences = np.random.default_rng(seed), []
+    gate = spec.gates.not_worse_than_champion
+    assert gate is not None
+    sign = 1.0 if more_is_better(gate.metric) else -1.0
+    measures = [weighted_metrics(outputs, targets, signature, spec.positive_label) for outputs in (mine, theirs)]
+    value, limit = (float(measure(np.ones((1, len(targets))))[gate.metric][0]) for measure in measures)
+    if not np.isfinite([value, limit]).all():
+        return _no_evidence(f"{gate.metric} is not defined on the {len(targets)} rows that were test rows for both.")
+    rng, differences = np.random.default_rng(spec.training.seed), []
     for _ in range(BOOTSTRAPS // _BLOCK):
         weights = rng.multinomial(len(targets), np.full(len(targets), 1 / len(targets)), size=_BLOCK).astype(float)
-        differences.append(sign * (measured(mine, weights) - measured(theirs, weights)))
+        redrawn = [measure(weights)[gate.metric] for measure in measures]
+        differences.append(sign * (redrawn[0] - redrawn[1]))
     better = np.concatenate(differences)
+    # Rows of one label alone, say, have no area under a curve.
+    better = better[~np.isnan(better)]
     probability = float(np.mean(better < -gate.margin))
     low, high = np.quantile(better, [0.025, 0.975])
-    passed = probability < gate.probability
     words = f"worse than the champion by more than {gate.margin:g} with probability {probability:.3g}"
     return {
-        "passed": passed,
+        "passed": probability < gate.probability,
         "value": value,
         "limit": limit,
         "difference": sign * (value - limit),
@@ -97,10 +98,6 @@ def compare(
 
 def _no_evidence(words: str) -> Verdict:
     return {"passed": True, "value": None, "limit": None, "rows": 0, "words": words}
-
-
-def _positive(spec: TrainingSpec, dataset: Dataset) -> int | None:
-    return dataset.signature.labels.index(spec.positive_label) if spec.positive_label is not None else None
 
 
 def _common_rows(artifact: Artifact, dataset: Dataset, split: Split) -> NDArray[np.int64]:
@@ -123,7 +120,7 @@ def _common_rows(artifact: Artifact, dataset: Dataset, split: Split) -> NDArray[
             f"its data had other columns ({', '.join(map(repr, changed[:5]))}), so that it cannot be told which rows "
             "it was fitted on."
         )
-    their_split = parse_spec(artifact.card["spec"]).split
+    their_split = read_spec(artifact.card["spec"]).split
     if their_split.by != "row" and their_split.by not in dataset.columns:
         raise NotComparable(f"its rows were split by {their_split.by!r}, which the data does not have.")
     parts = split_dataset(dataset, test=their_split.test, validation=their_split.validation, by=their_split.by)
@@ -134,7 +131,7 @@ def _common_rows(artifact: Artifact, dataset: Dataset, split: Split) -> NDArray[
 
 
 def _champion_outputs(artifact: Artifact, dataset: Dataset, rows: NDArray[np.int64]) -> Outputs:
-    inputs = _inputs_for(artifact.signature, dataset, rows)
+    inputs = inputs_for(artifact.signature, dataset, rows)
     try:
         return outputs_of(artifact)(inputs)
     except Exception as error:
@@ -143,23 +140,27 @@ def _champion_outputs(artifact: Artifact, dataset: Dataset, rows: NDArray[np.int
         raise NotComparable(f"it cannot be run ({type(error).__name__}: {str(error)[:200]}).") from error
 
 
-def _inputs_for(theirs: Signature, dataset: Dataset, rows: NDArray[np.int64]) -> ModelInput:
-    """Rows as the champion takes them: it may have ignored other columns, or have them in another order."""
+def inputs_for(theirs: Signature, dataset: Dataset, rows: NDArray[np.int64]) -> ModelInput:
+    """Rows as the champion takes them: with its columns, in its order, by its vocabularies.
+
+    Raises:
+        NotComparable: when a feature is of another kind or form.
+        InvalidDataset: when a category has no place in it.
+    """
     mine = dataset.signature
     if _encoding(mine) == _encoding(theirs):
         return dataset.inputs[rows]
-    known = {feature.name: feature for feature in mine.features}
-    if theirs.image is not None or mine.image is not None:
-        raise NotComparable("it takes images of another size.")
-    columns = []
+    if theirs.kind in ("image", "series"):
+        raise NotComparable(f"it takes {theirs.kind} rows of another form.")
+    kinds = {feature.name: feature.kind for feature in mine.features}
+    encoded = []
     for feature in theirs.features:
-        if feature.kind != "numeric":
-            raise NotComparable(f"its feature {feature.name!r} ({feature.kind}) is encoded in another way.")
-        if feature.name in known:
-            columns.append(dataset.inputs[rows, mine.feature_names.index(feature.name)])
-        else:
-            columns.append(dataset.columns[feature.name][rows])
-    return np.column_stack(columns).astype(np.float32)
+        if kinds.get(feature.name, feature.kind) != feature.kind:
+            raise NotComparable(f"its feature {feature.name!r} is {feature.kind}, not {kinds[feature.name]}.")
+        # From the raw values: its vocabulary is its own.
+        codes = encode_column(RawColumn(feature.kind, dataset.columns[feature.name][rows]), feature)
+        encoded.append(codes.reshape(len(rows), -1))
+    return np.concatenate(encoded, axis=1).astype(np.float32)
 
 
 def _encoding(signature: Signature) -> list[dict[str, Any]]:

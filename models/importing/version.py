@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,33 @@ from models.building import (
     VersionRows,
     asked_of_evaluation,
     choose_background,
-    describe_data,
     judge_version,
-    load_dataset,
     write_version,
 )
+from models.changes import Change, Predecessor, changes_between, refuse_breaking
 from models.datasets import split_dataset
 from models.evaluation import evaluate
 from models.evaluation.whole import evaluate_version
 from models.gates.gate import Champion
 from models.gates.limits import judge_limits
 from models.importing.process import LIMIT_SECONDS, import_model
+from models.loading import describe_loaded, load_data
 from models.outputs import target_columns
 from models.rows import ModelInput, decode_rows
 from models.signature import Signature
+from models.sources.folder import DataFolder
 from models.spec.importing import GivenSpec, ImportSpec
+from models.spec.whole import builtin_facts
 from models.training import predict_raw
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a version is built beside: files of data, the champion, and the version that a gate compares with."""
+
+    data: DataFolder | None = None
+    before: Predecessor | None = None
+    champion_now: Callable[[], Champion | None] = lambda: None
 
 
 def import_version(
@@ -40,8 +53,8 @@ def import_version(
     file: Path,
     directory: Path,
     reporter: Reporter,
+    around: Around | None = None,
     *,
-    champion: Champion | None = None,
     limit_seconds: float = LIMIT_SECONDS,
 ) -> dict[str, Any]:
     """Imports and writes one version; returns its card.
@@ -51,17 +64,19 @@ def import_version(
 
     Args:
         file: the `.keras` file that the specification names.
-        champion: the version that a gate compares with.
+        around: None for built-in data and a model without a champion.
 
     Raises:
+        InvalidSpec: when the signature is not the champion's, and may not change.
         UnsafeModelFile, ModelDoesNotFit: when the file cannot be used.
         DiskFull: when the version cannot be written.
     """
     reporter.step("loading")
+    around = around or Around()
     with tempfile.TemporaryDirectory(prefix="vitrine-import-") as folder:
         if spec.dataset is None:
-            return _with_given_rows(spec, file, directory, reporter, Path(folder), limit_seconds)
-        return _with_dataset(spec, file, directory, reporter, champion, Path(folder), limit_seconds)
+            return _with_given_rows(spec, file, directory, reporter, around, Path(folder), limit_seconds)
+        return _with_dataset(spec, file, directory, reporter, around, Path(folder), limit_seconds)
 
 
 def _with_dataset(
@@ -69,12 +84,15 @@ def _with_dataset(
     file: Path,
     directory: Path,
     reporter: Reporter,
-    champion: Champion | None,
+    around: Around,
     folder: Path,
     limit_seconds: float,
 ) -> dict[str, Any]:
-    training = spec.as_training()
-    dataset = load_dataset(training)
+    facts_of = around.data.facts_of if around.data else builtin_facts
+    training = spec.as_training(facts_of)
+    loaded = load_data(training, around.data)
+    dataset = loaded.dataset
+    changes = _changes(spec, dataset.signature, around.before)
     split = split_dataset(dataset, test=training.split.test, validation=training.split.validation, by=training.split.by)
     background = choose_background(dataset, split, training.background.rows, spec.seed)
     rows = np.concatenate([background[0], dataset.inputs[split.test]])
@@ -85,13 +103,13 @@ def _with_dataset(
     reporter.step("explaining")
 
     def judged(aside: Path) -> dict[str, Any]:
-        reporter.step("gating")
+        champion = around.champion_now
         return judge_version(training, dataset, split, model, evaluation, background, champion, aside, reporter)
 
     note = "Imported: whether it has learned from the rows of the test part is not known."
     card = {
         "model": spec.model,
-        "data": describe_data(training, dataset, split),
+        "data": describe_loaded(training, loaded, split, changes, around.before),
         # Of what a fit is asked to do, all that is true of an import.
         "spec": training.model_dump(
             mode="json",
@@ -116,10 +134,17 @@ def _with_dataset(
 
 
 def _with_given_rows(
-    spec: ImportSpec, file: Path, directory: Path, reporter: Reporter, folder: Path, limit_seconds: float
+    spec: ImportSpec,
+    file: Path,
+    directory: Path,
+    reporter: Reporter,
+    around: Around,
+    folder: Path,
+    limit_seconds: float,
 ) -> dict[str, Any]:
     assert spec.given is not None
-    given, signature = spec.given, spec.signature()
+    given, signature = spec.given, spec.given_signature()
+    _changes(spec, signature, around.before)
     background, tested = decode_rows(given.background, signature), decode_rows(given.inputs, signature)
     model, notes = _loaded(spec, file, signature, np.concatenate([background, tested]), folder, limit_seconds)
     reporter.step("evaluating")
@@ -152,6 +177,14 @@ def _loaded(
     """The model, wired, and what there is to say of it."""
     imported = import_model(file, signature, spec.outputs, rows, folder, limit_seconds=limit_seconds)
     return keras.saving.load_model(imported.path, compile=False, safe_mode=True), list(imported.notes)
+
+
+def _changes(spec: ImportSpec, signature: Signature, before: Predecessor | None) -> tuple[Change, ...]:
+    """What differs from the champion's signature. Raises `InvalidSpec` where clients would notice, and it may not."""
+    changes = changes_between(before.signature, signature) if before else ()
+    if before and spec.signature == "same":
+        refuse_breaking(changes, before.version)
+    return changes
 
 
 def _truth(given: GivenSpec) -> NDArray[Any]:

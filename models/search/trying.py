@@ -10,15 +10,16 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from models.building import load_dataset
 from models.datasets import Dataset, Split, split_dataset
 from models.epochs import EpochReport
 from models.errors import LossNotFinite
 from models.evaluation import evaluate
 from models.evaluation.names import more_is_better
+from models.loading import load_dataset
 from models.outputs import target_columns
 from models.search.study import draw, falls_behind
 from models.search.trials import State, Trial, Trials
+from models.sources.folder import DataFolder
 from models.spec import TrainingSpec
 from models.spec.proposal import proposed
 from models.spec.search import SearchSpec, whole_keys
@@ -33,7 +34,13 @@ class _GivenUp(Exception):
 
 
 def try_out(
-    spec: TrainingSpec, trials: Trials, number: int, *, checkpoints: Path, fence: Callable[[], None] = lambda: None
+    spec: TrainingSpec,
+    trials: Trials,
+    number: int,
+    *,
+    checkpoints: Path,
+    fence: Callable[[], None] = lambda: None,
+    data: DataFolder | None = None,
 ) -> State | Literal["skipped"]:
     """Runs one trial to its end, and writes down how it ended.
 
@@ -43,6 +50,7 @@ def try_out(
     Args:
         checkpoints: a folder for this trial alone.
         fence: raises when another attempt has overtaken this one.
+        data: where files are found; built-in data needs none.
     """
     search = spec.search
     assert search is not None
@@ -72,7 +80,7 @@ def try_out(
 
     try:
         tried = proposed(spec, trial.parameters)
-        dataset = load_dataset(tried)
+        dataset = load_dataset(tried, data)
         split = split_dataset(dataset, test=tried.split.test, validation=tried.split.validation, by=tried.split.by)
         fitted = fit(tried, dataset, split, report=judge, checkpoints=checkpoints, fence=fence)
     except _GivenUp:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.signature import FeatureKind
+from models.sources.arrow import compute as pc
+from models.sources.profile import Decimal, number_in_words
 
 NULL_SPELLINGS = (
     "", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "-NaN", "NULL", "Null", "null", "None", "none", "?",
 )  # fmt: skip
 """Cells of a text file that mean a missing value, after blanks around them are cut off."""
-
-Decimal = Literal[".", ","]
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 NUMBER_WITH_COMMA = r"^[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?$"
@@ -164,8 +163,3 @@ def words_of(array: Any) -> Any:
         values = array.to_numpy(zero_copy_only=False).astype(np.float64)
         return pa.array([None if np.isnan(value) else number_in_words(value) for value in values], pa.string())
     return array.cast(pa.string())
-
-
-def number_in_words(value: float) -> str:
-    """A number as a label: 3 for 3.0."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(float(value))

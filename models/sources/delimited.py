@@ -195,10 +195,8 @@ def _check_encoding(path: Path) -> None:
                 ) from None
             position += len(block)
             lines += block.count(b"\n")
-        try:
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            raise _refused("text in UTF-8", f"a character cut off at byte {position}", _CURE) from None
+        if cut_off := decoder.getstate()[0]:
+            raise _refused("text in UTF-8", f"a character cut off at byte {position - len(cut_off)}", _CURE)
 
 
 def _line_of_row(path: Path, delimiter: str, width: int) -> int | None:

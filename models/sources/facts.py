@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 from models.errors import Fault, InvalidSpec, pointer
 from models.facts import DataFacts
 from models.rows import describe
 from models.signature import FeatureKind, Task
-from models.sources.cells import number_in_words
-from models.sources.kinds import MAX_CATEGORIES
-from models.sources.profile import MAX_VALUES, ColumnProfile, Profile
+from models.sources.profile import MAX_CATEGORIES, MAX_VALUES, ColumnProfile, Profile, number_in_words
 
 COUNTED_LABELS = 10
 """Whole numbers up to which a target is taken for labels: more of them, and it is a quantity."""
 DEFAULT_TARGETS = ("y",)
 """Arrays of an NPZ file that are the target where none is named."""
 _SHOWN = 20
+_UNREADABLE: FeatureKind = "text"
+"""Of an ignored column that is of no kind."""
 
 
 def facts_of(
@@ -59,7 +60,7 @@ def infer_task(column: ColumnProfile) -> Task:
 def _target_name(profile: Profile, target: str | None) -> str:
     if target is None:
         found = profile.target or next((name for name in DEFAULT_TARGETS if name in profile.names), None)
-        if found is None or profile.format == "csv":
+        if found is None or profile.format in ("csv", "parquet"):
             raise InvalidSpec([Fault("#/target", _one_of(profile), "nothing", "this key is required for this data")])
         return found
     if profile.target not in (None, target):
@@ -117,7 +118,7 @@ def _target_faults(column: ColumnProfile, profile: Profile, task: Task, labels: 
         yield Fault(
             "#/target", "whole numbers or words as labels", f"fractions in {column.name!r}", '"task": "regression"'
         )
-    elif len(labels) < 2:
+    elif len(labels) == 1:
         yield Fault(
             "#/target", "at least two labels", f"{column.name!r}, which is {labels[0]!r} in all {present:,} rows",
             "add rows with other labels, or name another target",
@@ -159,4 +160,6 @@ def _how_many(column: ColumnProfile) -> str:
 def _only_kind(column: ColumnProfile, features: Mapping[str, str]) -> FeatureKind:
     """A kind for a column that none was inferred for, which a specification therefore overrides or ignores."""
     asked = features.get(column.name)
-    return next((kind for kind in column.possible if kind == asked), column.possible[0] if column.possible else "text")
+    if asked in column.possible:
+        return cast(FeatureKind, asked)
+    return column.possible[0] if column.possible else _UNREADABLE

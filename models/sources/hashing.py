@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from models.sources.arrow import compute as pc
 from models.sources.cells import strings_of
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from models.signature import FeatureKind
-from models.sources.cells import DATES, Decimal
-from models.sources.profile import MAX_VALUES, ColumnProfile
+from models.sources.cells import DATES
+from models.sources.profile import MAX_CATEGORIES, MAX_VALUES, ColumnProfile, Decimal
 from models.sources.tallies import ColumnTally, Moments
 
-MAX_CATEGORIES = 10_000
-"""Categories that a column may have; more of them are asked about."""
 MIXED_SHARE = 0.8
 """Numbers among the values from which on the others look like mistakes."""
 MIXED_DISTINCT = 20
@@ -25,6 +23,7 @@ IDENTIFIER_ROWS = 20
 def profile_of(tally: ColumnTally) -> ColumnProfile:
     """The profile of a column, from the counts over all of its rows."""
     kind, decimal, date_form = infer_kind(tally)
+    unfit, cure = _unfitness(tally, kind)
     moments = tally.comma_moments if decimal == "," else tally.moments
     return ColumnProfile(
         name=tally.name,
@@ -40,7 +39,8 @@ def profile_of(tally: ColumnTally) -> ColumnProfile:
         identifier=_is_identifier(tally, kind),
         decimal=decimal,
         date_form=date_form,
-        **_unfitness(tally, kind),
+        unfit=unfit,
+        cure=cure,
         remarks=tuple(_remarks(tally, kind, decimal, date_form)),
     )
 
@@ -113,17 +113,18 @@ def _is_identifier(tally: ColumnTally, kind: FeatureKind | None) -> bool:
     return kind == "numeric" and tally.rising_by_one
 
 
-def _unfitness(tally: ColumnTally, kind: FeatureKind | None) -> dict[str, str]:
+def _unfitness(tally: ColumnTally, kind: FeatureKind | None) -> tuple[str, str]:
+    """What is wrong with a column that is of no kind, and the cure; both empty for others."""
     if tally.present == 0:
-        return {"unfit": "no value at all: every row is missing", "cure": f'{{"{tally.name}": "ignore"}}'}
+        return "no value at all: every row is missing", f'{{"{tally.name}": "ignore"}}'
     if kind is None:
         others = ", ".join(f"{value[:40]!r} in row {row}" for row, value in tally.strangers)
-        return {
-            "unfit": f"{tally.numbers:,} numbers and {tally.present - tally.numbers:,} other values ({others})",
-            "cure": f'correct them, or say how to read it: {{"{tally.name}": "numeric"}} takes what is no number as '
+        return (
+            f"{tally.numbers:,} numbers and {tally.present - tally.numbers:,} other values ({others})",
+            f'correct them, or say how to read it: {{"{tally.name}": "numeric"}} takes what is no number as '
             'missing; "categorical", "text" and "ignore" can be said, too',
-        }
-    return {}
+        )
+    return "", ""
 
 
 def _figures(moments: Moments) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def _remarks(tally: ColumnTally, kind: FeatureKind | None, decimal: Decimal, dat
         remarks.append(f"is read as dates of the form {date_form}")
     if kind != "date" and sum(tally.dates[form] == tally.present > 0 for form in DATES) > 1:
         remarks.append(
-            "may hold dates whose day and month cannot be told apart: write them as year-month-day to have them as dates"
+            "may hold dates whose day and month cannot be told apart: write year-month-day to have them as dates"
         )
     if tally.infinite:
         remarks.append(f"has {tally.infinite:,} infinite values")

@@ -43,7 +43,7 @@ def open_pictures(path: Path, *, expanded_limit_bytes: int) -> Source:
     with zipfile.ZipFile(path) as archive:
         for entry, _ in labelled:
             image = _opened(archive, entry)
-            size = _turned(image)
+            size = _turned(image, entry.filename)
             sizes[size] += 1
             examples.setdefault(size, entry.filename)
             grey = grey and image.mode in _GREY
@@ -116,9 +116,12 @@ def _opened(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Image.Image:
     return image
 
 
-def _turned(image: Image.Image) -> tuple[int, int]:
+def _turned(image: Image.Image, name: str) -> tuple[int, int]:
     """Width and height once the image is turned as its EXIF data say."""
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    try:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise refused("a whole image", f"{name[:100]!r}, which breaks off ({error})") from None
     return (image.height, image.width) if turned else (image.width, image.height)
 
 

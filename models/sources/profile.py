@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from models.signature import FeatureKind
-from models.sources.cells import Decimal
 
+Decimal = Literal[".", ","]
 Format = Literal["csv", "parquet", "npz", "images"]
+MAX_CATEGORIES = 10_000
+"""Categories that a column may have; more of them are asked about."""
 MAX_VALUES = 1000
 """Distinct values of a column that a profile names: as many labels may a target have."""
 
@@ -19,7 +21,7 @@ class ColumnProfile:
     """One column of a file.
 
     `kind` is the inferred kind, None where the column is of none (`unfit` says why, and what to do). `possible` are
-    the kinds that it can be read as. `distinct` is exact only when `distinct_is_exact`: else there are at least so many.
+    the kinds that it can be read as. `distinct` is exact when `distinct_is_exact`: else there are at least so many.
     `values` are the most frequent values with their counts, up to `MAX_VALUES`. `figures` are of numeric columns and
     dates. `remarks` are for a person: an identifier that is suspected, a form that had to be guessed.
     """
@@ -41,12 +43,6 @@ class ColumnProfile:
     unfit: str = ""
     cure: str = ""
     remarks: tuple[str, ...] = ()
-
-    def with_remarks(self, *remarks: str) -> ColumnProfile:
-        return ColumnProfile(
-            **{name: getattr(self, name) for name in self.__slots__ if name != "remarks"},
-            remarks=(*self.remarks, *remarks),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +85,8 @@ class Profile:
             for column in document["columns"]
         )
         return Profile(**{**document, "columns": columns, "remarks": tuple(document["remarks"])})
+
+
+def number_in_words(value: float) -> str:
+    """A number as a label: 3 for 3.0."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(float(value))

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from models.raw import RawColumn, RawData
 from models.signature import FeatureKind
 from models.sources.arrays import open_arrays
-from models.sources.cells import number_in_words, strings_of, values_of
+from models.sources.cells import strings_of, values_of
 from models.sources.delimited import DELIMITERS, open_delimited
 from models.sources.hashing import fast_hashes, fast_hashes_of_arrays, row_contents, sha256_of
 from models.sources.kinds import profile_of
+from models.sources.limits import EXPANDED_LIMIT_BYTES
 from models.sources.parquet import open_parquet
 from models.sources.pictures import open_pictures
-from models.sources.profile import ColumnProfile, Profile
+from models.sources.profile import ColumnProfile, Profile, number_in_words
 from models.sources.source import Source, WholeFeature, refused
 from models.sources.tallies import ColumnTally, Moments
 
-EXPANDED_LIMIT_BYTES = 4 * 2**30
 MAX_HASHED_ROWS = 5_000_000
 """Rows among which equal ones are looked for: 40 MB of hashes."""
 
@@ -152,7 +152,9 @@ def _unsupported(name: str, kind: str) -> ColumnProfile:
     )  # fmt: skip
 
 
-def read_raw(path: Path, profile: Profile, reading: Reading) -> RawData:
+def read_raw(
+    path: Path, profile: Profile, reading: Reading, *, expanded_limit_bytes: int = EXPANDED_LIMIT_BYTES
+) -> RawData:
     """Reads a file into columns by kind. Rows without a target are left out.
 
     Args:
@@ -162,7 +164,7 @@ def read_raw(path: Path, profile: Profile, reading: Reading) -> RawData:
     Raises:
         UnreadableData: when it is no longer what it was.
     """
-    source = open_source(path)
+    source = open_source(path, expanded_limit_bytes=expanded_limit_bytes)
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in (*reading.kinds, reading.target)}
     whole = source.whole
     parts.pop(whole.name if whole else "", None)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from models.sources.arrow import compute as pc
 from models.sources.cells import (
     DATES,
     LEADING_ZERO,

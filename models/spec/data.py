@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
 
 from models.errors import Fault, pointer
 from models.facts import DataFacts
 from models.rows import describe
+from models.signature import Task
 from models.spec.part import Part
 
 FeatureKinds = dict[str, Literal["numeric", "boolean", "categorical", "date", "text", "image", "series", "ignore"]]
 
 
 class DatasetSpec(Part):
-    builtin: str
+    """Where the rows come from: one of the three."""
+
+    builtin: str | None = None
+    id: Annotated[str | None, Field(description="of an upload, as POST /datasets has answered it")] = None
+    path: Annotated[str | None, Field(description="of a file in the data folder of the server's home")] = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> DatasetSpec:
+        if sum(value is not None for value in (self.builtin, self.id, self.path)) != 1:
+            raise PydanticCustomError("one_source", "exactly one of builtin, id, path")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class SplitSpec(Part):
@@ -30,10 +46,12 @@ class BackgroundSpec(Part):
     kind: Literal["sample"] = "sample"
 
 
-def target_misfits(target: str | None, facts: DataFacts) -> Iterator[Fault]:
-    """Where the target is not the data set's."""
+def target_misfits(target: str | None, task: Task | None, facts: DataFacts) -> Iterator[Fault]:
+    """Where target or task are not the data set's."""
     if target not in (None, facts.target):
         yield Fault("#/target", f"{facts.target!r}", describe(target))
+    if task not in (None, facts.task):
+        yield Fault("#/task", f"{facts.task!r}", describe(task))
 
 
 def feature_misfits(features: Mapping[str, str], facts: DataFacts) -> Iterator[Fault]:

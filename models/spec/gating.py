@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -12,17 +12,11 @@ from models.evaluation.names import LESS_IS_BETTER, METRICS, MORE_IS_BETTER
 from models.facts import DataFacts
 from models.spec.part import Part
 
-COMPARED: dict[str, tuple[str, ...]] = {
-    "classification": ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "log_loss", "brier"),
-    "regression": ("mae", "mse", "rmse", "r2"),
-}
-"""Metrics by which two versions are compared on the same rows."""
-
 
 class ChampionGate(Part):
     """Fails where the version is worse than the champion by more than `margin`, with at least this probability."""
 
-    metric: Annotated[str, Field(description=f"one of {', '.join(sum(COMPARED.values(), ()))}")]
+    metric: Annotated[str, Field(description=f"one of {', '.join(sum(METRICS.values(), ()))}")]
     margin: Annotated[float, Field(ge=0, description="in units of the metric")] = 0.0
     probability: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
@@ -35,6 +29,16 @@ class FidelityGate(Part):
 
 class CalibrationGate(Part):
     max_error: Annotated[float, Field(gt=0, lt=1, description="expected calibration error")]
+
+
+class FairnessGate(Part):
+    """Between the groups of each column of `sensitive`: how far the two that are furthest apart may be."""
+
+    max_difference: Annotated[float, Field(gt=0, description="a rate, or for errors of a regression target units")]
+    of: Annotated[
+        Literal["selection-rate", "error"],
+        Field(description="how often the positive label is given, or how often a wrong one (regression: mean error)"),
+    ] = "selection-rate"
 
 
 class LatencyGate(Part):
@@ -57,10 +61,11 @@ class GatesSpec(Part):
     ] = None
     fidelity: Annotated[FidelityGate | None, BeforeValidator(_switched), Field(description="or true")] = None
     calibration: CalibrationGate | None = None
+    fairness: FairnessGate | None = None
     latency: LatencyGate | None = None
 
 
-def gate_misfits(gates: GatesSpec, facts: DataFacts) -> Iterator[Fault]:
+def gate_misfits(gates: GatesSpec, facts: DataFacts, sensitive: Sequence[str]) -> Iterator[Fault]:
     """Where a gate asks for what the task does not have."""
     for key, limits, held, other in (
         ("min", gates.min, MORE_IS_BETTER[facts.task], "max"),
@@ -75,8 +80,12 @@ def gate_misfits(gates: GatesSpec, facts: DataFacts) -> Iterator[Fault]:
             )
             yield Fault(pointer("gates", key, name), expected, received)
     compared = gates.not_worse_than_champion
-    if compared and compared.metric not in COMPARED[facts.task]:
-        expected = f"one of {', '.join(COMPARED[facts.task])}"
+    if compared and compared.metric not in METRICS[facts.task]:
+        expected = f"one of {', '.join(METRICS[facts.task])}"
         yield Fault("#/gates/not_worse_than_champion", expected, f"the string {compared.metric!r}")
     if gates.calibration and facts.task != "classification":
         yield Fault("#/gates/calibration", "null for a regression, which gives no probabilities", "an object")
+    if gates.fairness and not sensitive:
+        yield Fault("#/gates/fairness", "null, or columns in `sensitive` by whose groups it is judged", "an object")
+    if gates.fairness and gates.fairness.of == "selection-rate" and facts.task != "classification":
+        yield Fault("#/gates/fairness/of", "'error' for a regression, which selects nothing", "'selection-rate'")

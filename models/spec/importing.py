@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -11,11 +11,12 @@ from pydantic import Field, ValidationError
 from models.errors import Fault, InvalidRows, InvalidSpec, pointer
 from models.facts import DataFacts
 from models.rows import decode_rows, describe
-from models.signature import Feature, Signature
+from models.signature import Feature, Signature, Task
 from models.spec.data import BackgroundSpec, DatasetSpec, FeatureKinds, SplitSpec
 from models.spec.gating import GatesSpec, gate_misfits
 from models.spec.part import Part
-from models.spec.whole import ModelName, TrainingSpec, parse_spec
+from models.spec.running import LimitsSpec, Priority
+from models.spec.whole import ModelName, TrainingSpec, builtin_facts, parse_spec
 from models.validation import faults_of
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -58,13 +59,19 @@ class ImportSpec(Part):
     dataset: DatasetSpec | None = None
     given: GivenSpec | None = None
     target: str | None = None
+    task: Task | None = None
     features: FeatureKinds = Field(default={})
     positive_label: str | None = None
     sensitive: Annotated[tuple[str, ...], Field(max_length=10)] = ()
     split: SplitSpec = SplitSpec()
     background: BackgroundSpec = BackgroundSpec()
     gates: GatesSpec = GatesSpec()
+    signature: Annotated[
+        Literal["same", "may-change"], Field(description="whether features and labels must be the champion's")
+    ] = "same"
     promote: Literal["if-gates-pass", "never"] = "if-gates-pass"
+    priority: Priority = "normal"
+    limits: LimitsSpec = LimitsSpec()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     def as_training(self) -> TrainingSpec:
@@ -82,9 +89,9 @@ class ImportSpec(Part):
         )
         document = self.model_dump(mode="json", exclude_unset=True)
         kept = {name: document[name] for name in ("dataset", *names) if name in document}
-        return parse_spec({**kept, "training": {"seed": self.seed}})
+        return parse_spec({**kept, "training": {"seed": self.seed}}, facts_of)
 
-    def signature(self) -> Signature:
+    def given_signature(self) -> Signature:
         """The signature that is given; where a column's range is not, that of the background."""
         assert self.given is not None
         given = self.given
@@ -101,8 +108,25 @@ class ImportSpec(Part):
         return Signature(tuple(features), given.task, given.target, given.labels, (), given.unit)
 
 
-def parse_import(document: Any) -> ImportSpec:
+def parse_import(document: Any, facts_of: Callable[[TrainingSpec], DataFacts] = builtin_facts) -> ImportSpec:
     """Validates what an import is asked to do.
+
+    Args:
+        facts_of: finds the facts of the data that a specification names, as `DataFolder.facts_of` does.
+
+    Raises:
+        InvalidSpec: naming every fault by JSON pointer.
+    """
+    spec = read_import(document)
+    if spec.dataset is not None:
+        training = spec.as_training(facts_of)
+        filled = {"target": training.target, "task": training.task, "positive_label": training.positive_label}
+        return spec.model_copy(update=filled)
+    return spec
+
+
+def read_import(document: Any) -> ImportSpec:
+    """What an import is asked to do, well-formed; whether it fits its data set is not looked at.
 
     Raises:
         InvalidSpec: naming every fault by JSON pointer.
@@ -117,10 +141,6 @@ def parse_import(document: Any) -> ImportSpec:
         raise InvalidSpec(faults_of(error, ImportSpec, document)) from None
     if faults := list(_misfits(spec)):
         raise InvalidSpec(faults)
-    if spec.dataset is not None:
-        training = spec.as_training()
-        return spec.model_copy(update={"target": training.target, "positive_label": training.positive_label})
-    spec.signature()
     return spec
 
 
@@ -133,7 +153,7 @@ def _misfits(spec: ImportSpec) -> Iterator[Fault]:
         yield Fault("#/dataset", "either a dataset, or what is given (a signature and background rows)", received)
     if spec.given is None:
         return
-    for name in ("target", "features", "sensitive", "split", "background"):
+    for name in ("target", "task", "features", "sensitive", "split", "background"):
         if name in spec.model_fields_set and getattr(spec, name) != ImportSpec.model_fields[name].get_default():
             yield Fault(pointer(name), "nothing beside given: it says so itself", "a value")
     yield from _faults_of_given(spec.given, spec)
@@ -161,17 +181,17 @@ def _faults_of_given(given: GivenSpec, spec: ImportSpec) -> Iterator[Fault]:
     for name in ("min", "max"):
         if getattr(spec.gates, name) and not given.inputs:
             faults.append(Fault(pointer("gates", name), "inputs and truth, by which gates are decided", "none"))
-    for name in ("not_worse_than_champion", "fidelity", "calibration", "latency"):
+    for name in GatesSpec.model_fields.keys() - {"min", "max"}:
         if getattr(spec.gates, name) is not None:
             faults.append(Fault(pointer("gates", name), "null: it is decided on a dataset", "a gate"))
     if sum(map(len, (spec.gates.min, spec.gates.max))):
-        faults += gate_misfits(spec.gates, DataFacts(given.task, given.target, {}, given.labels))
+        faults += gate_misfits(spec.gates, DataFacts(given.task, given.target, {}, given.labels), ())
     yield from faults
     if faults:
         return
     for name in ("background", "inputs"):
         try:
-            decode_rows(getattr(given, name), spec.signature())
+            decode_rows(getattr(given, name), spec.given_signature())
         except InvalidRows as error:
             for fault in error.faults:
                 place = fault.pointer.replace("#/inputs", f"#/given/{name}", 1)

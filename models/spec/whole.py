@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -12,6 +12,7 @@ from models.builtins import facts_of_builtin
 from models.errors import Fault, InvalidSpec
 from models.facts import DataFacts
 from models.rows import describe
+from models.signature import Task
 from models.spec import data, fitting, gating, network, preprocessing
 from models.spec.data import BackgroundSpec, DatasetSpec, FeatureKinds, SplitSpec
 from models.spec.fitting import FitSpec
@@ -20,6 +21,7 @@ from models.spec.network import ArchitectureSpec, RegularizationSpec
 from models.spec.part import Part
 from models.spec.preprocessing import PreprocessingSpec
 from models.spec.proposal import space_misfits
+from models.spec.running import LimitsSpec, Priority
 from models.spec.search import DEFAULT_METRIC, SearchSpec, default_space, search_misfits
 from models.validation import faults_of
 
@@ -41,6 +43,7 @@ class TrainingSpec(Part):
     warm_start: Annotated[bool, Field(description="begin with the weights of that version")] = False
     dataset: DatasetSpec
     target: str | None = None
+    task: Annotated[Task | None, Field(description="null: as the values of the target suggest")] = None
     features: FeatureKinds = Field(default={})
     positive_label: str | None = None
     sensitive: Annotated[
@@ -54,11 +57,37 @@ class TrainingSpec(Part):
     search: SearchSpec | None = None
     background: BackgroundSpec = BackgroundSpec()
     gates: GatesSpec = GatesSpec()
+    signature: Annotated[
+        Literal["same", "may-change"], Field(description="whether features and labels must be the champion's")
+    ] = "same"
     promote: Literal["if-gates-pass", "never"] = "if-gates-pass"
+    priority: Annotated[Priority, Field(description="of two jobs that wait, which is begun first")] = "normal"
+    limits: LimitsSpec = LimitsSpec()
 
 
-def parse_spec(document: Any) -> TrainingSpec:
+def builtin_facts(spec: TrainingSpec) -> DataFacts:
+    """The facts of built-in data, for where no files are read."""
+    if spec.dataset.builtin is None:
+        given = "an id" if spec.dataset.id else "a path"
+        raise InvalidSpec([Fault("#/dataset", "built-in data: no data folder is at hand here", given)])
+    return facts_of_builtin(spec.dataset.builtin)
+
+
+def parse_spec(document: Any, facts_of: Callable[[TrainingSpec], DataFacts] = builtin_facts) -> TrainingSpec:
     """Validates a specification and fills in every default, those that depend on the data set too.
+
+    Args:
+        facts_of: finds the facts of the data that a specification names, as `DataFolder.facts_of` does.
+
+    Raises:
+        InvalidSpec: naming every fault by JSON pointer.
+    """
+    spec = read_spec(document)
+    return fill_in(spec, facts_of(spec))
+
+
+def read_spec(document: Any) -> TrainingSpec:
+    """A specification that is well-formed; whether it fits its data is not looked at.
 
     Raises:
         InvalidSpec: naming every fault by JSON pointer.
@@ -70,11 +99,18 @@ def parse_spec(document: Any) -> TrainingSpec:
     except orjson.JSONEncodeError:
         raise InvalidSpec([Fault("#", "an object nested less than 250 levels deep", describe(document))]) from None
     try:
-        spec = TrainingSpec.model_validate_json(encoded)
+        return TrainingSpec.model_validate_json(encoded)
     except ValidationError as error:
         raise InvalidSpec(faults_of(error, TrainingSpec, document)) from None
-    facts = facts_of_builtin(spec.dataset.builtin)
-    faults = [*data.target_misfits(spec.target, facts), *data.feature_misfits(spec.features, facts)]
+
+
+def fill_in(spec: TrainingSpec, facts: DataFacts) -> TrainingSpec:
+    """A specification with every default filled in, for data of which these facts are known.
+
+    Raises:
+        InvalidSpec: naming every place where it does not fit them.
+    """
+    faults = [*data.target_misfits(spec.target, spec.task, facts), *data.feature_misfits(spec.features, facts)]
     if not faults:
         facts = facts.with_features(spec.features)
     if faults := [*faults, *_misfits(spec, facts)]:
@@ -82,6 +118,7 @@ def parse_spec(document: Any) -> TrainingSpec:
     filled = spec.model_copy(
         update={
             "target": facts.target,
+            "task": facts.task,
             "architecture": spec.architecture or network.default_architecture(facts),
             "training": fitting.filled_in(spec.training),
             "positive_label": spec.positive_label or (facts.labels[1] if len(facts.labels) == 2 else None),
@@ -111,6 +148,6 @@ def _misfits(spec: TrainingSpec, facts: DataFacts) -> Iterator[Fault]:
     yield from data.sensitive_misfits(spec.sensitive, facts)
     yield from data.label_misfits(spec.positive_label, facts)
     yield from fitting.fit_misfits(spec.training, facts)
-    yield from gating.gate_misfits(spec.gates, facts)
+    yield from gating.gate_misfits(spec.gates, facts, spec.sensitive)
     if spec.warm_start and spec.from_version is None:
         yield Fault("#/warm_start", 'false, or "from" with the version whose weights to begin with', "true")

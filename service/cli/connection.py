@@ -107,13 +107,13 @@ def read_text(source: str) -> str:
         fail(f"{source} is not text in UTF-8.", code=MISUSED)
 
 
-def read_document(source: str) -> dict[str, Any]:
-    """The JSON object in a file, or in standard input; ends the program with words where there is none."""
-    text = read_text(source)
+def read_document(file: str) -> dict[str, Any]:
+    """The specification in a file of JSON; ends the program where there is none."""
+    text = read_text(file)
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
-        fail(f"{source} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}", code=MISUSED)
+        fail(f"{file} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}", code=MISUSED)
     if not isinstance(document, dict):
-        fail(f"{source} holds no specification. Expected a JSON object.", code=MISUSED)
+        fail(f"{file} holds no specification. Expected a JSON object.", code=MISUSED)
     return document

@@ -47,9 +47,18 @@ class GlobalFiles:
     def any(self) -> bool:
         return any((self.parquet, self.png, self.svg))
 
+    def check(self) -> None:
+        """Ends the command where what is asked for could not be written in the end: explaining takes long."""
+        if (self.looks["plot"] == "dependence") != (self.looks["feature"] is not None):
+            fail("--plot dependence and --feature NAME need each other.", code=MISUSED)
+        for file in (self.parquet, self.png, self.svg):
+            if file is not None and not file.absolute().parent.is_dir():
+                fail(f"{file} cannot be written: there is no folder {file.parent}", code=MISUSED)
+
 
 def explain_globally(request: GlobalRequest, files: GlobalFiles, url: str | None, *, as_json: bool) -> None:
     """Asks, waits and answers. Ctrl-C cancels the explanation."""
+    files.check()
     with connected(url) as client:
         asked = client.explain_global(
             request.model,

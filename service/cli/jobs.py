@@ -41,6 +41,31 @@ def train(
 ) -> None:
     """Train a version. Exit code 0: it succeeded (whether or not it was promoted); 1: it failed or was cancelled."""
     document = read_document(spec)
+    _train(document, follow=follow, idempotency_key=idempotency_key, as_json=as_json, url=url)
+
+
+def retrain(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Annotated[
+        str, typer.Option("--from", help="The version whose specification is taken: a number or an alias.")
+    ] = "champion",
+    warm_start: Annotated[bool, typer.Option("--warm-start", help="Begin with the weights of that version.")] = False,
+    keys: Annotated[
+        str | None, typer.Option("--spec", help="File with keys to merge over it, in JSON.", metavar="FILE")
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Show the progress until the job has finished.")] = True,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Train a model again as an earlier version of it was; exit codes as for train."""
+    document = read_document(keys) if keys is not None else {}
+    document |= {"model": model, "from": version, "warm_start": warm_start}
+    _train(document, follow=follow, idempotency_key=None, as_json=as_json, url=url)
+
+
+def _train(
+    document: dict[str, Any], *, follow: bool, idempotency_key: str | None, as_json: bool, url: str | None
+) -> None:
     with connected(url) as client:
         job = client.train(document, idempotency_key=idempotency_key)
         if follow:

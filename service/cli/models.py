@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from service.cli import evaluation
 from service.cli.connection import (
     MISUSED,
     JsonOption,
@@ -18,11 +19,14 @@ from service.cli.connection import (
     print_json,
     read_document,
 )
+from service.cli.evaluation import metrics_in_words, print_warnings
 from service.cli.jobs import follow_job
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 app = typer.Typer(help="List and show models, move their aliases.", no_args_is_help=False)
+app.command("evaluation")(evaluation.evaluation)
+app.command("surrogate")(evaluation.surrogate)
 
 
 @app.callback(invoke_without_command=True)
@@ -64,13 +68,14 @@ def show(
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("job", card["job"])
     table.add_row("features", ", ".join(feature["name"] for feature in signature["features"]))
-    for name, value in card.get("evaluation", {}).get("metrics", {}).items():
-        table.add_row(name, f"{value:.4g}" if isinstance(value, int | float) else str(value))
+    for name, words in metrics_in_words(card.get("evaluation", {})):
+        table.add_row(name, words)
     for gate in card.get("gates", ()):
         table.add_row(f"gate {gate['gate']}", _gate(gate))
     for name, digest in card["files"].items():
         table.add_row(name, f"SHA-256 {digest[:16]}…")
     console.print(table)
+    print_warnings(console, card.get("evaluation", {}))
 
 
 def _gate(gate: dict[str, Any]) -> str:
@@ -94,8 +99,8 @@ def import_file(
     if (spec is None) == (builtin is None):
         fail("Give either --spec or --builtin.", code=MISUSED)
     document = {"dataset": {"builtin": builtin}} if spec is None else read_document(spec)
-    with connected(url) as client, file.open("rb") as content:
-        job = client.import_version(model, content, document)
+    with connected(url) as client:
+        job = client.import_version(model, file, document)
         if follow:
             follow_job(client, job["job"], as_json=as_json)
         elif as_json:
@@ -133,6 +138,33 @@ def rollback(
     with connected(url) as client:
         move = client.rollback(model, reason=reason)
     _print_move(model, move, as_json=as_json)
+
+
+@app.command()
+def prune(
+    model: Annotated[str | None, typer.Option(help="Of this model alone.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Latest versions of each model that stay; default: as the server is set.", min=1)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Delete old versions that nothing needs, and checkpoints of jobs that were given up."""
+    with connected(url) as client:
+        pruned = client.prune(keep_versions=keep, model=model, dry_run=dry_run)
+    if as_json:
+        print_json(pruned)
+        return
+    console, would = output(), "would be " if dry_run else ""
+    for version in pruned["versions"]:
+        console.print(f"{version['model']} {version['version']} {would}deleted: {version['reason']}", markup=False)
+    for version in pruned["kept"]:
+        console.print(f"{version['model']} {version['version']} kept: {version['reason']}", markup=False)
+    for job in pruned["checkpoints"]:
+        console.print(f"checkpoints of job {job} {would}deleted", markup=False)
+    if not pruned["versions"] and not pruned["checkpoints"]:
+        console.print("Nothing to delete.")
 
 
 def _print_move(model: str, move: dict[str, Any], *, as_json: bool) -> None:

@@ -122,7 +122,7 @@ def explain(
     parquet: Annotated[
         Path | None, typer.Option(help="With --global: write all attributions to this file.", metavar="FILE")
     ] = None,
-    plot: Annotated[Plot, typer.Option(help="With --global: kind of picture.")] = Plot.BAR,
+    plot: Annotated[Plot | None, typer.Option(help="With --global: kind of picture.", show_default="bar")] = None,
     feature: Annotated[str | None, typer.Option(help="With --plot dependence: of which feature.")] = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
@@ -130,6 +130,16 @@ def explain(
     """Explain the predictions of the rows of a file: each feature's share, with its error."""
     if source is None and not is_global:
         fail("Rows are missing. Give them with --input FILE, or explain over a data set with --global.", code=MISUSED)
+    if not is_global:
+        of_many = {
+            "--dataset": dataset,
+            "--max-rows": max_rows,
+            "--parquet": parquet,
+            "--plot": plot,
+            "--feature": feature,
+        }
+        if named := [name for name, value in of_many.items() if value is not None]:
+            fail(f"{', '.join(named)} can be used with --global alone.", code=MISUSED)
     rows = read_rows(source) if source is not None else None
     asked: dict[str, Any] = {
         "target": target[0] if target and len(target) == 1 else target,
@@ -149,8 +159,10 @@ def explain(
             fail("--top-k is of single rows, and --global of many.", code=MISUSED)
         asked |= {"dataset": dataset.value} if dataset else {}
         asked |= {"max_rows": max_rows} if max_rows is not None else {}
+        if (plot or feature is not None) and png is None and svg is None:
+            fail("--plot and --feature are of a picture. Name its file with --png or --svg.", code=MISUSED)
         request = GlobalRequest(model, version, rows, asked)
-        looks = {"width": width, "theme": theme.value, "plot": plot.value, "feature": feature}
+        looks = {"width": width, "theme": theme.value, "plot": (plot or Plot.BAR).value, "feature": feature}
         files = GlobalFiles(parquet, png, svg, looks, asked.get("target"))
         explain_globally(request, files, url, as_json=as_json)
         return

@@ -18,16 +18,20 @@ from models.database import in_rfc_3339
 from models.search.trials import Trials
 from models.spec import TrainingSpec
 from models.spec.importing import ImportSpec
+from models.spec.running import Priority
 from service.errors import JobStateConflict, JobsUnavailable, UnknownJob
 from service.identifiers import created_at, new_id
 from service.jobs.progress import JobEvent, JobProgress
-from service.jobs.requests import JobRequests
+from service.jobs.requests import JobRequests, KeyedJob
 
 APPLICATION = "vitrine"
 APPLICATION_VERSION = "1"
 """Constant: DBOS recovers a job only under the application version that started it."""
 QUEUE, TRIALS_QUEUE = "training", "trials"
 WORKFLOW, TRIAL_WORKFLOW = "train", "trial"
+
+PRIORITIES: dict[Priority, int] = {"high": 1, "normal": 2, "low": 3}
+"""In DBOS's numbers: a lower one goes first; of two that are equal, the one that came first."""
 
 _STATES = {
     "ENQUEUED": "queued",
@@ -67,7 +71,7 @@ class JobQueue:
     def __init__(self, url: str, engine: sa.Engine) -> None:
         self._engine = engine
         self._progress, self._requests, self._attempts = JobProgress(engine), JobRequests(engine), Attempts(engine)
-        self._client = DBOSClient(
+        self.client = self._client = DBOSClient(
             system_database_url=url,
             serializer=DBOSPortableJSONSerializer(),
             application_name=APPLICATION,
@@ -91,7 +95,7 @@ class JobQueue:
             IdempotencyKeyReused: when the key came with another document.
             JobsUnavailable: when a database cannot be reached.
         """
-        with _translated_errors():
+        with translated_errors():
             job = self._requests.accept(new_id(), spec.model, document, idempotency_key)
             # Under the name of the job, so that asking again for one that is stored changes nothing.
             self._client.enqueue(
@@ -100,6 +104,7 @@ class JobQueue:
                     "workflow_name": WORKFLOW,
                     "workflow_id": job,
                     "app_version": APPLICATION_VERSION,
+                    "priority": PRIORITIES[spec.priority],
                 },
                 job,
                 spec.model_dump(mode="json"),
@@ -108,7 +113,7 @@ class JobQueue:
 
     def job(self, job: str) -> dict[str, Any]:
         """The document of one job. Raises `UnknownJob`."""
-        with _translated_errors():
+        with translated_errors():
             found = self._client.list_workflows(workflow_ids=[job], name=WORKFLOW)
             if not found:
                 latest = self._client.list_workflows(name=WORKFLOW, limit=5, sort_desc=True, load_output=False)
@@ -117,7 +122,7 @@ class JobQueue:
 
     def jobs(self, *, limit: int, model: str | None = None) -> list[dict[str, Any]]:
         """Documents of the latest jobs, newest first."""
-        with _translated_errors():
+        with translated_errors():
             if model is None:
                 found = self._client.list_workflows(name=WORKFLOW, limit=limit, sort_desc=True)
             else:
@@ -127,11 +132,22 @@ class JobQueue:
                 )
             return self._documents(found)
 
+    def latest_by_key(self, prefix: str) -> KeyedJob | None:
+        """The latest job that was submitted under an idempotency key that begins so."""
+        with translated_errors():
+            return self._requests.latest_by_key(prefix)
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Documents of every job that waits or runs."""
+        with translated_errors():
+            states = ["ENQUEUED", "DELAYED", "PENDING"]
+            return self._documents(self._client.list_workflows(name=WORKFLOW, status=states))
+
     def trials(self, job: str) -> list[dict[str, Any]]:
         """The trials of a job's search that have begun, by number; none for a job that does not search. Raises
         `UnknownJob`."""
         self.job(job)
-        with _translated_errors():
+        with translated_errors():
             return [trial.to_json() for trial in Trials(self._engine, job).all()]
 
     def cancel(self, job: str) -> dict[str, Any]:
@@ -142,7 +158,7 @@ class JobQueue:
             JobStateConflict: when it has finished.
         """
         self._require(job, "cancel", ("queued", "running"))
-        with _translated_errors():
+        with translated_errors():
             self._client.cancel_workflow(job, cancel_children=True)
         # It may have finished in between: then that is what it did.
         return self._require(job, "cancel", ("cancelled",))
@@ -155,7 +171,7 @@ class JobQueue:
             JobStateConflict: when it has not failed and was not cancelled.
         """
         self._require(job, "resume", ("failed", "cancelled"))
-        with _translated_errors():
+        with translated_errors():
             try:
                 # From its first step: what a step did is taken over by the next attempt, its failure is not.
                 self._client.rewind_workflow(job, queue_name=QUEUE)
@@ -167,7 +183,7 @@ class JobQueue:
     def events(self, job: str, *, after: int) -> tuple[list[JobEvent], bool]:
         """What happened to a job after the event with a number, and whether it has finished. Raises `UnknownJob`."""
         document = self.job(job)
-        with _translated_errors():
+        with translated_errors():
             self._progress.note_status(document)
             return self._progress.events(job, after=after), document["status"] in FINISHED
 
@@ -190,7 +206,7 @@ class JobQueue:
         """State and times of each job that waits or runs, and of those that finished after a moment."""
         waiting = ["ENQUEUED", "DELAYED", "PENDING"]
         after = datetime.fromtimestamp(finished_after, UTC).isoformat()
-        with _translated_errors():
+        with translated_errors():
             found = self._client.list_workflows(name=WORKFLOW, status=waiting, load_input=False, load_output=False)
             found += self._client.list_workflows(
                 name=WORKFLOW, completed_after=after, load_input=False, load_output=False
@@ -227,6 +243,7 @@ def _document(
         "version": (outcome or {}).get("version"),
         "promoted": (outcome or {}).get("promoted"),
         "gates": (outcome or {}).get("gates", []),
+        "changes": (outcome or {}).get("changes", []),
         "error": _problem(status) if state == "failed" else None,
         "spec": spec,
         "links": {
@@ -256,7 +273,7 @@ def _finished_at(status: WorkflowStatus, attempt: Attempt | None) -> str | None:
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as failure:

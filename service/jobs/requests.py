@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -20,6 +21,12 @@ requests_table = sa.Table(
     sa.Column("body_sha256", sa.String, nullable=False),
     sa.Column("created_at", sa.String, nullable=False),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedJob:
+    key: str
+    job: str
 
 
 class JobRequests:
@@ -54,3 +61,11 @@ class JobRequests:
         chosen = sa.select(requests_table.c.job).where(requests_table.c.model == model)
         with self._reader.begin() as connection:
             return list(connection.execute(chosen.order_by(requests_table.c.job.desc()).limit(limit)).scalars())
+
+    def latest_by_key(self, prefix: str) -> KeyedJob | None:
+        """The latest job whose idempotency key begins so."""
+        key, job = requests_table.c.idempotency_key, requests_table.c.job
+        chosen = sa.select(key, job).where(key.startswith(prefix, autoescape=True)).order_by(job.desc()).limit(1)
+        with self._reader.begin() as connection:
+            found = connection.execute(chosen).first()
+        return KeyedJob(found[0], found[1]) if found else None

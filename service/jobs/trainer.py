@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.artifact import Artifact, open_artifact
 from models.attempts import Attempts
+from models.changes import predecessor_of
 from models.checkpoint import discard_checkpoints
 from models.database import open_database
 from models.errors import (
@@ -29,11 +30,13 @@ from models.errors import (
     NotEnoughMemory,
     Overtaken,
     UnknownModel,
+    UnreadableData,
     UnsafeModelFile,
     VitrineError,
     WarmStartImpossible,
 )
 from models.registry import CHAMPION, ModelRecord, Registry, is_outdated
+from models.sources.folder import DataFolder
 from service.jobs.memory import TrainerMemory
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
@@ -85,7 +88,8 @@ def main() -> None:
 
 
 def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
-    """Builds the version of a job, or takes the one that an earlier attempt finished. Returns task and gates.
+    """Builds the version of a job, or takes the one that an earlier attempt finished. Returns task, gates and what
+    changed against the champion.
 
     Raises:
         Overtaken: when a later attempt has begun.
@@ -101,7 +105,16 @@ def train(job: str, attempt: int, document: dict[str, Any]) -> dict[str, Any]:
         # Read back: where another attempt was first, its version is the one.
         built = open_artifact(directory)
     discard_checkpoints(checkpoints)
-    return {"task": built.card["task"], "gates": _current_gates(built, document, settings)}
+    return {
+        "task": built.card["task"],
+        "gates": _current_gates(built, document, settings),
+        "changes": built.card["data"]["changes"]["changes"],
+    }
+
+
+def data_folder(settings: Settings) -> DataFolder:
+    """Where jobs find their files."""
+    return DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
 
 
 def _current_gates(built: Artifact, document: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
@@ -113,7 +126,7 @@ def _current_gates(built: Artifact, document: dict[str, Any], settings: Settings
     from models.gates.again import judge_again
 
     logger.info("comparing with the champion that there is now")
-    return judge_again(built, gates, champion)
+    return judge_again(built, gates, champion, data_folder(settings))
 
 
 def _champion(document: dict[str, Any], settings: Settings) -> Champion | None:
@@ -165,13 +178,15 @@ def try_out_trial(work: str, attempt: int, document: dict[str, Any], job: str, t
     engine = open_database(settings.registry_url)
     attempts, trials = Attempts(engine), Trials(engine, job)
     checkpoints = settings.checkpoints_directory / f"{job}-{trial}"
-    spec = parse_spec(document)
+    data = data_folder(settings)
+    spec = parse_spec(document, data.facts_of)
     state = try_out(
         spec,
         trials,
         trial,
         checkpoints=checkpoints,
         fence=lambda: patiently(lambda: attempts.check(work, attempt), "the registry"),
+        data=data,
     )
     logger.info("trial %d: %s", trial, state)
     discard_checkpoints(checkpoints)
@@ -198,14 +213,15 @@ def search_figures(spec: TrainingSpec, trials: Sequence[Trial]) -> dict[str, Any
 def _build(
     job: str, attempt: int, document: dict[str, Any], directory: Path, settings: Settings, checkpoints: Path
 ) -> None:
-    attempts = Attempts(open_database(settings.registry_url))
+    engine = open_database(settings.registry_url)
+    attempts, registry = Attempts(engine), Registry(engine)
     impatient = open_database(settings.registry_url, lock_wait_ms=1000)
     reports = ProgressReports(JobProgress(impatient), job, monotonic)
     reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
     from models.building import Reporter, build_version
     from models.importing.keras_file import stored_file
-    from models.importing.version import import_version
+    from models.importing.version import Around, import_version
     from models.search.outcome import searched
     from models.search.trials import Trials
     from models.spec import parse_spec
@@ -226,21 +242,32 @@ def _build(
     def fence() -> None:
         patiently(lambda: attempts.check(job, attempt), "the registry")
 
+    data = data_folder(settings)
     fence()
-    reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate)
-    champion = _champion(document, settings)
+    reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate, evaluation=reports.evaluation)
+    before = patiently(lambda: predecessor_of(registry, document["model"]), "the registry")
     if "file" in document:
-        imported = parse_import(document)
+        imported = parse_import(document, data.facts_of)
         file = stored_file(settings.imports_directory, imported.file)
+        around = Around(data, before, lambda: _champion(document, settings))
         with TrainerMemory(impatient).noted(job, document["model"]):
-            import_version(imported, file, directory, reporter, champion=champion)
+            import_version(imported, file, directory, reporter, around)
         return
-    spec, search = parse_spec(document), None
+    spec, search = parse_spec(document, data.facts_of), None
     if spec.search is not None:
         spec, search = searched(spec, Trials(impatient, job).all())
     with TrainerMemory(impatient).noted(job, document["model"]):
-        earlier = _earlier(document, settings)
-        build_version(spec, directory, reporter, checkpoints, champion=champion, earlier=earlier, search=search)
+        build_version(
+            spec,
+            directory,
+            reporter,
+            checkpoints,
+            data=data,
+            before=before,
+            champion_now=lambda: _champion(document, settings),
+            earlier=_earlier(document, settings),
+            search=search,
+        )
 
 
 class ProgressReports:
@@ -264,6 +291,10 @@ class ProgressReports:
         if last or self._clock() >= self._next_at:
             self._write("fitting", figures)
 
+    def evaluation(self, part: str, done: int, parts: int) -> None:
+        logger.info("evaluating: %s", part)
+        self._write("evaluating", {**self._figures, "part": part, "parts_done": done, "parts": parts})
+
     def _write(self, step: str, figures: dict[str, Any] | None) -> None:
         try:
             self._progress.write(self._job, step, figures)
@@ -276,7 +307,7 @@ class ProgressReports:
 def in_words(error: Exception) -> dict[str, str]:
     """Why a job failed, as title and detail that its user can act on."""
     match error:
-        case InvalidSpec() | InvalidDataset():
+        case InvalidSpec() | InvalidDataset() | UnreadableData():
             return {"title": "The data and the specification do not fit", "detail": str(error)}
         case WarmStartImpossible():
             return {"title": "The weights do not fit the network", "detail": str(error)}

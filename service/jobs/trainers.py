@@ -11,12 +11,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal, TypeVar
 
 from dbos import DBOS, PortableWorkflowError, error
 
 from models.attempts import Attempts
 from models.errors import Overtaken
+from service.jobs.gpus import GpuSlots
+from service.jobs.limits import Limits, limits_of, resident_bytes
 from service.jobs.patience import patiently
 from service.processes import forget_child, start_child
 from service.settings import Settings
@@ -26,7 +29,7 @@ logger = logging.getLogger("vitrine.worker")
 MAX_CRASHES = 2
 """Trainers of a job that may be killed from outside before the job fails; the next goes on from the checkpoint."""
 
-Ending = Literal["cancelled", "overtaken", "stopping"]
+Ending = Literal["cancelled", "overtaken", "stopping", "out-of-time", "out-of-memory"]
 Result = TypeVar("Result")
 
 
@@ -46,12 +49,21 @@ class _Running:
     process: subprocess.Popen[bytes]
     result: int
     """The reading end of the pipe on which the trainer says how it went."""
+    limits: Limits
+    started: float
+    """By the clock of `Trainers`."""
     ending: Ending | None = None
 
 
 class Trainers:
-    def __init__(self, settings: Settings, attempts: Attempts) -> None:
-        self.settings, self._attempts = settings, attempts
+    def __init__(
+        self,
+        settings: Settings,
+        attempts: Attempts,
+        gpus: GpuSlots,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.settings, self._attempts, self._gpus, self._clock = settings, attempts, gpus, clock
         self._running: list[_Running] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -73,9 +85,11 @@ class Trainers:
         log.parent.mkdir(parents=True, exist_ok=True)
         crashes = 0
         while True:
-            attempt = patiently(lambda: self._attempts.begin(work, self.settings.worker_name), "the registry")
-            running = self._start(work, attempt, spec, trial, log)
-            if text := self._wait(running):
+            with self._gpus.taken() as gpu:
+                attempt = patiently(lambda: self._attempts.begin(work, self.settings.worker_name), "the registry")
+                running = self._start(work, attempt, spec, trial, log, gpu)
+                text = self._wait(running)
+            if text:
                 return _result(work, attempt, text)
             crashes += 1
             status = running.process.returncode
@@ -99,6 +113,10 @@ class Trainers:
             running = list(self._running)
         if not running:
             return
+        for one in running:
+            # Before the databases are asked, which may be away.
+            if ending := one.limits.exceeded(self._clock() - one.started, resident_bytes(one.process.pid)):
+                self._end(one, ending)
         works = [one.work for one in running]
         cancelled = {
             status.workflow_id
@@ -122,7 +140,9 @@ class Trainers:
             self._end(one, "stopping")
         return len(running)
 
-    def _start(self, work: str, attempt: int, spec: dict[str, Any], trial: TrialOf | None, log: Path) -> _Running:
+    def _start(
+        self, work: str, attempt: int, spec: dict[str, Any], trial: TrialOf | None, log: Path, gpu: dict[str, str]
+    ) -> _Running:
         reading, writing = os.pipe()
         try:
             process = start_child(
@@ -134,13 +154,13 @@ class Trainers:
                     str(writing),
                     *([trial.job, str(trial.number)] if trial else []),
                 ],
-                environment={**self.settings.to_environment(), "TF_CPP_MIN_LOG_LEVEL": "2"},
+                environment={**self.settings.to_environment(), "TF_CPP_MIN_LOG_LEVEL": "2", **gpu},
                 log=log,
                 pass_fds=[writing],
             )
         finally:
             os.close(writing)
-        running = _Running(work, attempt, process, reading)
+        running = _Running(work, attempt, process, reading, limits_of(spec, self.settings), self._clock())
         with self._lock:
             self._running.append(running)
         return running
@@ -161,6 +181,8 @@ class Trainers:
             raise error.DBOSWorkflowCancelledError(f"Job {running.work} was cancelled.")
         if running.ending == "overtaken":
             raise error.DBOSWorkflowConflictIDError(running.work)
+        if running.ending in ("out-of-time", "out-of-memory") and not text:
+            raise job_failed(*running.limits.in_words(running.ending))
         return text
 
     def _end(self, running: _Running, ending: Ending) -> None:

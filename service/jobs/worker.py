@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from time import monotonic
 
 from dbos import DBOS, DBOSPortableJSONSerializer, error
@@ -16,7 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.attempts import Attempts
 from models.database import open_database
+from models.registry import Registry
+from models.sources.folder import DataFolder
+from service.errors import JobsUnavailable
+from service.jobs.gpus import GpuSlots, find_gpus
 from service.jobs.membership import NEVER_SEEN, Membership, Silence
+from service.jobs.pruning import Pruner
 from service.jobs.queue import (
     APPLICATION,
     APPLICATION_VERSION,
@@ -24,8 +30,10 @@ from service.jobs.queue import (
     TRIAL_WORKFLOW,
     TRIALS_QUEUE,
     WORKFLOW,
+    JobQueue,
     prepare_jobs_database,
 )
+from service.jobs.schedules import Schedules
 from service.jobs.trainers import Trainers
 from service.jobs.workflows import define_workflows
 from service.settings import Settings
@@ -33,6 +41,7 @@ from service.settings import Settings
 logger = logging.getLogger("vitrine.worker")
 
 WATCH_SECONDS = 0.25
+PRUNE_SECONDS = 3600.0
 BEATS_PER_SILENCE = 6
 """How many beats may be lost before a worker counts as silent."""
 
@@ -51,7 +60,13 @@ def run_worker(settings: Settings) -> None:
     with _name_held(settings):
         prepare_jobs_database(settings.jobs_url)
         engine = open_database(settings.registry_url)
-        trainers = Trainers(settings, Attempts(engine))
+        slots = GpuSlots(find_gpus(os.environ))
+        at_once = settings.trainers_at_once(slots.count)
+        trainers = Trainers(settings, Attempts(engine), slots)
+        jobs, registry = JobQueue(settings.jobs_url, engine), Registry(engine)
+        folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
+        schedules = Schedules(jobs, registry, folder)
+        pruner = Pruner(settings, engine, registry, jobs, schedules, lambda: datetime.now(UTC))
         membership = Membership(engine, settings.worker_name)
         DBOS(
             config={
@@ -62,9 +77,10 @@ def run_worker(settings: Settings) -> None:
                 "serializer": DBOSPortableJSONSerializer(),
                 "log_level": "WARNING",
                 "notification_listener_polling_interval_sec": 0.5,
+                "scheduler_polling_interval_sec": 5.0,
             }
         )
-        define_workflows(trainers)
+        define_workflows(trainers, schedules)
         logging.getLogger("dbos").addFilter(_is_news)
         stopped = threading.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
@@ -76,14 +92,17 @@ def run_worker(settings: Settings) -> None:
         # the other's place.
         for queue in (QUEUE, TRIALS_QUEUE):
             DBOS.register_queue(
-                queue, worker_concurrency=settings.trainers, polling_interval_sec=0.5, on_conflict="always_update"
+                queue, worker_concurrency=at_once, polling_interval_sec=0.5, on_conflict="always_update"
             )
         heart = Heart(membership, Silence(settings.worker_silence_seconds), stopped)
         threading.Thread(
             target=heart.run, args=(settings.worker_silence_seconds / BEATS_PER_SILENCE,), daemon=True
         ).start()
         threading.Thread(target=_watch, args=(trainers,), daemon=True).start()
-        logger.info("worker %s is ready: %d trainers at once", settings.worker_name, settings.trainers)
+        threading.Thread(target=_prune, args=(pruner, f"worker {settings.worker_name}", stopped), daemon=True).start()
+        for model in schedules.catch_up(datetime.now(UTC)):
+            logger.info("the scheduled training of %s was missed, and runs now", model)
+        logger.info("worker %s is ready: %d trainers at once, %d GPUs", settings.worker_name, at_once, slots.count)
         stopped.wait()
         logger.info("stopping; %d running jobs go on elsewhere or at the next start", trainers.stop())
         if heart.replaced:
@@ -152,6 +171,15 @@ def _watch(trainers: Trainers) -> None:
         except SQLAlchemyError:
             # The next look is in a moment; Heart says that the database is away.
             continue
+
+
+def _prune(pruner: Pruner, by: str, stopped: threading.Event) -> None:
+    """Now and then, what is old enough to go."""
+    while not stopped.wait(PRUNE_SECONDS):
+        try:
+            pruner.prune(by=by, dry_run=False)
+        except (SQLAlchemyError, JobsUnavailable) as failure:
+            logger.warning("nothing was pruned (%s); the next round comes", type(failure).__name__)
 
 
 def _leave(membership: Membership) -> None:

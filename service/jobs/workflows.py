@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from dbos import DBOS, PortableWorkflowError
@@ -13,7 +14,9 @@ from models.registry import Registry
 from models.search.trials import Trials
 from service.jobs.patience import patiently
 from service.jobs.progress import JobProgress
-from service.jobs.queue import APPLICATION_VERSION, TRIAL_WORKFLOW, TRIALS_QUEUE, WORKFLOW
+from service.jobs.queue import APPLICATION_VERSION, PRIORITIES, TRIAL_WORKFLOW, TRIALS_QUEUE, WORKFLOW
+from service.jobs.schedules import WORKFLOW as SCHEDULED
+from service.jobs.schedules import Schedules
 from service.jobs.trainer import version_directory
 from service.jobs.trainers import Trainers, TrialOf
 from service.logs import log_context
@@ -24,7 +27,7 @@ MAX_COMPARISONS = 5
 """With champions that move while a version is compared with them; then it is not promoted, and that is recorded."""
 
 
-def define_workflows(trainers: Trainers) -> None:
+def define_workflows(trainers: Trainers, schedules: Schedules) -> None:
     """Registers the workflow with DBOS, under names that outlive refactorings."""
     versions = trainers.settings.versions_directory
     engine = open_database(trainers.settings.registry_url)
@@ -66,6 +69,17 @@ def define_workflows(trainers: Trainers) -> None:
 
         return trainers.unless_overtaken(job, lambda: patiently(promoted, "the registry"))
 
+    @DBOS.step(name="submit")
+    def submit(at: str, context: dict[str, Any]) -> dict[str, Any]:
+        return patiently(lambda: schedules.run(at, context), "the registry").to_json()
+
+    @DBOS.workflow(name=SCHEDULED)
+    def scheduled(at: datetime | str, context: dict[str, Any]) -> dict[str, Any]:
+        with log_context(model=context["model"]):
+            run = submit(at if isinstance(at, str) else at.isoformat(), context)
+            logger.info("the scheduled training of %s: %s", context["model"], run["job"] or run["detail"])
+            return run
+
     @DBOS.step(name="begin-search")
     def begin_search(job: str, spec: dict[str, Any]) -> int:
         """The number of this round: a resumed job begins a new one, where trials that have ended stay as they are."""
@@ -103,6 +117,7 @@ def define_workflows(trainers: Trainers) -> None:
                     "workflow_name": TRIAL_WORKFLOW,
                     "workflow_id": f"{job}-trial-{round_number}-{number}",
                     "app_version": APPLICATION_VERSION,
+                    "priority": PRIORITIES[spec["priority"]],
                 },
                 job,
                 number,
@@ -130,4 +145,9 @@ def define_workflows(trainers: Trainers) -> None:
                 built = build(job, spec)
                 promoted = promote(job, spec, version, built, final=comparison == MAX_COMPARISONS)
             logger.info("job %s: version %d of %s%s", job, version, spec["model"], ", promoted" if promoted else "")
-            return {"version": version, "promoted": bool(promoted), "gates": built["gates"]}
+            return {
+                "version": version,
+                "promoted": bool(promoted),
+                "gates": built["gates"],
+                "changes": built.get("changes", []),
+            }

@@ -35,6 +35,8 @@ def global_drawing(
     assert job.document is not None
     document = orjson.loads(job.document)
     found = _target(document, target)
+    if feature is not None and plot != "dependence":
+        raise InvalidRequest([Fault("query parameter feature", f"nothing with plot={plot}", describe(feature))])
     if signature.image is not None:
         return _drawing_of_images(job, document, found, signature, attributed, plot)
     caption = _caption(document, found)

@@ -20,7 +20,7 @@ from service.serving.served_model import ServedModel
 def rows_job(served: ServedModel, resolved: ResolvedRequest, identity: tuple[str, str]) -> ExplanationJob:
     """The job of a request to `POST /explain` that is answered later."""
     request = asdict(resolved.order) | {"top_k": resolved.top_k}
-    del request["evaluations"]
+    del request["evaluations"], request["gradient_engine"]
     return _job(served, "rows", request, resolved.rows, identity)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from explain.methods import needs_gradient
 from models.rows import ModelInput
 from service.errors import InputsNotKept
 from service.serving.explainer import Explained
@@ -49,11 +50,14 @@ class ExplanationRecord:
         return np.load(io.BytesIO(self.inputs), allow_pickle=False)
 
     def resolved(self) -> ResolvedRequest:
-        """The request as it was. Raises `InputsNotKept`."""
+        """The request as it was, for the engine that took its gradients. Raises `InputsNotKept`."""
         request = orjson.loads(self.request)
         top_k = request.pop("top_k")
         targets = tuple(tuple(row) for row in request.pop("targets"))
-        return ResolvedRequest(self.rows("computed again"), ExplanationOrder(targets=targets, **request), top_k)
+        takes_gradients = needs_gradient(orjson.loads(self.run)["method"])
+        engine = orjson.loads(self.document)["receipt"]["engine"] if takes_gradients else None
+        order = ExplanationOrder(targets=targets, gradient_engine=engine, **request)
+        return ResolvedRequest(self.rows("computed again"), order, top_k)
 
     def replay_order(self, order: ExplanationOrder) -> ExplanationOrder:
         """The order that makes the recorded run again: its method and evaluations, not its clock."""
@@ -71,7 +75,7 @@ def record_of(explained: Explained, *, keep_inputs: bool) -> ExplanationRecord:
     """The record of an explanation that has just been made."""
     document, resolved = explained.document, explained.resolved
     request = asdict(resolved.order) | {"top_k": resolved.top_k}
-    del request["evaluations"]
+    del request["evaluations"], request["gradient_engine"]
     source = explained.picture_source()
     run = {
         "method": explained.estimates[0].method,

@@ -13,25 +13,31 @@ from models.artifact import open_artifact
 from models.errors import Fault
 from models.registry import AliasMove, ModelRecord, Registry, failed_gates
 from models.rows import describe
-from models.spec.importing import ImportSpec, parse_import
+from models.spec.importing import ImportSpec
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest
-from service.imports import example_spec, keep_file, received_import
-from service.jobs.queue import JobQueue
-from service.metrics import Metrics
+from service.imports import Importer, example_spec
+from service.jobs.pruning import Pruner
 from service.routes.documentation import form_body, request_body, responses
-from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, RollbackRequest
+from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, PruneRequest, RollbackRequest
 from service.serving.pool import ModelPool
+from service.serving.shadow import Shadow
 from service.settings import Settings
 
 MAX_MOVES = 100
 """Alias moves shown of a model; the registry keeps all of them."""
 
+PRUNED = {
+    "dry_run": True,
+    "versions": [{"model": "iris", "version": 1, "reason": "not one of the latest 5, and nothing needs it"}],
+    "kept": [{"model": "iris", "version": 2, "reason": "champion points at it"}],
+    "checkpoints": ["01KAJ5ZV3M9W8W4D9J7YQ2T6RB"],
+}
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
 
 
 def model_routes(
-    registry: Registry, pool: ModelPool, jobs: JobQueue, metrics: Metrics, settings: Settings
+    registry: Registry, pool: ModelPool, shadow: Shadow, pruner: Pruner, importer: Importer, settings: Settings
 ) -> APIRouter:
     router = APIRouter(prefix="/models", tags=["models"])
 
@@ -39,6 +45,22 @@ def model_routes(
     async def list_models() -> dict[str, Any]:
         models = await asyncio.to_thread(registry.models)
         return {"models": [_summary(model, pool) for model in models.values()]}
+
+    @router.post(
+        "/prune",
+        summary="Delete old versions that nothing needs, and checkpoints of jobs that were given up",
+        description="Kept are the latest versions of each model, those that an alias or its rollback points at, and "
+        "those that recorded explanations, schedules or unfinished jobs need. A deletion is recorded; a number is "
+        "never given twice.",
+        openapi_extra=request_body(PruneRequest, {"only say": {"keep_versions": 5, "dry_run": True}}),
+        responses=responses(400, 404, 415, 422, 503, example=PRUNED),
+    )
+    async def prune(request: Request) -> dict[str, Any]:
+        body = parse_body(await read_json(request, settings.body_limit_bytes), PruneRequest)
+        pruned = await asyncio.to_thread(
+            pruner.prune, keep=body.keep_versions, model=body.model, by="api", dry_run=body.dry_run
+        )
+        return {"dry_run": body.dry_run, **pruned.to_json()}
 
     @router.get("/{model}", summary="One model: its versions and its latest alias moves", responses=responses(404, 503))
     async def get_model(model: str) -> dict[str, Any]:
@@ -54,7 +76,7 @@ def model_routes(
             }
             for version in record.versions
         ]
-        return {**_summary(record, pool), "versions": held, "moves": moves}
+        return {**_summary(record, pool), "versions": held, "moves": moves, "shadow": shadow.document(model)}
 
     @router.get(
         "/{model}/versions/{version}",
@@ -90,15 +112,7 @@ def model_routes(
         model: str,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Response:
-        limits = {"file_limit_bytes": settings.import_limit_bytes, "spec_limit_bytes": settings.body_limit_bytes}
-        async with received_import(request, **limits) as (file, asked):
-            # What is asked is checked before the file is looked at: its digest does not matter to that.
-            await asyncio.to_thread(parse_import, {**asked, "model": model, "file": "0" * 64})
-            digest = await keep_file(file, settings.imports_directory)
-        document = {**asked, "model": model, "file": digest}
-        spec = await asyncio.to_thread(parse_import, document)
-        job = await asyncio.to_thread(jobs.submit, spec, document, idempotency_key=idempotency_key)
-        metrics.jobs_submitted.add(())
+        job = await importer.accept(request, model, idempotency_key)
         return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
 
     @router.put(

@@ -12,12 +12,14 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
+from models.asking import made_whole
 from models.errors import Fault
 from models.registry import Registry
 from models.retraining import resolve_from
 from models.rows import describe
-from models.spec import TrainingSpec, parse_spec
+from models.spec import TrainingSpec, read_spec
 from service.bodies import JSON, read_json
+from service.data.desk import DatasetDesk
 from service.errors import InvalidRequest, JobsUnavailable
 from service.jobs.logs import last_lines
 from service.jobs.progress import JobEvent
@@ -71,7 +73,9 @@ EVENTS_EXAMPLE = (
 )
 
 
-def train_routes(jobs: JobQueue, registry: Registry, metrics: Metrics, settings: Settings) -> APIRouter:
+def train_routes(
+    jobs: JobQueue, datasets: DatasetDesk, registry: Registry, metrics: Metrics, settings: Settings
+) -> APIRouter:
     router = APIRouter(prefix="/train", tags=["training"])
 
     @router.post(
@@ -93,7 +97,11 @@ def train_routes(jobs: JobQueue, registry: Registry, metrics: Metrics, settings:
     ) -> Response:
         document = await read_json(request, settings.body_limit_bytes)
         whole = await asyncio.to_thread(resolve_from, document, registry)
-        job = await asyncio.to_thread(jobs.submit, parse_spec(whole), document, idempotency_key=idempotency_key)
+        asked = read_spec(whole)
+        if asked.dataset.builtin is None:
+            await datasets.prepare(asked.dataset)
+        spec = await asyncio.to_thread(made_whole, asked, datasets.folder, registry)
+        job = await asyncio.to_thread(jobs.submit, spec, document, idempotency_key=idempotency_key)
         metrics.jobs_submitted.add(())
         return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
 

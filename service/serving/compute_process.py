@@ -22,31 +22,36 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from explain.attribution import Estimate
 from explain.cam import FeatureMaps, KerasFeatureMaps
 from explain.caption import PICTURE_KINDS, PictureKind
-from explain.gradients import KerasGradient, fitting_slice_rows
 from explain.table import parquet_table
 from models.artifact import Artifact, open_artifact
 from models.datasets import Part
 from models.outputs import target_model
 from models.rows import ModelInput
-from models.signature import Signature
+from models.sources.folder import DataFolder
 from service.errors import ComputeFailed
 from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
-from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, PoliteGradient, Rank
-from service.serving.engine import SLICE_ROWS, Engine, KerasEngine, OnnxEngine, measured_ms, warm_up
+from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, Rank
+from service.serving.engine import SLICE_ROWS, Engine, KerasEngine, OnnxEngine, warm_up
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport, Networks
 from service.serving.global_wording import global_document
-from service.serving.prices import LearnedPrice, MeteredEngine, MeteredGradient
+from service.serving.gradients import Gradients
+from service.serving.prices import LearnedPrice, MeteredEngine
 from service.settings import read_settings
 
 logger = logging.getLogger("vitrine.compute")
 
-RANKS = {"predict": Rank.PREDICTION, "job": Rank.JOB, "dataset": Rank.JOB, "summary": Rank.JOB}
+RANKS = {
+    "predict": Rank.PREDICTION,
+    "job": Rank.JOB,
+    "dataset": Rank.JOB,
+    "summary": Rank.JOB,
+    "shadow": Rank.JOB,
+}
 """Of the kinds of orders; what is not here is someone's who waits, an explanation or a picture."""
 
 
@@ -59,7 +64,7 @@ class Version(Protocol):
 
 
 class LoadedVersion:
-    """A version in this process: its engine, its Keras model and a compiled gradient for each output."""
+    """A version in this process: its engine, its Keras model and a gradient of each output."""
 
     def __init__(self, artifact: Artifact, courtesy: Courtesy) -> None:
         signature = artifact.signature
@@ -71,32 +76,19 @@ class LoadedVersion:
             self.engine = KerasEngine(model, signature)
         price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)
         models = {output: target_model(model, signature, output) for output in signature.outputs}
-        slice_rows = fitting_slice_rows(models[signature.outputs[0]])
-        gradients = {output: KerasGradient(models[output], slice_rows) for output in signature.outputs}
-        first = gradients[signature.outputs[0]]
-        gradient_ms = measured_ms(lambda: first(*empty_slice(signature, slice_rows)))
-        gradient_price = LearnedPrice(gradient_ms / slice_rows, gradient_ms, slice_rows)
-        polite = {
-            output: PoliteGradient(MeteredGradient(gradient, gradient_price), courtesy)
-            for output, gradient in gradients.items()
-        }
+        gradients = Gradients(artifact, models, courtesy)
         self.explained = ExplainedVersion(
             artifact,
             PoliteEngine(MeteredEngine(self.engine, price), courtesy),
             price,
-            Networks(polite.__getitem__, models.__getitem__, lru_cache(partial(feature_maps, models)), gradient_price),
+            Networks(gradients, models.__getitem__, lru_cache(partial(feature_maps, models)), gradients.price),
         )
-        self.report = LoadReport(first.device, slice_rows)
+        self.report = LoadReport(gradients.device, gradients.slice_rows)
 
 
 def feature_maps(models: dict[str, Any], output: str, layer: str | None) -> FeatureMaps:
     """The feature maps of a layer of the network behind an output: compiled when they are first asked for."""
     return KerasFeatureMaps(models[output], layer)
-
-
-def empty_slice(signature: Signature, slice_rows: int) -> tuple[ModelInput, NDArray[np.int32]]:
-    """Rows of zeros and the first target of each, to measure a gradient with."""
-    return np.zeros((slice_rows, *signature.input_shape), np.float32), np.zeros(slice_rows, np.int32)
 
 
 Order = tuple[int, str, dict[str, Any]]
@@ -120,6 +112,7 @@ class ComputeProcess:
         self._kinds: dict[str, Callable[..., Any]] = {
             "load": self._load,
             "predict": self._predict,
+            "shadow": self._predict,
             "explain": self._explain,
             "job": self._explain_for_job,
             "dataset": self._dataset,
@@ -219,10 +212,10 @@ class ComputeProcess:
         """Of a job, nobody waits for the answer: its deadline is on the work alone."""
         return self._versions[key].result().explained.explain(rows, order, paused_ms=self._courtesy.waited_ms)
 
-    def _dataset(self, directory: str, part: Part, max_rows: int, seed: int) -> ModelInput:
+    def _dataset(self, directory: str, part: Part, max_rows: int, seed: int, folder: DataFolder) -> ModelInput:
         from models.parts import rows_of_part
 
-        return rows_of_part(open_artifact(Path(directory)), part, max_rows=max_rows, seed=seed)
+        return rows_of_part(open_artifact(Path(directory)), part, max_rows=max_rows, seed=seed, data=folder)
 
     def _summary(self, **summary: Any) -> dict[str, Any]:
         return global_document(**summary)
@@ -264,7 +257,7 @@ def main() -> None:
     gc.freeze()
     process.start("load", ["load"])
     process.start("explain", ["explain", *PICTURE_KINDS, "table"])
-    process.start("job", ["job", "dataset", "summary"])
+    process.start("job", ["job", "dataset", "summary", "shadow"])
     logger.info("ready, TensorFlow %s", tf.__version__)
     process.run()
     os._exit(0)  # TensorFlow's threads need not be waited for

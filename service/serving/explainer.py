@@ -23,7 +23,7 @@ from service.serving.compute import ComputeClient
 from service.serving.explaining import ExplanationOrder, LoadReport
 from service.serving.pictures import PictureSource
 from service.serving.pool import ModelPool
-from service.serving.receipt import rests_on_tensorflow, write_receipt
+from service.serving.receipt import needs_report, write_receipt
 from service.serving.reference_client import ReferenceClient
 from service.serving.resolving import ResolvedRequest, check_request, resolve_request
 from service.serving.served_model import ServedModel
@@ -175,7 +175,7 @@ class Explainer:
         return await asyncio.wrap_future(self._compute.submit("explain", key=served.key, rows=rows, order=order))
 
     async def _report(self, served: ServedModel, method: str) -> LoadReport | None:
-        if not rests_on_tensorflow(served, method):
+        if not needs_report(served, method):
             return None
         # Its load was answered by another thread there: it may arrive just after the explanation.
         return await asyncio.shield(asyncio.wrap_future(served.in_compute))

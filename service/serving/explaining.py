@@ -44,6 +44,7 @@ class ExplanationOrder:
         options: of the method, complete.
         evaluations: of a run to replay, per row: each row runs exactly as many, whatever the clock and the tolerance
             say, with the seed, the budget and the method (never "auto") of that run.
+        gradient_engine: of a run to replay, what took its gradients; None for what the version takes them with.
     """
 
     targets: tuple[tuple[int, ...], ...]
@@ -56,21 +57,35 @@ class ExplanationOrder:
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
     evaluations: tuple[int, ...] | None = None
+    gradient_engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What the API process must know of a version that is loaded in the compute process."""
+    """What the API process must know of a version that is loaded in the compute process.
+
+    Attributes:
+        device: that TensorFlow computes on.
+        gradient_slice_rows: rows of a call, by the engines that can take its gradients; the first one does.
+    """
 
     device: str
-    gradient_slice_rows: int
+    gradient_slice_rows: dict[str, int]
+
+    @property
+    def gradient_engine(self) -> str:
+        return next(iter(self.gradient_slice_rows))
 
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """What methods that do more than evaluate are given, by the output that they explain."""
+    """What methods that do more than evaluate are given, by the output that they explain.
 
-    gradient: Callable[[str], Gradient]
+    Attributes:
+        gradient: of an output, by the engine of that name, or by the version's own.
+    """
+
+    gradient: Callable[[str, str | None], Gradient]
     model: Callable[[str], Any]
     maps: Callable[[str, str | None], FeatureMaps]
     gradient_price: LearnedPrice
@@ -162,7 +177,7 @@ class ExplainedVersion:
                 SLICE_ROWS,
                 order.options,
                 hierarchy=partial(self._hierarchy, row, order),
-                **self._networks_of(order.output),
+                **self._networks_of(order),
             )
             estimate = METHODS[name].run(work)
             if "segments" in order.options:
@@ -185,13 +200,13 @@ class ExplainedVersion:
             budget=order.budget,
         )
 
-    def _networks_of(self, output: str) -> dict[str, Callable[..., Any]]:
+    def _networks_of(self, order: ExplanationOrder) -> dict[str, Callable[..., Any]]:
         if self._networks is None:
             return {}
         return {
-            "gradient": partial(self._networks.gradient, output),
-            "model": partial(self._networks.model, output),
-            "maps": partial(self._networks.maps, output),
+            "gradient": partial(self._networks.gradient, order.output, order.gradient_engine),
+            "model": partial(self._networks.model, order.output),
+            "maps": partial(self._networks.maps, order.output),
         }
 
     def _hierarchy(self, row: ModelInput, order: ExplanationOrder) -> Hierarchy:

@@ -16,6 +16,7 @@ from explain.methods import needs_shap
 from models.datasets import Part
 from models.rows import ModelInput
 from models.signature import Signature
+from models.sources.folder import DataFolder
 from service.errors import ComputeBusy, ComputeUnavailable
 from service.serving.compute import ComputeClient
 from service.serving.explaining import ExplanationOrder
@@ -33,8 +34,8 @@ PAUSE_SECONDS = 3.0
 class PatientExplainer:
     """Explains rows in the compute process, on its thread for jobs."""
 
-    def __init__(self, compute: ComputeClient, reference: ReferenceClient) -> None:
-        self._compute, self._reference = compute, reference
+    def __init__(self, compute: ComputeClient, reference: ReferenceClient, folder: DataFolder) -> None:
+        self._compute, self._reference, self._folder = compute, reference, folder
 
     async def explain(
         self, served: ServedModel, rows: ModelInput, order: ExplanationOrder, progress: Callable[[int], None]
@@ -62,7 +63,12 @@ class PatientExplainer:
     async def rows_of(self, served: ServedModel, part: Part, *, max_rows: int, seed: int) -> ModelInput:
         """Rows of the data that a version was built from. Raises `DatasetChanged`."""
         order = self._compute.submit(
-            "dataset", directory=str(served.artifact.directory), part=part, max_rows=max_rows, seed=seed
+            "dataset",
+            directory=str(served.artifact.directory),
+            part=part,
+            max_rows=max_rows,
+            seed=seed,
+            folder=self._folder,
         )
         return await asyncio.wrap_future(order)
 

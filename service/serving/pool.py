@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from models.errors import UnknownModel, UnknownVersion, VitrineError
-from models.registry import CHAMPION, ModelRecord, Registry
+from models.registry import CHALLENGER, CHAMPION, ModelRecord, Registry
 from service.errors import ComputeUnavailable, RegistryUnavailable, VersionUnavailable
 from service.serving.compute import ComputeClient
 from service.serving.served_model import ServedModel
@@ -340,6 +340,10 @@ class ModelPool:
     def champion(self, model: str) -> ServedModel | None:
         """The version of a model that is served by default, if one is loaded."""
         return self._aliased.get((model, CHAMPION))
+
+    def challenger(self, model: str) -> ServedModel | None:
+        """The version of a model that gets a copy of its live predictions, if one is loaded."""
+        return self._aliased.get((model, CHALLENGER))
 
 
 def _retrieve(task: asyncio.Future[Any]) -> None:

@@ -8,12 +8,13 @@ from service.identifiers import new_id
 from service.metrics import RequestMeter
 from service.schemas import PredictRequest
 from service.serving.pool import ModelPool
+from service.serving.shadow import Shadow
 from service.serving.turns import decode_in_turns, in_turns
 
 
 class Predictor:
-    def __init__(self, pool: ModelPool) -> None:
-        self._pool = pool
+    def __init__(self, pool: ModelPool, shadow: Shadow) -> None:
+        self._pool, self._shadow = pool, shadow
 
     async def predict(self, request: PredictRequest, meter: RequestMeter) -> dict[str, Any]:
         """Predicts every row of a request.
@@ -27,6 +28,7 @@ class Predictor:
         meter.end("decode")
         outputs = await served.evaluate(rows, served.signature.outputs[0])
         meter.evaluated(served.engine_name, len(rows))
+        self._shadow.copy(served, rows, outputs)
         return {
             "id": new_id(),
             "model": served.record.model,

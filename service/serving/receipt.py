@@ -16,11 +16,11 @@ from service.serving.resolving import ResolvedRequest
 from service.serving.served_model import ServedModel
 
 
-def rests_on_tensorflow(served: ServedModel, method: str) -> bool:
-    """Whether TensorFlow computed an explanation, which the compute process then has to report on.
+def needs_report(served: ServedModel, method: str) -> bool:
+    """Whether the compute process has to say what an explanation rests on.
 
-    Methods that take gradients or look at layers run on it, whatever engine predicts; every other one runs on the
-    version's own engine.
+    Methods that take gradients or look at layers run on the Keras model or a graph of its gradient, whatever engine
+    predicts; every other one runs on the version's own engine.
     """
     return rests_on_keras(method) or served.engine_name == "tensorflow"
 
@@ -31,10 +31,10 @@ def write_receipt(
     """The receipt of a request's explanations.
 
     Args:
-        report: what the compute process says of the version; there if and only if `rests_on_tensorflow`.
+        report: what the compute process says of the version; there if and only if `needs_report`.
         estimate: of the first row; method and estimand are the same for all.
     """
-    engine = "tensorflow" if report else "onnxruntime"
+    engine = _engine(report, estimate.method, resolved.order.gradient_engine)
     order, hashes = resolved.order, served.artifact.hashes
     return {
         "method": estimate.method,
@@ -48,9 +48,9 @@ def write_receipt(
         "budget": order.budget,
         "engine": engine,
         "engine_version": _library_version(engine),
-        "device": report.device if report else "cpu",
+        "device": report.device if report and engine == "tensorflow" else "cpu",
         "instruction_set": instruction_set(),
-        "slice_rows": _slice_rows(report, estimate.method),
+        "slice_rows": _slice_rows(report, estimate.method, engine),
         "model_sha256": hashes[KERAS],
         "background_sha256": hashes[BACKGROUND],
         "background_rows": len(served.artifact.background[0]),
@@ -59,10 +59,17 @@ def write_receipt(
     }
 
 
-def _slice_rows(report: LoadReport | None, method: str) -> int:
+def _engine(report: LoadReport | None, method: str, replayed: str | None) -> str:
+    """What computed: of gradients the engine that took them."""
+    if report is None:
+        return "onnxruntime"
+    return replayed or report.gradient_engine if needs_gradient(method) else "tensorflow"
+
+
+def _slice_rows(report: LoadReport | None, method: str, engine: str) -> int:
     if needs_shap(method):
         return REFERENCE_SLICE_ROWS
-    return report.gradient_slice_rows if report and needs_gradient(method) else SLICE_ROWS
+    return report.gradient_slice_rows[engine] if report and needs_gradient(method) else SLICE_ROWS
 
 
 def _libraries(method: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from service.logs import configure_logging
 from service.processes import hold_lifeline
 from service.serving.compute_process import ComputeProcess
 from service.serving.courtesy import Courtesy
-from service.serving.engine import SLICE_ROWS, Engine, KerasEngine
+from service.serving.engine import Engine, KerasEngine
 from service.serving.explaining import ExplainedVersion, LoadReport, Networks
 from service.serving.prices import LearnedPrice
 from service.settings import read_settings
@@ -37,7 +37,7 @@ class ReferenceVersion:
             unused,
             Networks(_not_here, models.__getitem__, _not_here, unused),
         )
-        self.report = LoadReport("cpu", SLICE_ROWS)
+        self.report = LoadReport("cpu", {})
 
 
 def _not_here(*_: Any) -> NoReturn:

@@ -75,7 +75,7 @@ def test_intervals_cover_the_true_values_as_often_as_they_say(game: str, pairs: 
         played = random_game(n_players)
         true = exact(played, slice_rows=4096).attributions
 
-    estimates = [kernel_of(played, pairs=pairs * n_players, seed=seed) for seed in range(200)]
+    estimates = [kernel_of(played, pairs=pairs * n_players, seed=seed) for seed in range(80)]
 
     errors = np.array([estimate.attributions - true for estimate in estimates])
     half_widths = np.array([estimate.half_widths for estimate in estimates])
@@ -83,8 +83,8 @@ def test_intervals_cover_the_true_values_as_often_as_they_say(game: str, pairs: 
     assert 0.92 <= (np.abs(errors) <= half_widths).mean() <= 0.98
     # Neither too bold nor too shy, for all together and for each player and output.
     made = np.sqrt((errors**2).mean(axis=0))
-    assert pytest.approx(1, abs=0.1) == np.sqrt((claimed**2).mean() / (errors**2).mean())
-    np.testing.assert_allclose(np.sqrt((claimed**2).mean(axis=0)) / made, 1, atol=0.25)
+    assert pytest.approx(1, abs=0.13) == np.sqrt((claimed**2).mean() / (errors**2).mean())
+    np.testing.assert_allclose(np.sqrt((claimed**2).mean(axis=0)) / made, 1, atol=0.35)
     assert (np.abs(errors.mean(axis=0)) <= 4 * made / math.sqrt(len(estimates))).all()
 
 
@@ -193,19 +193,20 @@ def test_players_that_nothing_tells_apart_differ_by_no_more_than_their_errors() 
     assert (np.abs(estimate.attributions[0]) > 0.01 * estimate.scales).all()
 
 
-def test_attributions_of_a_sum_of_models_are_the_sum_of_attributions() -> None:
-    """To the last digits and with any number of pairs: the same pairs are drawn for every model."""
+def test_attributions_of_a_sum_of_models_are_the_sum_of_attributions_within_their_errors() -> None:
     game, other = random_game(12, seed=1), random_game(12, seed=2)
 
     def combined(rows: Any) -> Any:
         return game.evaluate(rows) - 2 * other.evaluate(rows)
 
     first, second, together = (
-        kernel_of(Game(model, game.row, Background.of(game.background.rows, model), game.players), pairs=50)
+        kernel_of(Game(model, game.row, Background.of(game.background.rows, model), game.players), pairs=200)
         for model in (game.evaluate, other.evaluate, combined)
     )
 
-    np.testing.assert_allclose(together.attributions, first.attributions - 2 * second.attributions, atol=1e-12)
+    difference = np.abs(together.attributions - first.attributions + 2 * second.attributions)
+    assert (difference <= 1.5 * (together.half_widths + first.half_widths + 2 * second.half_widths)).all()
+    assert difference.max() < 0.05 * together.scales.max()
 
 
 def test_additive_model_needs_no_more_than_the_least() -> None:
@@ -296,12 +297,14 @@ def test_stops_at_the_first_round_within_the_tolerance() -> None:
     game = random_game(12)
     asked: list[int] = []
 
-    estimate = kernel(game, [0, 1], seed=0, limits=Limits(0.02, None, may_go_on=recorder(asked)), slice_rows=SLICE_ROWS)
+    estimate = kernel(
+        game, [0, 1], seed=0, limits=Limits(0.005, None, may_go_on=recorder(asked)), slice_rows=SLICE_ROWS
+    )
 
     assert "tolerance" == estimate.stop_reason
-    assert (estimate.half_widths <= 0.02 * estimate.scales).all()
+    assert (estimate.half_widths <= 0.005 * estimate.scales).all()
     before = kernel_of(game, pairs=(estimate.evaluations - asked[-1]) // (2 * len(game.background.rows)))
-    assert (before.half_widths > 0.02 * before.scales).any()
+    assert (before.half_widths > 0.005 * before.scales).any()
 
 
 def test_stops_at_the_deadline_after_asking_before_each_round() -> None:
@@ -390,12 +393,12 @@ def test_large_strata_draw_without_repetition_and_go_on_where_they_were() -> Non
     assert whole[strata == 19, 0].all()
 
 
-def test_strata_are_served_alike_and_singles_first() -> None:
+def test_strata_are_served_alike_and_small_coalitions_a_little_more() -> None:
     pairs = PairStream(10, seed=0)
 
-    counts = [pairs.counts(n_pairs) for n_pairs in (4, 10, 80, 511)]
+    counts = [pairs.counts(n_pairs) for n_pairs in (10, 80, 300, 511)]
 
-    assert [[4, 0, 0, 0, 0], [10, 0, 0, 0, 0], [10, 20, 20, 20, 10], [10, 45, 120, 210, 126]] == counts
+    assert [[3, 2, 2, 2, 1], [10, 22, 20, 19, 9], [10, 45, 100, 97, 48], [10, 45, 120, 210, 126]] == counts
 
 
 @pytest.mark.parametrize("n_players", [5, 8, 13])

@@ -3,37 +3,29 @@
 import numpy as np
 import pytest
 
-from explain.linear import inverse, tridiagonal
+from explain.linear import cholesky, solve_lower
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 40])
-def test_inverse_is_that_of_numpy(size: int) -> None:
-    matrix = positive_definite(size)
+def test_factors_are_those_of_numpy(size: int) -> None:
+    matrices = np.stack([positive_definite(size), 2 * positive_definite(size) + np.eye(size)])
 
-    np.testing.assert_allclose(inverse(matrix), np.linalg.inv(matrix), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(cholesky(matrices), np.linalg.cholesky(matrices), rtol=1e-9, atol=1e-12)
+
+
+def test_factor_of_a_singular_matrix_is_finite() -> None:
+    factor = cholesky(np.ones((1, 3, 3)))
+
+    assert np.isfinite(factor).all()
+    np.testing.assert_allclose(factor[0] @ factor[0].T, np.ones((3, 3)), atol=1e-7)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 40])
-def test_tridiagonal_form_keeps_eigenvalues_and_what_solves_of_turned_columns_give(size: int) -> None:
-    matrix = positive_definite(size)
-    columns = np.random.default_rng(1).normal(size=(size, 2))
+def test_triangular_systems_are_solved(size: int) -> None:
+    factor = np.linalg.cholesky(positive_definite(size))
+    right = np.random.default_rng(1).normal(size=(size, 2))
 
-    diagonal, beside, turned = tridiagonal(matrix, columns)
-
-    form = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
-    np.testing.assert_allclose(np.linalg.eigvalsh(form), np.linalg.eigvalsh(matrix), rtol=1e-9)
-    np.testing.assert_allclose(
-        turned.T @ np.linalg.solve(form, turned), columns.T @ np.linalg.solve(matrix, columns), rtol=1e-9
-    )
-
-
-def test_tridiagonal_form_of_what_is_tridiagonal_already_is_itself() -> None:
-    matrix = np.diag([1.0, 2.0, 3.0, 4.0])
-
-    diagonal, beside, _ = tridiagonal(matrix, np.ones((4, 1)))
-
-    np.testing.assert_array_equal(diagonal, [1, 2, 3, 4])
-    np.testing.assert_array_equal(beside, [0, 0, 0])
+    np.testing.assert_allclose(factor @ solve_lower(factor, right), right, atol=1e-9)
 
 
 def positive_definite(size: int) -> np.ndarray:

@@ -61,6 +61,12 @@ def arguments_of(kind: PictureKind, scale: float = 1.0) -> dict[str, Any]:
         windows = [(i, i + 10) for i in range(0, 60, 10)]
         return {"steps": steps, "channels": ["pulse", "temperature"], "windows": windows,
                 "attributions": attributions, "caption": CAPTION}  # fmt: skip
+    if kind == "tree":
+        return {"depths": [0, 1, 2, 2, 1], "branches": ["", "yes", "yes", "no", "no"],
+                "words": ["mean radius of the cells, the worst of all <= 14.2", "age <= 40", "ham (0.99)",
+                          "spam (0.61)", "spam (0.97)"],
+                "rows": [400, 250, 200, 50, 150], "leaves": [False, False, True, True, True],
+                "caption": GLOBAL}  # fmt: skip
     values, attributions = rng.normal(size=(3, 40)), scale * rng.normal(size=(40, 3)) * (3.0, 2.0, 1.0)
     names = ["pulse", "age", "height"]
     if kind == "beeswarm":
@@ -82,6 +88,7 @@ LARGEST: dict[PictureKind, str] = {
     "beeswarm": "pulse: ",
     "importance": "pulse: ",
     "dependence": "Median attribution at ",
+    "tree": "yes: age <= 40?; yes: ham (0.99); no: spam (0.61)",
 }
 
 
@@ -155,7 +162,7 @@ def test_nothing_tiny_and_huge_attributions_are_drawn(kind: PictureKind, scale: 
     assert b"inf" not in picture.lower()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PICTURE_KINDS if kind != "importance"])
+@pytest.mark.parametrize("kind", [kind for kind in PICTURE_KINDS if kind not in ("importance", "tree")])
 def test_attributions_that_are_no_numbers_are_refused(kind: PictureKind) -> None:
     arguments = arguments_of(kind)
     arguments["attributions"] = arguments["attributions"] * np.nan

@@ -27,7 +27,7 @@ class Cubic:
         return np.stack([sums, -sums], axis=1)
 
     def __call__(self, rows: Rows, targets: Any) -> Any:
-        assert self.slice_rows == len(rows)
+        assert self.slice_rows >= len(rows)
         self.points += [row.tobytes() for row in rows]
         slopes = 3 * self.factors * rows.reshape(len(rows), -1).astype(np.float64) ** 2
         return (slopes * np.where(targets == 0, 1, -1)[:, np.newaxis]).reshape(rows.shape)

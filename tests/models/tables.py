@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.artifact import Artifact, open_artifact
-from models.datasets import Dataset
+from models.datasets import Dataset, column_bytes
 from models.facts import DataFacts
 from models.raw import RawColumn, RawData
 from models.signature import FeatureKind
@@ -28,7 +29,9 @@ PLAIN = ("the", "parcel", "came", "on", "a", "monday", "with", "box", "and", "le
 def raw_data(columns: Mapping[str, tuple[FeatureKind, NDArray[Any]]]) -> RawData:
     """Raw data of columns that were read from nowhere."""
     held = {name: RawColumn(kind, values) for name, (kind, values) in columns.items()}
-    return RawData(held, len(next(iter(held.values())).values), "none")
+    contents = zip(*(column_bytes(held[name].values) for name in sorted(held)), strict=True)
+    digests = tuple(hashlib.sha256(b"".join(row)).digest() for row in contents)
+    return RawData(held, len(digests), "none", digests)
 
 
 def mixed_table(n_rows: int, seed: int = 0) -> RawData:

@@ -88,8 +88,9 @@ def test_onnx_says_what_keras_says(version: Artifact) -> None:
 def test_version_holds_what_it_promises(version: Artifact) -> None:
     rows, weights = version.background
 
-    assert set(FILES) == {path.name for path in version.directory.iterdir()}
-    assert set(FILES) - {"manifest.json"} == set(version.hashes)
+    files = {*FILES, *(f"gradient-{output}.onnx" for output in version.signature.outputs)}
+    assert files == {path.name for path in version.directory.iterdir()}
+    assert files - {"manifest.json"} == set(version.hashes)
     assert (100, *version.signature.input_shape) == rows.shape
     assert pytest.approx(1.0, abs=1e-12) == weights.sum()
     assert (weights > 0).all()
@@ -111,7 +112,7 @@ def test_signature_survives_being_written(version: Artifact) -> None:
 
 
 @pytest.mark.parametrize("fault", ["changed", "truncated", "emptied", "missing"])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, "gradient-value.onnx"])
 def test_damaged_file_is_refused_by_name(copied: Path, name: str, fault: str) -> None:
     damage(copied / name, fault)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,104 +11,98 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn import metrics
 
 from models.artifact import CARD, SIGNATURE, Artifact, open_artifact, writing
 from models.building import choose_background
 from models.datasets import Dataset, Split, load_builtin, split_dataset
+from models.errors import InvalidDataset
+from models.evaluation.groups import groups_of
+from models.evaluation.slices import slice_by
 from models.gates.again import judge_again
-from models.gates.calibration import calibration_error, judge_calibration
 from models.gates.fidelity import judge_fidelity
 from models.gates.gate import Candidate, Champion, Outputs, outputs_of
 from models.gates.latency import judge_latency, machine
-from models.gates.limits import judge_limits
-from models.gates.not_worse import judge_champion
-from models.gates.weighted import weighted_metric
+from models.gates.limits import judge_calibration, judge_fairness, judge_limits
+from models.gates.not_worse import NotComparable, inputs_for, judge_champion
 from models.outputs import target_model
+from models.signature import Feature, Signature
+from models.sources.folder import DataFolder
 from models.spec import TrainingSpec, parse_spec
-from models.spec.gating import COMPARED, CalibrationGate, FidelityGate, GatesSpec, LatencyGate
+from models.spec.gating import CalibrationGate, FairnessGate, FidelityGate, GatesSpec, LatencyGate
 
 RNG = np.random.default_rng
+NO_FILES = DataFolder(Path("nowhere"), 2**20)
+"""Built-in data needs none."""
+
+
+def evaluated(**metrics: float | None) -> dict[str, Any]:
+    return {"rows": 40, "metrics": metrics, "intervals": {name: [0.0, 1.0] for name in metrics}}
 
 
 def test_limits_pass_at_their_value_and_fail_beyond() -> None:
     gates = GatesSpec(min={"accuracy": 0.9, "f1": 0.8}, max={"log_loss": 0.5, "brier": 0.2})
-    evaluation = {"rows": 40, "metrics": {"accuracy": 0.9, "f1": 0.79, "log_loss": 0.5, "brier": 0.21}}
 
-    verdicts = list(judge_limits(gates, evaluation))
+    verdicts = list(judge_limits(gates, evaluated(accuracy=0.9, f1=0.79, log_loss=0.5, brier=0.21)))
 
+    common = {"interval": [0.0, 1.0], "rows": 40}
     assert verdicts == [
-        {"gate": "accuracy", "kind": "min", "passed": True, "value": 0.9, "limit": 0.9, "rows": 40},
-        {"gate": "f1", "kind": "min", "passed": False, "value": 0.79, "limit": 0.8, "rows": 40},
-        {"gate": "log_loss", "kind": "max", "passed": True, "value": 0.5, "limit": 0.5, "rows": 40},
-        {"gate": "brier", "kind": "max", "passed": False, "value": 0.21, "limit": 0.2, "rows": 40},
+        {"gate": "accuracy", "kind": "min", "passed": True, "value": 0.9, "limit": 0.9, **common},
+        {"gate": "f1", "kind": "min", "passed": False, "value": 0.79, "limit": 0.8, **common},
+        {"gate": "log_loss", "kind": "max", "passed": True, "value": 0.5, "limit": 0.5, **common},
+        {"gate": "brier", "kind": "max", "passed": False, "value": 0.21, "limit": 0.2, **common},
     ]
 
 
-# -- metrics of many weightings --------------------------------------------------------------------------------------
+def test_a_metric_that_is_not_defined_passes_no_limit() -> None:
+    (verdict,) = judge_limits(GatesSpec(min={"roc_auc": 0.5}), evaluated(roc_auc=None))
+
+    assert (False, None) == (verdict["passed"], verdict["value"])
 
 
-def of_labels(name: str, **options: Any) -> Callable[..., float]:
-    def of(outputs: Outputs, targets: NDArray[Any], weights: NDArray[Any]) -> float:
-        measure = getattr(metrics, name)
-        return measure(targets, outputs.argmax(axis=1), sample_weight=weights, **options)
+@pytest.mark.parametrize(("error", "passed"), [(0.05, True), (0.051, False)])
+def test_calibration_is_the_evaluation_s_error_held_against_its_limit(error: float, passed: bool) -> None:
+    verdict = judge_calibration(CalibrationGate(max_error=0.05), evaluated(expected_calibration_error=error))
 
-    return of
-
-
-def of_values(name: str) -> Callable[..., float]:
-    return lambda outputs, targets, weights: getattr(metrics, name)(targets, outputs[:, 0], sample_weight=weights)
+    assert (passed, error, 0.05, [0.0, 1.0]) == tuple(
+        verdict[name] for name in ("passed", "value", "limit", "interval")
+    )
 
 
-SKLEARN: dict[str, Callable[..., float]] = {
-    "accuracy": of_labels("accuracy_score"),
-    "balanced_accuracy": of_labels("balanced_accuracy_score"),
-    "precision": of_labels("precision_score", zero_division=0),
-    "recall": of_labels("recall_score", zero_division=0),
-    "f1": of_labels("f1_score", zero_division=0),
-    "log_loss": lambda outputs, targets, weights: metrics.log_loss(targets, outputs, sample_weight=weights),
-    "brier": lambda outputs, targets, weights: metrics.brier_score_loss(targets, outputs[:, 1], sample_weight=weights),
-    "mae": of_values("mean_absolute_error"),
-    "mse": of_values("mean_squared_error"),
-    "rmse": of_values("root_mean_squared_error"),
-    "r2": of_values("r2_score"),
-}
+# -- groups ----------------------------------------------------------------------------------------------------------
+
+GROUPS = groups_of(np.repeat([0.0, 1.0], 40), np.arange(80), np.arange(80))
+TRUTH = np.tile([0, 1], 40)
 
 
-@pytest.mark.parametrize("name", COMPARED["classification"])
-def test_weighted_metrics_of_two_labels_are_those_of_scikit_learn(name: str) -> None:
-    rng = RNG(0)
-    positive = rng.random(60)
-    outputs, targets = np.column_stack([1 - positive, positive]), rng.integers(0, 2, 60)
-    weights = rng.multinomial(60, np.full(60, 1 / 60), size=3).astype(float)
-
-    found = weighted_metric(name, outputs, targets, weights, positive=1)
-
-    assert found == pytest.approx([SKLEARN[name](outputs, targets, each) for each in weights])
+def sliced(predicted: NDArray[Any]) -> dict[str, Any]:
+    """The evaluation of a model that is sure of itself, by the two groups of `sex`."""
+    signature = Signature((Feature("sex", "numeric", (), (0.0, 1.0)),), "classification", "y", ("no", "yes"))
+    found = slice_by(GROUPS, np.eye(2)[predicted], TRUTH, signature, "yes", seed=0)
+    return {"slices": {"sex": found}}
 
 
-@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
-def test_without_a_positive_label_they_are_means_over_the_labels(name: str) -> None:
-    rng = RNG(1)
-    outputs, targets = rng.dirichlet(np.ones(4), 80), rng.integers(0, 4, 80)
-    weights = rng.multinomial(80, np.full(80, 1 / 80), size=3).astype(float)
+def test_fairness_is_the_largest_difference_of_selection_rates_or_of_errors() -> None:
+    predicted = TRUTH.copy()
+    predicted[:20] = 1  # ten rows of the first group that should be "no"
+    evaluation = sliced(predicted)
 
-    found = weighted_metric(name, outputs, targets, weights, positive=None)
+    def verdict(of: Any, limit: float) -> dict[str, Any]:
+        (found,) = judge_fairness(FairnessGate(max_difference=limit, of=of), evaluation)
+        return found
 
-    macro = of_labels(f"{name}_score", average="macro", labels=range(4), zero_division=0)
-    assert found == pytest.approx([macro(outputs, targets, each) for each in weights])
+    for of in ("selection-rate", "error"):
+        strict, lenient = verdict(of, 0.2), verdict(of, 0.3)
+        assert (False, True) == (strict["passed"], lenient["passed"])
+        assert ("fairness of sex", 0.25, 80) == (strict["gate"], pytest.approx(strict["value"]), strict["rows"])
+        assert strict["interval"][0] < 0.25 < strict["interval"][1]
 
 
-@pytest.mark.parametrize("name", COMPARED["regression"])
-def test_weighted_metrics_of_values_are_those_of_scikit_learn(name: str) -> None:
-    rng = RNG(2)
-    targets = 1000 + rng.normal(size=50)
-    outputs = (targets + rng.normal(size=50))[:, np.newaxis]
-    weights = rng.multinomial(50, np.full(50, 1 / 50), size=3).astype(float)
+def test_groups_too_small_to_compare_are_no_evidence_of_unfairness() -> None:
+    found = {"groups": [{"rows": 3}], "differences": None, "reason": "fewer than two groups have 10 rows"}
 
-    found = weighted_metric(name, outputs, targets, weights, positive=None)
+    (verdict,) = judge_fairness(FairnessGate(max_difference=0.1), {"slices": {"sex": found}})
 
-    assert found == pytest.approx([SKLEARN[name](outputs, targets, each) for each in weights])
+    assert (True, "Not compared: fewer than two groups have 10 rows.") == (verdict["passed"], verdict["words"])
 
 
 # -- not worse than the champion -------------------------------------------------------------------------------------
@@ -116,6 +111,7 @@ def test_weighted_metrics_of_values_are_those_of_scikit_learn(name: str) -> None
 def data_of(artifact: Artifact, **gates: Any) -> tuple[TrainingSpec, Dataset, Split]:
     """The data of a version, under its specification with other gates."""
     spec = parse_spec({**artifact.card["spec"], "gates": gates})
+    assert spec.dataset.builtin is not None
     dataset = load_builtin(spec.dataset.builtin)
     return spec, dataset, split_dataset(dataset, test=spec.split.test, validation=spec.split.validation)
 
@@ -266,8 +262,8 @@ def test_judged_again_only_the_comparison_is_new(
     held = {"gate": "r2", "kind": "min", "passed": True, "value": 0.5, "limit": 0.1}
     first = {"gate": "not_worse_than_champion", "passed": True, "champion": None}
 
-    again = judge_again(version, [held, first], Champion(2, other_diabetes_artifact.directory))
-    unchanged = judge_again(version, [held, first], None)
+    again = judge_again(version, [held, first], Champion(2, other_diabetes_artifact.directory), NO_FILES)
+    unchanged = judge_again(version, [held, first], None, NO_FILES)
 
     assert held == again[0]
     assert (2, diabetes_artifact.card["evaluation"]["rows"]) == (again[1]["champion"], again[1]["rows"])
@@ -283,37 +279,29 @@ def test_a_version_whose_data_has_changed_is_not_promoted_over_a_champion_it_nev
     version = open_artifact(changed_copy(diabetes_artifact, tmp_path, changes))
     first = {"gate": "not_worse_than_champion", "passed": True, "champion": None}
 
-    (again,) = judge_again(version, [first], Champion(2, diabetes_artifact.directory))
+    (again,) = judge_again(version, [first], Champion(2, diabetes_artifact.directory), NO_FILES)
 
     assert (False, 2) == (again["passed"], again["champion"])
     assert "no longer what this version was built from" in again["words"]
 
 
+def test_rows_are_encoded_for_the_champion_by_its_own_vocabulary_and_order() -> None:
+    city = Feature("city", "categorical", (), (0.0, 0.0), vocabulary=("Bern", "Rome"))
+    age = Feature("age", "numeric", (), (0.0, 90.0))
+    mine = Signature((city, age), "regression", "y")
+    theirs = Signature((age, replace(city, vocabulary=("Oslo", "Rome", "Bern"))), "regression", "y")
+    columns = {"city": np.array(["Rome", "Bern"], object), "age": np.array([30.0, 60.0])}
+    inputs = np.array([[1, 30], [0, 60]], np.float32)
+    dataset = Dataset(mine, inputs, np.zeros(2), (b"1", b"2"), columns)
+
+    assert [[30, 1], [60, 2]] == inputs_for(theirs, dataset, np.array([0, 1])).tolist()
+    with pytest.raises(InvalidDataset, match="no place for the category 'Bern'"):
+        inputs_for(Signature((replace(city, vocabulary=("Rome",)),), "regression", "y"), dataset, np.array([1]))
+    with pytest.raises(NotComparable, match="its feature 'age' is boolean, not numeric"):
+        inputs_for(Signature((replace(age, kind="boolean"),), "regression", "y"), dataset, np.array([1]))
+
+
 # -- the others ------------------------------------------------------------------------------------------------------
-
-
-def test_calibration_error_is_the_mean_gap_between_confidence_and_accuracy() -> None:
-    # Ten rows at 0.95, of which nine are right; ten at 0.65, of which three are.
-    confident, doubtful = np.tile([0.95, 0.05], (10, 1)), np.tile([0.35, 0.65], (10, 1))
-    targets = np.array([0] * 9 + [1] + [1] * 3 + [0] * 7)
-
-    error = calibration_error(np.concatenate([confident, doubtful]), targets)
-
-    assert 0.5 * 0.05 + 0.5 * 0.35 == pytest.approx(error)
-
-
-def test_calibration_is_held_against_its_limit_with_an_interval() -> None:
-    rng = RNG(0)
-    confidence = rng.uniform(0.5, 1, 2000)
-    targets = (rng.random(2000) > confidence).astype(int)
-    honest = np.column_stack([confidence, 1 - confidence])
-    boastful = np.tile([0.99, 0.01], (2000, 1))
-
-    passed, failed = (judge_calibration(CalibrationGate(max_error=0.1), o, targets, 0) for o in (honest, boastful))
-
-    assert (True, False) == (passed["passed"], failed["passed"])
-    assert failed["value"] == pytest.approx(0.99 - (targets == 0).mean())
-    assert failed["interval"][0] < failed["value"] < failed["interval"][1]
 
 
 def test_latency_is_the_median_of_single_rows_and_names_the_machine() -> None:
@@ -372,8 +360,6 @@ def test_right_explanations_of_images_pass_the_fidelity_gate(digits_artifact: Ar
 def test_wrong_explanations_fail_the_fidelity_gate_and_are_named(
     breast_cancer_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     from explain.methods import METHODS
     from models.gates import fidelity
 

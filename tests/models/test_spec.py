@@ -6,6 +6,7 @@ import pytest
 
 from models.builtins import BUILTINS
 from models.errors import Fault, InvalidSpec
+from models.evaluation.names import MORE_IS_BETTER
 from models.spec import parse_spec
 
 IRIS = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
@@ -26,8 +27,10 @@ def test_every_default_is_filled_in() -> None:
         "model": "m",
         "dataset": {"builtin": "breast_cancer"},
         "target": "diagnosis",
+        "task": "classification",
         "features": {},
         "positive_label": "benign",
+        "sensitive": [],
         "split": {"test": 0.2, "validation": 0.2, "by": "row"},
         "preprocessing": {"scaling": "standard"},
         "architecture": {"type": "mlp", "layers": [64, 32], "activation": "relu", "normalization": None},
@@ -47,6 +50,7 @@ def test_every_default_is_filled_in() -> None:
             "class_weight": None,
             "mixed_precision": False,
             "folds": 0,
+            "calibration": None,
             "seed": 0,
         },
         "search": None,
@@ -57,9 +61,15 @@ def test_every_default_is_filled_in() -> None:
             "not_worse_than_champion": None,
             "fidelity": None,
             "calibration": None,
+            "fairness": None,
             "latency": None,
         },
+        "signature": "same",
         "promote": "if-gates-pass",
+        "from": None,
+        "warm_start": False,
+        "priority": "normal",
+        "limits": {"minutes": None, "memory_mib": None},
     }
 
 
@@ -251,7 +261,7 @@ def test_missing_keys_are_all_named() -> None:
             {"gates": {"min": {"r2": 0.5}}},
             Fault(
                 "#/gates/min/r2",
-                "a metric of a classification: accuracy, precision, recall, f1",
+                f"a metric of a classification: {', '.join(MORE_IS_BETTER['classification'])}",
                 "an unknown metric",
             ),
             id="gate on a regression's metric",
@@ -259,7 +269,7 @@ def test_missing_keys_are_all_named() -> None:
         pytest.param(
             "diabetes",
             {"gates": {"min": {"accuracy": 0.5}}},
-            Fault("#/gates/min/accuracy", "a metric of a regression: mae, mse, r2", "an unknown metric"),
+            Fault("#/gates/min/accuracy", "a metric of a regression: r2", "an unknown metric"),
             id="gate on a classification's metric",
         ),
         pytest.param(

@@ -27,21 +27,21 @@ def vitrine(
 ) -> subprocess.CompletedProcess[str]:
     """Runs `vitrine` to its end."""
     return subprocess.run(
-        _command(arguments, url),
+        command_of(arguments, url),
         input=text,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        env=_environment(variables),
+        env=environment_of(variables),
     )
 
 
-def _command(arguments: Sequence[str], url: str | None) -> list[str]:
+def command_of(arguments: Sequence[str], url: str | None) -> list[str]:
     return [sys.executable, "-m", "service", *arguments, *(["--url", url] if url else [])]
 
 
-def _environment(variables: dict[str, str] | None = None) -> dict[str, str]:
+def environment_of(variables: dict[str, str] | None = None) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("VITRINE_")}
     return {**plain, "COLUMNS": "120", **(variables or {})}
 
@@ -211,12 +211,12 @@ def test_a_job_that_fails_ends_with_1_and_its_reason(trainable: Server, tmp_path
 def test_ctrl_c_stops_watching_and_the_job_goes_on(trainable: Server) -> None:
     spec = {**IRIS, "model": "watched", "training": {"epochs": 400, "early_stopping": None}}
     process = subprocess.Popen(
-        _command(["train", "-"], str(trainable.client.base_url)),
+        command_of(["train", "-"], str(trainable.client.base_url)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment(),
+        env=environment_of(),
         # A shell that runs the tests in the background has SIGINT ignored, which children inherit.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )

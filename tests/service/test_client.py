@@ -104,6 +104,8 @@ def test_the_request_id_of_a_failure_can_be_told() -> None:
         (vitrine.explanation("E"), "GET", "/explanations/E", {}),
         (vitrine.replay("E"), "POST", "/explanations/E/replay", {}),
         (vitrine.picture("m", [1], kind="svg"), "POST", "/explain?width=800&theme=light", {"Accept": "image/svg+xml"}),
+        (vitrine.surrogate("m", 2), "GET", "/models/m/versions/2/surrogate", {}),
+        (vitrine.surrogate_text("m"), "GET", "/models/m/versions/champion/surrogate", {"Accept": "text/plain"}),
         (vitrine.card("a/b", "c?d"), "GET", "/models/a%2Fb/versions/c%3Fd", {}),
     ],
 )

@@ -144,6 +144,17 @@ def test_the_receipt_of_kernel_names_the_engine_that_evaluated_it(server: Server
     assert ("kernel", "shapley", "tensorflow", 4096) == tuple(keras[name] for name in asked)
 
 
+def test_the_receipt_of_a_gradient_method_names_the_engine_that_took_the_gradients(server: Server) -> None:
+    onnx, keras = (
+        explain(server, model=model, inputs=[PATIENT], method="expected-gradients", budget=2000)["receipt"]
+        for model in ("diabetes", "keras-only")
+    )
+
+    asked = ("engine", "device", "slice_rows")
+    assert ("onnxruntime", "cpu", 1024) == tuple(onnx[name] for name in asked)
+    assert ("tensorflow", "cpu", 1024) == tuple(keras[name] for name in asked)
+
+
 def test_auto_takes_kernel_where_coalitions_are_too_many_and_rows_are_cheap(
     server: Server, breast_cancer_artifact: Artifact
 ) -> None:

@@ -45,7 +45,7 @@ def version(diabetes_artifact: Artifact) -> ExplainedVersion:
         return target_model(diabetes_artifact.load_keras(), diabetes_artifact.signature, output)
 
     @lru_cache
-    def gradient(output: str) -> Gradient:
+    def gradient(output: str, _engine: str | None) -> Gradient:
         return KerasGradient(model(output), 256)
 
     def maps(output: str, layer: str | None) -> FeatureMaps:

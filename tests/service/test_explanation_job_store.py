@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 
 import pytest
+from postgres import Postgres
 
 from models.database import create_tables, in_rfc_3339, open_database
-from service.errors import ExplanationJobStateConflict, TooManyExplanationJobs
+from service.errors import ExplanationJobStateConflict, RecordsUnavailable, TooManyExplanationJobs
 from service.identifiers import new_id
 from service.records.jobs import MAX_UNFINISHED, ExplanationJob, ExplanationJobStore
 
@@ -145,3 +148,52 @@ def test_finished_jobs_are_swept_when_their_time_has_come_and_unfinished_ones_ne
 
     assert store.get(fresh.id) is not None
     assert store.queued()
+
+
+def test_of_processes_that_claim_at_the_same_time_each_job_has_one(database_url: str) -> None:
+    """Each with an engine of its own, as processes have: reading the oldest and taking it must be one thing."""
+    engines = [open_database(database_url) for _ in range(4)]
+    create_tables(engines[0])
+    stores = [ExplanationJobStore(engine, retention=WEEK, clock=lambda: NOON) for engine in engines]
+    jobs = [job() for _ in range(12)]
+    for each in jobs:
+        stores[0].submit(each)
+    together = Barrier(len(stores))
+
+    def claim_all(number: int) -> list[str]:
+        together.wait(30)
+        claims = iter(lambda: stores[number].claim(f"owner {number}", set()), None)
+        return [each.id for each in claims]
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        claimed = [name for names in pool.map(claim_all, range(len(stores))) for name in names]
+
+    for engine in engines:
+        engine.dispose()
+    assert sorted(each.id for each in jobs) == sorted(claimed)
+
+
+def test_a_database_that_is_away_is_said_to_be(postgres: Postgres) -> None:
+    engine = open_database(postgres.new_database())
+    create_tables(engine)
+    store = ExplanationJobStore(engine, retention=WEEK, clock=lambda: NOON)
+    held = job()
+    store.submit(held)
+
+    postgres.stop()
+    try:
+        for call in (
+            lambda: store.submit(job()),
+            lambda: store.get(held.id),
+            lambda: store.arrays(held.id),
+            lambda: store.cancel(held.id),
+        ):
+            with pytest.raises(RecordsUnavailable):
+                call()
+    finally:
+        postgres.start()
+
+    # What was accepted before is there when the database is back.
+    found = store.get(held.id)
+    engine.dispose()
+    assert found == replace(held, inputs=None)

@@ -41,8 +41,8 @@ def model() -> Any:
 def test_imported_model_is_promoted_and_predicts_what_it_predicted(system: Server, model: Any) -> None:
     rows = load_builtin("iris").inputs[:20]
     with Client(f"http://127.0.0.1:{system.settings.port}") as client:
-        accepted = client.import_version("mine", content_of(model), IRIS, idempotency_key="once")
-        again = client.import_version("mine", content_of(model), IRIS, idempotency_key="once")
+        accepted = client.import_version("mine", io.BytesIO(content_of(model)), IRIS, idempotency_key="once")
+        again = client.import_version("mine", io.BytesIO(content_of(model)), IRIS, idempotency_key="once")
         *_, job = client.follow(accepted["job"])
         wait_for(lambda: "mine" in system.client.get("/health/ready").json()["models"])
         answers = client.predict("mine", rows.tolist())
@@ -109,10 +109,10 @@ def test_file_with_a_lambda_is_refused_at_once_and_not_kept(system: Server) -> N
     ("parts", "status", "words"),
     [
         ({"file": b"PK"}, 422, "no whole .keras file"),
-        ({"file": None}, 422, "part file: expected a .keras file, received nothing"),
-        ({"spec": None}, 422, "part spec: expected a JSON object, received nothing"),
+        ({"file": None}, 422, "#/file: expected a file, received nothing"),
+        ({"spec": None}, 422, "#/spec: expected a JSON object, received nothing"),
         ({"spec": "{"}, 400, "The part spec is not JSON"),
-        ({"spec": "[]"}, 422, "part spec: expected a JSON object"),
+        ({"spec": "[]"}, 422, "#/spec: expected a JSON object"),
         ({"spec": "{}"}, 422, "#/dataset: expected either a dataset, or what is given"),
         ({"spec": '{"model": "other", "dataset": {"builtin": "iris"}}'}, 422, "#/model: expected nothing"),
         ({"spec": '{"dataset": {"builtin": "mnist"}}'}, 422, "#/dataset"),

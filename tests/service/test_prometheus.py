@@ -46,6 +46,8 @@ def observed(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifa
     for i in range(3):
         install(settings, diabetes_artifact, "diabetes", f"JOB-{i}")
     point(settings, "diabetes", 1)
+    for i, alias in ((1, "champion"), (2, "challenger")):
+        point(settings, "shadowed", install(settings, diabetes_artifact, "shadowed", f"JOB-shadowed-{i}"), alias=alias)
     folder = tmp_path_factory.mktemp("prometheus")
     with (
         running(settings, "up") as server,
@@ -78,11 +80,12 @@ def load(server: Server, seconds: float = 0.5) -> bool:
             post("/explain", method="expected-gradients"),
             post("/predict", inputs=[PATIENT[:3]]),
             post("/predict", model="made-up"),
+            post("/predict", model="shadowed"),
             server.client.get("/made-up").status_code,
             server.client.request("BREW", "/predict").status_code,
         ]
-        assert statuses[:7] == [200, 200, 200, 200, 422, 404, 404]
-        assert statuses[7] in (400, 405)
+        assert statuses[:8] == [200, 200, 200, 200, 422, 404, 200, 404]
+        assert statuses[8] in (400, 405)
     return True
 
 

@@ -1,0 +1,1 @@
+"""Uploaded data sets: received, inspected in a process of their own, listed, removed."""

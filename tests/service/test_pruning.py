@@ -1,0 +1,87 @@
+"""Pruning over HTTP and on the command line: what jobs, schedules and records need stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import PATIENT, Server, install, point
+
+from models.artifact import Artifact
+
+
+@pytest.fixture(scope="module")
+def aged(server: Server, diabetes_artifact: Artifact) -> Server:
+    """Model `aged` with versions 1 to 6: 4 is the champion, 1 has a schedule, an explanation of 2 is recorded."""
+    for number in range(1, 7):
+        install(server.settings, diabetes_artifact, "aged", f"JOB-aged-{number}")
+    point(server.settings, "aged", 4)
+    put = server.client.put("/models/aged/schedule", json={"cron": "0 3 * * 1", "spec": {"from": 1}})
+    explained = server.client.post("/explain", json={"model": "aged", "version": 2, "inputs": [PATIENT]})
+    assert (200, 200) == (put.status_code, explained.status_code), explained.text
+    return server
+
+
+def prune(server: Server, **body: Any) -> dict[str, Any]:
+    answer = server.client.post("/models/prune", json=body)
+    assert 200 == answer.status_code, answer.text
+    return answer.json()
+
+
+def test_a_dry_run_says_what_would_go_and_the_run_deletes_it(aged: Server) -> None:
+    said = prune(aged, model="aged", keep_versions=1, dry_run=True)
+    before = aged.client.get("/models/aged").json()
+    done = prune(aged, model="aged", keep_versions=1)
+    after = aged.client.get("/models/aged").json()
+
+    assert {**said, "dry_run": False} == done
+    assert [3, 5] == [version["version"] for version in said["versions"]]
+    assert [
+        (1, "a schedule trains from it"),
+        (2, "explanations of it are recorded"),
+        (4, "champion points at it"),
+    ] == [(version["version"], version["reason"]) for version in said["kept"]]
+    assert [1, 2, 3, 4, 5, 6] == [version["version"] for version in before["versions"]]
+    assert [1, 2, 4, 6] == [version["version"] for version in after["versions"]]
+    gone = aged.client.post("/predict", json={"model": "aged", "version": 3, "inputs": [PATIENT]})
+    assert (404, "/problems/unknown-version") == (gone.status_code, gone.json()["type"])
+
+
+def test_without_a_number_and_a_setting_all_versions_stay_and_old_checkpoints_go(aged: Server) -> None:
+    folder = aged.settings.checkpoints_directory
+    old, fresh = folder / "OLD", folder / "FRESH-3"
+    for path in (old, fresh):
+        path.mkdir(parents=True)
+        (path / "epoch-000001.npz").write_bytes(b"")
+    month_ago = datetime.now(UTC).timestamp() - 30 * 86_400
+    for path in (old / "epoch-000001.npz", old):
+        os.utime(path, (month_ago, month_ago))
+
+    pruned = prune(aged)
+
+    assert ([], ["OLD"]) == (pruned["versions"], pruned["checkpoints"])
+    assert (False, True) == (old.exists(), fresh.exists())
+
+
+def test_the_command_line_shows_a_dry_run(aged: Server) -> None:
+    command = [sys.executable, "-m", "service", "models", "prune", "--model", "aged", "--keep", "1", "--dry-run"]
+    environment = {**os.environ, "VITRINE_URL": str(aged.client.base_url)}
+
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    as_json = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert "aged 4 kept: champion points at it" in told
+    assert json.loads(as_json)["dry_run"]
+    assert Path(aged.settings.versions_directory / "aged" / "JOB-aged-1").exists()
+
+
+def test_an_unknown_model_cannot_be_pruned(aged: Server) -> None:
+    answer = aged.client.post("/models/prune", json={"model": "nowhere"})
+
+    assert (404, "/problems/unknown-model") == (answer.status_code, answer.json()["type"])

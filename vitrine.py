@@ -244,6 +244,22 @@ def train(spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Cal
     return Call("POST", "/train", _json, dict(spec), headers=headers)
 
 
+def import_version(
+    model: str, file: str | Path | BinaryIO, spec: Mapping[str, Any], *, idempotency_key: str | None = None
+) -> Call[Document]:
+    """Queues the import of a `.keras` file as a version of a model, and returns the job's document.
+
+    Args:
+        file: a path, or a file opened for reading bytes; the caller closes it.
+        spec: a `dataset`, or what is `given`: features, labels, background (docs/training.md).
+    """
+    headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+    source = Path(file) if isinstance(file, str) else file
+    upload = Upload("model.keras", source, {"spec": json.dumps(dict(spec))})
+    place = f"/models/{_quoted(model)}/versions"
+    return Call("POST", place, _json, headers=headers, upload=upload, extra_seconds=3600)
+
+
 def retrain(model: str, *, version: int | str = "champion", warm_start: bool = False, **keys: Any) -> Call[Document]:
     """Queues a job with the specification of an earlier version, over which `keys` are merged; returns its document.
 
@@ -453,6 +469,7 @@ class _Methods:
     cancel_explanation = _Method(cancel_explanation)
     replay = _Method(replay)
     train = _Method(train)
+    import_version = _Method(import_version)
     retrain = _Method(retrain)
     schedules = _Method(schedules)
     schedule = _Method(schedule)

@@ -96,53 +96,117 @@ def build_version(
     folds = _cross_validate(spec, dataset, split, reporter, checkpoints) if spec.training.folds else None
     reporter.step("evaluating")
     signature = dataset.signature
-    asked = _asked_of_evaluation(spec, dataset, split, fitted)
+    asked = asked_of_evaluation(spec, dataset, split, fitted.model)
     evaluation, surrogate = evaluate_version(fitted.model, dataset, split, asked, predict_raw, reporter.evaluation)
-    outputs = target_columns(predict_raw(fitted.model, dataset.inputs[split.test]), signature, signature.outputs[0])
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
-    with artifact.writing(directory, fence=reporter.fence, expected_bytes=_expected_bytes(fitted, background)) as aside:
-        fitted.model.save(aside / artifact.KERAS)
-        compared = np.concatenate(
-            [
-                background,
-                dataset.inputs[split.validation],
-                hybrid_rows(dataset.inputs[split.validation], background, 1000, spec.training.seed),
-            ]
-        )
-        export = export_onnx(fitted.model, signature, aside / artifact.ONNX, compared, background=background)
-        gradient = export_gradients(fitted.model, signature, aside, compared, background=background)
-        artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
-        artifact.write_background(aside, signature, background, weights)
-        candidate = Candidate(
-            spec,
-            dataset,
-            split,
-            outputs,
-            evaluation,
-            _engine(fitted, signature, aside),
-            lambda: target_model(fitted.model, signature, signature.outputs[0]),
-            (background, weights),
-        )
-        judgement = judge(candidate, champion_now, reporter.gate)
-        card = {
+
+    def judged(aside: Path) -> dict[str, Any]:
+        rows = (background, weights)
+        return judge_version(spec, dataset, split, fitted.model, evaluation, rows, champion_now, aside, reporter)
+
+    return write_version(
+        directory,
+        fitted.model,
+        signature,
+        VersionRows(background, weights, dataset.inputs[split.validation]),
+        {
             "model": spec.model,
-            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "task": signature.task,
             "data": describe_loaded(spec, loaded, split, changes, before),
             "spec": spec.model_dump(mode="json"),
             "search": search,
             "evaluation": evaluation,
             "surrogate": surrogate,
-            "gates": judgement.gates,
-            "fidelity": judgement.fidelity,
             "training": {
                 **_describe_training(fitted),
                 "folds": folds,
                 "warm_start": _describe_start(spec, earlier),
             },
             "background": {"rows": len(background), "kind": spec.background.kind, "seed": spec.training.seed},
-            "spread": _spread(fitted, signature, background, weights),
+        },
+        seed=spec.training.seed,
+        fence=reporter.fence,
+        judged=judged,
+    )
+
+
+def judge_version(
+    spec: TrainingSpec,
+    dataset: Dataset,
+    split: Split,
+    model: Any,
+    evaluation: dict[str, Any],
+    background: tuple[ModelInput, NDArray[np.float64]],
+    champion_now: Callable[[], Champion | None],
+    aside: Path,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """The gates of a specification, and the report on explanations, of a version whose model and export are written.
+
+    Args:
+        aside: the folder that it is written to.
+    """
+    signature = dataset.signature
+    outputs = target_columns(predict_raw(model, dataset.inputs[split.test]), signature, signature.outputs[0])
+    candidate = Candidate(
+        spec,
+        dataset,
+        split,
+        outputs,
+        evaluation,
+        _engine(model, signature, aside),
+        lambda: target_model(model, signature, signature.outputs[0]),
+        background,
+    )
+    judgement = judge(candidate, champion_now, reporter.gate)
+    return {"gates": judgement.gates, "fidelity": judgement.fidelity}
+
+
+@dataclass(frozen=True)
+class VersionRows:
+    """`background` `(n_background, *input_shape)` with its `weights`; with `others` the export is compared too."""
+
+    background: ModelInput
+    weights: NDArray[np.float64]
+    others: ModelInput
+
+
+def write_version(
+    directory: Path,
+    model: Any,
+    signature: Signature,
+    rows: VersionRows,
+    card: dict[str, Any],
+    *,
+    seed: int,
+    fence: Callable[[], None] = lambda: None,
+    judged: Callable[[Path], dict[str, Any]] = lambda _: {},
+) -> dict[str, Any]:
+    """Writes a version whose model is there; returns its card, to which what is measured here is added.
+
+    Args:
+        model: in raw units, with the layers `output` and, for a classification, `logit`.
+        seed: of the rows that are mixed from others to compare the export on.
+        fence: called before the version is put in place.
+        judged: what gates say, for the card, of the folder in which model and export are written.
+
+    Raises:
+        DiskFull: when it cannot be written.
+    """
+    background, weights = rows.background, rows.weights
+    with artifact.writing(directory, fence=fence, expected_bytes=_expected_bytes(model, background)) as aside:
+        model.save(aside / artifact.KERAS)
+        compared = np.concatenate([background, rows.others, hybrid_rows(rows.others, background, 1000, seed)])
+        export = export_onnx(model, signature, aside / artifact.ONNX, compared, background=background)
+        gradient = export_gradients(model, signature, aside, compared, background=background)
+        artifact.write_json(aside / artifact.SIGNATURE, signature.to_json())
+        artifact.write_background(aside, signature, background, weights)
+        card = {
+            **card,
+            **judged(aside),
+            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "task": signature.task,
+            "spread": _spread(model, signature, background, weights),
             "export": export.to_json(),
             "gradient": gradient.to_json(),
             "batch_invariant": export.batch_invariance.invariant,
@@ -173,41 +237,41 @@ def choose_background(dataset: Dataset, split: Split, rows: int, seed: int) -> t
     return dataset.inputs[chosen], np.full(len(chosen), 1.0 / len(chosen))
 
 
-def _expected_bytes(fitted: FittedModel, background: ModelInput) -> int:
+def _expected_bytes(model: Any, background: ModelInput) -> int:
     """About what a version takes: the weights six times (Keras, ONNX, forth and back for the gradients of two outputs),
     the optimizer's state, the background, the rest."""
-    optimizer = getattr(fitted.model, "optimizer", None)
-    stored = [*fitted.model.variables, *5 * fitted.model.weights, *(optimizer.variables if optimizer else ())]
+    optimizer = getattr(model, "optimizer", None)
+    stored = [*model.variables, *5 * model.weights, *(optimizer.variables if optimizer else ())]
     return sum(4 * math.prod(variable.shape) for variable in stored) + background.nbytes + 50_000
 
 
-def _asked_of_evaluation(spec: TrainingSpec, dataset: Dataset, split: Split, fitted: FittedModel) -> Asked:
+def asked_of_evaluation(spec: TrainingSpec, dataset: Dataset, split: Split, model: Any) -> Asked:
     """What the evaluation needs to know; a temperature that is asked for is built into the model first."""
     temperature, tempered = None, spec.training.calibration == "temperature"
     if dataset.signature.task == "classification":
         rows = split.validation
-        temperature = temperature_of(fitted.model, dataset.inputs[rows], dataset.targets[rows], predict_raw)
+        temperature = temperature_of(model, dataset.inputs[rows], dataset.targets[rows], predict_raw)
         if tempered:
-            temper(fitted.model, temperature)
+            temper(model, temperature)
     sensitive = {name: dataset.columns[name] for name in spec.sensitive}
     return Asked(spec.positive_label, spec.training.seed, sensitive, temperature, tempered)
 
 
-def _engine(fitted: FittedModel, signature: Signature, aside: Path) -> Callable[[ModelInput], NDArray[Any]]:
+def _engine(model: Any, signature: Signature, aside: Path) -> Callable[[ModelInput], NDArray[Any]]:
     """What will compute the default output of a version that is being written."""
     path = aside / artifact.ONNX
     if not path.exists():
-        return keras_outputs(fitted.model, signature)[signature.outputs[0]]
+        return keras_outputs(model, signature)[signature.outputs[0]]
     return session_outputs(open_session(path.read_bytes(), threads=1), signature)[signature.outputs[0]]
 
 
 def _spread(
-    fitted: FittedModel, signature: Signature, background: ModelInput, weights: NDArray[np.float64]
+    model: Any, signature: Signature, background: ModelInput, weights: NDArray[np.float64]
 ) -> dict[str, dict[str, float]]:
     """The standard deviation of each output of each target over the background."""
     spreads = {}
     for output in signature.outputs:
-        values = predict_raw(target_model(fitted.model, signature, output), background).astype(np.float64)
+        values = predict_raw(target_model(model, signature, output), background).astype(np.float64)
         deviations = np.sqrt(weights @ (values - weights @ values) ** 2)
         spreads[output] = dict(zip(signature.targets, deviations.tolist(), strict=True))
     return spreads

@@ -58,19 +58,19 @@ def warnings_of(
 def _of_gradients(statistics: Sequence[EpochStatistics]) -> Iterator[str]:
     for each in statistics:
         gradients = {name: figures["gradient"] for name, figures in each.layers.items() if "gradient" in figures}
-        name = max(gradients, key=lambda layer: gradients[layer], default=None)
+        name = max(gradients, key=gradients.__getitem__, default=None)
         if name is not None and gradients[name] > EXPLODING:
             yield (
-                f"Exploding gradients: in epoch {each.epoch} the gradient of layer {name} is {gradients[name]:.3g} (root "
-                'mean square). Set training.gradient_clip (say {"type": "norm"}), or lower training.learning_rate.'
+                f"Exploding gradients: in epoch {each.epoch} the gradient of layer {name} is {gradients[name]:.3g} "
+                '(root mean square). Set training.gradient_clip to {"type": "norm"}, or lower the learning rate.'
             )
             break
     vanished = []
     for each in statistics:
-        gradients = [(name, figures["gradient"]) for name, figures in each.layers.items() if "gradient" in figures]
-        if len(gradients) > 1:
-            largest = max(gradient for _, gradient in gradients)
-            first_name, first = gradients[0]
+        by_layer = [(name, figures["gradient"]) for name, figures in each.layers.items() if "gradient" in figures]
+        if len(by_layer) > 1:
+            largest = max(gradient for _, gradient in by_layer)
+            first_name, first = by_layer[0]
             if largest < NO_GRADIENT or first < VANISHING * largest:
                 vanished.append((each.epoch, first_name, first))
     if len(vanished) * 2 > len(statistics):

@@ -100,6 +100,14 @@ class DatasetChanged(VitrineError):
         )
 
 
+class NoDataset(VitrineError):
+    def __init__(self) -> None:
+        super().__init__(
+            "This version was imported with a signature and rows of its own, and not with a data set: there is no "
+            'part to take rows from. Send rows as inputs, or take "dataset": "background", which the version holds.'
+        )
+
+
 class WarmStartImpossible(VitrineError):
     def __init__(self, version: int, place: int, layer: str, expected: str, received: str) -> None:
         super().__init__(
@@ -150,7 +158,7 @@ class ModelDoesNotFit(VitrineError):
 
     def __init__(self, expected: str, received: str, cure: str) -> None:
         super().__init__(f"The model does not fit its signature: expected {expected}, received {received}. {cure}")
-        self.expected, self.received = expected, received
+        self.expected, self.received, self.cure = expected, received, cure
 
 
 def _gigabytes(n_bytes: int) -> str:

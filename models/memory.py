@@ -90,8 +90,10 @@ def available_bytes(meminfo: Path = Path("/proc/meminfo"), control_group: Path =
         lines = meminfo.read_text().splitlines()
         figures += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
         limit, used = ((control_group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        # Cached files count as used, and are given up when memory is asked for.
+        kept = dict(line.split() for line in (control_group / "memory.stat").read_text().splitlines())
         if limit.isdecimal():
-            figures.append(max(int(limit) - int(used), 0))
+            figures.append(max(int(limit) - int(used) + int(kept.get("inactive_file", 0)), 0))
     except OSError:
         # Another system, or no control group: what was read counts.
         pass

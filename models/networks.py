@@ -23,6 +23,9 @@ HIDDEN_LAYERS: dict[str, Callable[[Any, Any, Habits], Any]] = {
     "transformer": transformer.hidden_layers,
 }
 
+MASKED = ("recurrent", "transformer")
+"""Networks that leave out steps without a word. (A convolution reads them as what they are: 0.)"""
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -93,6 +96,9 @@ def network_output(
 ) -> Any:
     """From prepared rows to what a network is trained to give: probabilities, or standardized values."""
     habits = Habits(regularization.dropout, keras.regularizers.L1L2(regularization.l1, regularization.l2))
+    if signature.text is not None and architecture.type in MASKED:
+        # What fills a text behind its words is all 0.
+        hidden = keras.layers.Masking()(hidden)
     hidden = HIDDEN_LAYERS[architecture.type](hidden, architecture, habits)
     # In float32, whatever the layers before it are: losses need it.
     linear = keras.layers.Dense(signature.n_network_outputs, name="logit", dtype="float32")(hidden)

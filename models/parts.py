@@ -6,7 +6,7 @@ import numpy as np
 
 from models.artifact import Artifact
 from models.datasets import Dataset, Part, Split, split_dataset
-from models.errors import DatasetChanged
+from models.errors import DatasetChanged, NoDataset
 from models.loading import load_dataset
 from models.rows import ModelInput
 from models.sources.folder import DataFolder
@@ -17,8 +17,11 @@ def dataset_of(artifact: Artifact, data: DataFolder | None) -> tuple[Dataset, Sp
     """The data that a version was built from, and its parts.
 
     Raises:
+        NoDataset: when the version was imported without one.
         DatasetChanged: when the data is not what the version was built from: what was a test row may be none now.
     """
+    if artifact.card["spec"].get("dataset") is None:
+        raise NoDataset
     # As it was filled in: what the data is now is compared below.
     spec = read_spec(artifact.card["spec"])
     dataset = load_dataset(spec, data)

@@ -64,7 +64,7 @@ class Probe:
             with tf.GradientTape() as tape:
                 activations, outputs = probe(rows, training=False)
                 value = loss(targets, outputs)
-            slopes = tape.gradient(value, [each.variables for each in watched])
+            slopes: Any = tape.gradient(value, [each.variables for each in watched])
             return [
                 _figures(each, values, [slope for slope in of_layer if slope is not None])
                 for each, values, of_layer in zip(watched, activations, slopes, strict=True)

@@ -19,6 +19,7 @@ from service import problems
 from service.data.desk import DatasetDesk
 from service.draining import Drain
 from service.identifiers import new_id
+from service.imports import Importer
 from service.jobs.figures import JobFiguresReader
 from service.jobs.pruning import Pruner
 from service.jobs.queue import JobQueue, prepare_jobs_database
@@ -141,7 +142,9 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     app.include_router(dataset_routes(datasets))
     app.include_router(train_routes(jobs, datasets, registry, metrics, settings))
     app.include_router(schedule_routes(schedules, datasets, settings))
-    app.include_router(model_routes(registry, pool, shadow, pruner, settings))
+    app.include_router(
+        model_routes(registry, pool, shadow, pruner, Importer(jobs, datasets, metrics, settings), settings)
+    )
     app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
@@ -149,7 +152,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     app.add_middleware(
         Reception,
         body_seconds=settings.receive_timeout_ms / 1000,
-        upload_seconds={"/datasets": settings.upload_timeout_ms / 1000},
+        upload_seconds=dict.fromkeys(("/datasets", r"/models/[^/]+/versions"), settings.upload_timeout_ms / 1000),
     )
     app.add_middleware(AnsweredRequests, drain=drain)
     app.add_middleware(MeasuredRequests, metrics=metrics)

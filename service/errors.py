@@ -35,11 +35,11 @@ class BodyTooLarge(VitrineError):
 
 
 class UploadTooLarge(VitrineError):
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(
-            f"The file is larger than {limit_bytes:,} bytes. Send it as Parquet, send fewer rows, put it into the data "
-            "folder of the server, or raise VITRINE_DATASET_LIMIT_BYTES."
-        )
+    def __init__(self, limit_bytes: int, variable: str = "VITRINE_DATASET_LIMIT_BYTES") -> None:
+        cure = "Send it as Parquet, send fewer rows, put it into the data folder of the server"
+        if variable != "VITRINE_DATASET_LIMIT_BYTES":
+            cure = "Send a smaller one"
+        super().__init__(f"The file is larger than {limit_bytes:,} bytes. {cure}, or raise {variable}.")
 
 
 class DiskTooSmall(VitrineError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import socket
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
@@ -110,17 +111,22 @@ class Reception:
 
     Args:
         body_seconds: from the end of the head to the end of the body.
-        upload_seconds: the same by path, where bodies are files; the route itself watches that they go on arriving.
+        upload_seconds: the same by the pattern of a path, where bodies are files; the route itself watches that they go
+            on arriving.
     """
 
     def __init__(self, app: ASGIApp, body_seconds: float, upload_seconds: Mapping[str, float]) -> None:
         self._app, self._body_seconds, self._upload_seconds = app, body_seconds, upload_seconds
 
+    def _seconds_of(self, path: str) -> float:
+        found = (seconds for pattern, seconds in self._upload_seconds.items() if re.fullmatch(pattern, path))
+        return next(found, self._body_seconds)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send, self._upload_seconds.get(scope["path"], self._body_seconds))
+        exchange = _Exchange(receive, send, self._seconds_of(scope["path"]))
         asked = None
         for name, value in scope["headers"]:
             if name == b"expect":

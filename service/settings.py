@@ -70,6 +70,7 @@ class Settings(BaseModel):
     ] = None
     max_rows: Annotated[int, Field(ge=1, description="rows a request may hold")] = 1024
     body_limit_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
+    import_limit_bytes: Annotated[int, Field(ge=1024)] = 512 * 2**20
     dataset_limit_bytes: Annotated[int, Field(ge=1024, description="size of an uploaded data set")] = 2**30
     dataset_expanded_limit_bytes: Annotated[
         int, Field(ge=1024, description="size of a data set once it is unpacked and read into memory")
@@ -148,6 +149,10 @@ class Settings(BaseModel):
     @property
     def checkpoints_directory(self) -> Path:
         return self.home.resolve() / "checkpoints"
+
+    @property
+    def imports_directory(self) -> Path:
+        return self.home.resolve() / "imports"
 
     @property
     def logs_directory(self) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -11,24 +12,19 @@ from models.errors import InvalidDataset
 from models.spec.network import CnnSpec, SeriesCnnSpec
 
 
-class Dimensions(Protocol):
+@dataclass(frozen=True)
+class Dimensions:
     """The layers of one number of axes."""
 
-    Convolution: type[keras.layers.Layer]
-    Pooling: type[keras.layers.Layer]
+    convolution: Any
+    pooling: Any
 
 
-class OneAxis:
-    Convolution, Pooling = keras.layers.Conv1D, keras.layers.MaxPooling1D
+ONE_AXIS = Dimensions(keras.layers.Conv1D, keras.layers.MaxPooling1D)
+TWO_AXES = Dimensions(keras.layers.Conv2D, keras.layers.MaxPooling2D)
 
 
-class TwoAxes:
-    Convolution, Pooling = keras.layers.Conv2D, keras.layers.MaxPooling2D
-
-
-def convolutional_blocks(
-    inputs: Any, spec: CnnSpec | SeriesCnnSpec, habits: Habits, dimensions: type[Dimensions]
-) -> Any:
+def convolutional_blocks(inputs: Any, spec: CnnSpec | SeriesCnnSpec, habits: Habits, dimensions: Dimensions) -> Any:
     """A block of each number of filters; between two blocks, max pooling halves each axis.
 
     Args:
@@ -41,7 +37,7 @@ def convolutional_blocks(
     hidden = inputs
     for block, filters in enumerate(spec.layers):
         if block:
-            hidden = dimensions.Pooling()(hidden)
+            hidden = dimensions.pooling()(hidden)
         hidden = habits.dropped(_block(hidden, filters, spec, habits, dimensions))
     return hidden
 
@@ -57,16 +53,14 @@ def check_depth(cells: tuple[int, ...], n_blocks: int) -> None:
         )
 
 
-def _block(
-    inputs: Any, filters: int, spec: CnnSpec | SeriesCnnSpec, habits: Habits, dimensions: type[Dimensions]
-) -> Any:
+def _block(inputs: Any, filters: int, spec: CnnSpec | SeriesCnnSpec, habits: Habits, dimensions: Dimensions) -> Any:
     arguments, keywords = (filters, spec.kernel), {"padding": "same", "kernel_regularizer": habits.regularizer}
-    layer = activated(dimensions.Convolution, *arguments, activation=spec.activation, normalization=spec.normalization)
+    layer = activated(dimensions.convolution, *arguments, activation=spec.activation, normalization=spec.normalization)
     first = layer(inputs, **keywords)
     if not spec.residual:
         return layer(first, **keywords)
-    second = dimensions.Convolution(*arguments, use_bias=spec.normalization is None, **keywords)(first)
+    second = dimensions.convolution(*arguments, use_bias=spec.normalization is None, **keywords)(first)
     second = normalized(second, spec.normalization)
     if inputs.shape[-1] != filters:
-        inputs = dimensions.Convolution(filters, 1, use_bias=False, kernel_regularizer=habits.regularizer)(inputs)
+        inputs = dimensions.convolution(filters, 1, use_bias=False, kernel_regularizer=habits.regularizer)(inputs)
     return keras.layers.Activation(keras_activation(spec.activation))(keras.layers.Add()([inputs, second]))

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from models.architectures.blocks import TwoAxes, convolutional_blocks
+from models.architectures.blocks import TWO_AXES, convolutional_blocks
 from models.architectures.layers import Habits, keras_activation
 from models.spec.network import CnnSpec
 
@@ -23,7 +23,7 @@ def hidden_layers(inputs: Any, spec: CnnSpec, habits: Habits) -> Any:
     Raises:
         InvalidDataset: when there are more blocks than halvings of the image.
     """
-    hidden = convolutional_blocks(inputs, spec, habits, TwoAxes)
+    hidden = convolutional_blocks(inputs, spec, habits, TWO_AXES)
     if spec.pooling == "average":
         hidden = keras.layers.GlobalAveragePooling2D()(hidden)
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from models.architectures.blocks import OneAxis, convolutional_blocks
+from models.architectures.blocks import ONE_AXIS, convolutional_blocks
 from models.architectures.layers import Habits
 from models.spec.network import SeriesCnnSpec
 
@@ -25,6 +25,6 @@ def hidden_layers(inputs: Any, spec: SeriesCnnSpec, habits: Habits) -> Any:
     Raises:
         InvalidDataset: when there are more blocks than halvings of the series.
     """
-    hidden = convolutional_blocks(inputs, spec, habits, OneAxis)
+    hidden = convolutional_blocks(inputs, spec, habits, ONE_AXIS)
     pooled = [keras.layers.GlobalAveragePooling1D()(hidden), keras.layers.GlobalMaxPooling1D()(hidden)]
     return keras.layers.Concatenate()(pooled)

@@ -25,7 +25,8 @@ def hidden_layers(inputs: Any, spec: TransformerSpec, habits: Habits) -> Any:
         A Keras tensor `(None, spec.width)`.
     """
     hidden = keras.layers.Dense(spec.width, kernel_regularizer=habits.regularizer)(inputs)
-    hidden = keras.layers.Rescaling(1.0, offset=positions(inputs.shape[1], spec.width), name="positions")(hidden)
+    offsets: Any = positions(inputs.shape[1], spec.width)
+    hidden = keras.layers.Rescaling(1.0, offset=offsets, name="positions")(hidden)
     for units in spec.layers:
         normed = keras.layers.LayerNormalization()(hidden)
         attention = keras.layers.MultiHeadAttention(

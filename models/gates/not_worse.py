@@ -105,6 +105,8 @@ def _common_rows(artifact: Artifact, dataset: Dataset, split: Split) -> NDArray[
 
     A part is decided by the content of a row, so that the champion's split can be made of data that it never saw.
     """
+    if artifact.card["spec"].get("dataset") is None:
+        raise NotComparable("it was imported without a data set: which rows it was tested on is not known.")
     theirs, mine = artifact.signature, dataset.signature
     if (theirs.task, theirs.target, theirs.labels) != (mine.task, mine.target, mine.labels):
         raise NotComparable(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from models.errors import Fault, pointer
+from models.signature import FeatureKind
 from models.spec.part import Part
 
 
@@ -49,8 +50,16 @@ class NoiseSpec(Part):
 AugmentationSpec = Annotated[FlipSpec | ShiftSpec | RotateSpec | ZoomSpec | NoiseSpec, Field(discriminator="type")]
 
 
-def augmentation_misfits(augmentation: tuple[AugmentationSpec, ...], *, image: bool) -> Iterator[Fault]:
-    """Where rows cannot be changed so: only images can be flipped, shifted, rotated and zoomed."""
+def augmentation_misfits(augmentation: tuple[AugmentationSpec, ...], *, kind: FeatureKind | None) -> Iterator[Fault]:
+    """Where rows cannot be changed so: only images can be flipped, shifted, rotated and zoomed, and noise would make
+    words of what fills a text behind its own.
+
+    Args:
+        kind: of the one feature of a row; None where it has several.
+    """
+    if kind == "text" and augmentation:
+        yield Fault("#/regularization/augmentation", "none for a text", f"a list of {len(augmentation)} values")
+        return
     for i, each in enumerate(augmentation):
-        if each.type != "noise" and not image:
+        if each.type != "noise" and kind != "image":
             yield Fault(pointer("regularization", "augmentation", i, "type"), "'noise'", f"the string {each.type!r}")

@@ -138,4 +138,5 @@ def regularization_misfits(regularization: RegularizationSpec, facts: DataFacts)
     if regularization.label_smoothing and facts.task != "classification":
         received = f"the number {regularization.label_smoothing:g}"
         yield Fault("#/regularization/label_smoothing", "0 for a regression", received)
-    yield from augmentation_misfits(regularization.augmentation, image=shape_of(facts) == "image")
+    kinds = tuple(facts.kinds.values())
+    yield from augmentation_misfits(regularization.augmentation, kind=kinds[0] if len(kinds) == 1 else None)

@@ -69,7 +69,7 @@ def _train(
     with connected(url) as client:
         job = client.train(document, idempotency_key=idempotency_key)
         if follow:
-            _follow(client, job["job"], as_json=as_json)
+            follow_job(client, job["job"], as_json=as_json)
         elif as_json:
             print_json(job)
         else:
@@ -112,7 +112,7 @@ def show(job: JobArgument, as_json: JsonOption = False, url: UrlOption = None) -
 def follow(job: JobArgument, as_json: JsonOption = False, url: UrlOption = None) -> None:
     """Show the progress of a job until it has finished; exit codes as for train."""
     with connected(url) as client:
-        _follow(client, job, as_json=as_json)
+        follow_job(client, job, as_json=as_json)
 
 
 @app.command()
@@ -184,7 +184,7 @@ def _print_job(document: dict[str, Any], *, as_json: bool) -> None:
             console.print(f"{name} {moment}", markup=False)
 
 
-def _follow(client: Client, job: str, *, as_json: bool) -> None:
+def follow_job(client: Client, job: str, *, as_json: bool) -> None:
     """Shows a job until it has finished, on standard error, and its outcome on standard output."""
     try:
         document = _watch(client, job, errors)

@@ -1,15 +1,26 @@
-"""`vitrine models`: list, show, promote, roll back."""
+"""`vitrine models`: list, show, import, promote, roll back."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from service.cli import evaluation
-from service.cli.connection import MISUSED, JsonOption, UrlOption, connected, fail, output, print_json
+from service.cli.connection import (
+    MISUSED,
+    JsonOption,
+    UrlOption,
+    connected,
+    fail,
+    output,
+    print_json,
+    read_document,
+)
 from service.cli.evaluation import metrics_in_words, print_warnings
+from service.cli.jobs import follow_job
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
@@ -70,6 +81,32 @@ def show(
 def _gate(gate: dict[str, Any]) -> str:
     words = "passed" if gate["passed"] else "failed"
     return f"{words}: {gate.get('value')}, limit {gate.get('limit')}"
+
+
+@app.command("import")
+def import_file(
+    model: ModelArgument,
+    file: Annotated[Path, typer.Argument(help="A .keras file, as model.save of Keras 3 writes it.", exists=True)],
+    spec: Annotated[
+        str | None, typer.Option(help="JSON file with a dataset, or with what is given. - is standard input.")
+    ] = None,
+    builtin: Annotated[str | None, typer.Option(help="Built-in data set, where that is all there is to say.")] = None,
+    follow: Annotated[bool, typer.Option(help="Show the progress until the job has finished.")] = True,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Import a .keras file as a version. Exit code 0: it succeeded; 1: it failed or was cancelled."""
+    if (spec is None) == (builtin is None):
+        fail("Give either --spec or --builtin.", code=MISUSED)
+    document = {"dataset": {"builtin": builtin}} if spec is None else read_document(spec)
+    with connected(url) as client:
+        job = client.import_version(model, file, document)
+        if follow:
+            follow_job(client, job["job"], as_json=as_json)
+        elif as_json:
+            print_json(job)
+        else:
+            output().print(f"Job {job['job']} is {job['status']}. Watch it: vitrine jobs follow {job['job']}")
 
 
 @app.command()

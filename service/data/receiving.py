@@ -40,13 +40,21 @@ class Received:
 
 
 async def receive_file(
-    request: Request, path: Path, *, limit_bytes: int, idle_seconds: float, known_fields: tuple[str, ...]
+    request: Request,
+    path: Path,
+    *,
+    limit_bytes: int,
+    idle_seconds: float,
+    known_fields: tuple[str, ...],
+    max_field_bytes: int = MAX_FIELD_BYTES,
+    variable: str = "VITRINE_DATASET_LIMIT_BYTES",
 ) -> Received:
     """Writes the part `file` of a multipart body to `path`.
 
     Args:
         idle_seconds: how long the next bytes may let wait for themselves.
-        known_fields: the other parts that the form may have.
+        known_fields: the other parts that the form may have, each of at most `max_field_bytes`.
+        variable: the setting that bounds the file.
 
     Raises:
         WrongContentType, NotReadable, InvalidRequest, UploadTooLarge, BodyTooSlow, DiskTooSmall: as their messages say.
@@ -54,8 +62,8 @@ async def receive_file(
     content_type, options = parse_options_header(request.headers.get("content-type"))
     if content_type != MULTIPART.encode() or not (boundary := options.get(b"boundary")):
         raise WrongContentType(request.headers.get("content-type", ""), [f'{MULTIPART} with the file as "{FILE}"'])
-    _check_announced(request, path, limit_bytes)
-    form = _Form(path, limit_bytes, known_fields)
+    _check_announced(request, path, limit_bytes + len(known_fields) * max_field_bytes, variable)
+    form = _Form(path, limit_bytes, known_fields, max_field_bytes, variable)
     parser = MultipartParser(boundary, form.callbacks())
     waiting = bytearray()
     try:
@@ -83,12 +91,12 @@ async def receive_file(
     return form.received()
 
 
-def _check_announced(request: Request, path: Path, limit_bytes: int) -> None:
+def _check_announced(request: Request, path: Path, limit_bytes: int, variable: str) -> None:
     announced = request.headers.get("content-length", "")
     if not announced.isdecimal():
         return
     if int(announced) > limit_bytes + _FRAME_BYTES:
-        raise UploadTooLarge(limit_bytes)
+        raise UploadTooLarge(limit_bytes, variable)
     if int(announced) > (free := shutil.disk_usage(path.parent).free):
         raise DiskTooSmall(int(announced), free)
 
@@ -116,6 +124,8 @@ class _Form:
     path: Path
     limit_bytes: int
     known_fields: tuple[str, ...]
+    max_field_bytes: int
+    variable: str
     bytes: int = 0
     ended: bool = False
     _sha256: Any = field(default_factory=hashlib.sha256)
@@ -176,13 +186,13 @@ class _Form:
         if self._part != FILE:
             value = self._fields[self._part]
             value += data[start:end]
-            if len(value) > MAX_FIELD_BYTES:
-                raise InvalidRequest([Fault(f"#/{self._part}", f"at most {MAX_FIELD_BYTES:,} bytes", "more")])
+            if len(value) > self.max_field_bytes:
+                raise InvalidRequest([Fault(f"#/{self._part}", f"at most {self.max_field_bytes:,} bytes", "more")])
             return
         assert self._file is not None  # opened at the end of the part's headers
         self.bytes += end - start
         if self.bytes > self.limit_bytes:
-            raise UploadTooLarge(self.limit_bytes)
+            raise UploadTooLarge(self.limit_bytes, self.variable)
         piece = data[start:end]
         self._sha256.update(piece)
         self._file.write(piece)

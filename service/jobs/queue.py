@@ -17,6 +17,7 @@ from models.attempts import Attempt, Attempts
 from models.database import in_rfc_3339
 from models.search.trials import Trials
 from models.spec import TrainingSpec
+from models.spec.importing import ImportSpec
 from models.spec.running import Priority
 from service.errors import JobStateConflict, JobsUnavailable, UnknownJob
 from service.identifiers import created_at, new_id
@@ -81,7 +82,9 @@ class JobQueue:
     def close(self) -> None:
         self._client.destroy()
 
-    def submit(self, spec: TrainingSpec, document: Any, *, idempotency_key: str | None = None) -> dict[str, Any]:
+    def submit(
+        self, spec: TrainingSpec | ImportSpec, document: Any, *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
         """Accepts a job: when this returns, it is stored. Returns the job document.
 
         Args:

@@ -220,9 +220,12 @@ def _build(
     reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
     from models.building import Reporter, build_version
+    from models.importing.keras_file import stored_file
+    from models.importing.version import Around, import_version
     from models.search.outcome import searched
     from models.search.trials import Trials
     from models.spec import parse_spec
+    from models.spec.importing import parse_import
     from models.training import EpochReport
 
     def report_epoch(report: EpochReport) -> None:
@@ -241,18 +244,26 @@ def _build(
 
     data = data_folder(settings)
     fence()
+    reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate, evaluation=reports.evaluation)
+    before = patiently(lambda: predecessor_of(registry, document["model"]), "the registry")
+    if "file" in document:
+        imported = parse_import(document, data.facts_of)
+        file = stored_file(settings.imports_directory, imported.file)
+        around = Around(data, before, lambda: _champion(document, settings))
+        with TrainerMemory(impatient).noted(job, document["model"]):
+            import_version(imported, file, directory, reporter, around)
+        return
     spec, search = parse_spec(document, data.facts_of), None
     if spec.search is not None:
         spec, search = searched(spec, Trials(impatient, job).all())
     with TrainerMemory(impatient).noted(job, document["model"]):
-        reporter = Reporter(reports.step, report_epoch, fence=fence, gate=reports.gate, evaluation=reports.evaluation)
         build_version(
             spec,
             directory,
             reporter,
             checkpoints,
             data=data,
-            before=patiently(lambda: predecessor_of(registry, document["model"]), "the registry"),
+            before=before,
             champion_now=lambda: _champion(document, settings),
             earlier=_earlier(document, settings),
             search=search,

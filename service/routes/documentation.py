@@ -19,6 +19,15 @@ def request_body(model: type[BaseModel], examples: dict[str, Any]) -> dict[str, 
     return {"requestBody": {"required": True, "content": content}}
 
 
+def form_body(model: type[BaseModel], example: str) -> dict[str, Any]:
+    """`openapi_extra` of a route that takes a form of a `file` and a `spec`, which is JSON of a model."""
+    schema = model.model_json_schema()
+    spec = {**_inlined(schema, schema.pop("$defs", {})), "example": example}
+    parts = {"file": {"type": "string", "format": "binary"}, "spec": spec}
+    form = {"schema": {"type": "object", "required": ["file", "spec"], "properties": parts}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
+
+
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     """A schema with its definitions in place of the references to them: FastAPI does not see these bodies."""
     if isinstance(schema, list):

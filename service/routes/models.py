@@ -7,16 +7,18 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 
 from models.artifact import open_artifact
 from models.errors import Fault
 from models.registry import AliasMove, ModelRecord, Registry, failed_gates
 from models.rows import describe
+from models.spec.importing import ImportSpec
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest
+from service.imports import Importer, example_spec
 from service.jobs.pruning import Pruner
-from service.routes.documentation import request_body, responses
+from service.routes.documentation import form_body, request_body, responses
 from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, PruneRequest, RollbackRequest
 from service.serving.pool import ModelPool
 from service.serving.shadow import Shadow
@@ -34,7 +36,9 @@ PRUNED = {
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
 
 
-def model_routes(registry: Registry, pool: ModelPool, shadow: Shadow, pruner: Pruner, settings: Settings) -> APIRouter:
+def model_routes(
+    registry: Registry, pool: ModelPool, shadow: Shadow, pruner: Pruner, importer: Importer, settings: Settings
+) -> APIRouter:
     router = APIRouter(prefix="/models", tags=["models"])
 
     @router.get("", summary="Every model", response_model=ModelList)
@@ -93,6 +97,23 @@ def model_routes(registry: Registry, pool: ModelPool, shadow: Shadow, pruner: Pr
             "files": artifact.hashes,
         }
         return Response(orjson.dumps(card), media_type=JSON)
+
+    @router.post(
+        "/{model}/versions",
+        status_code=202,
+        summary="Import a .keras file as a version",
+        description="A form of two parts: `file`, and `spec` with a data set, or with what is given of the model. The "
+        "file is checked at once, and loaded by a job, in a process of its own: no Lambda, no code from the file.",
+        openapi_extra=form_body(ImportSpec, example_spec()),
+        responses=responses(400, 413, 415, 422, 503),
+    )
+    async def import_version(
+        request: Request,
+        model: str,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    ) -> Response:
+        job = await importer.accept(request, model, idempotency_key)
+        return Response(orjson.dumps(job), 202, {"Location": job["links"]["self"]}, JSON)
 
     @router.put(
         "/{model}/aliases/{alias}",

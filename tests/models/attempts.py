@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Outcome:
     history: dict[str, list[float]]
     best_epoch: int
     reported: list[int]
+    statistics: list[Any]
     log: str
 
 
@@ -56,7 +57,8 @@ class AttemptServer:
         with np.load(out / "weights.npz") as arrays:
             weights = [arrays[f"arr_{i}"] for i in range(len(arrays))]
         facts = json.loads((out / "facts.json").read_text())
-        return Outcome(weights, facts["history"], facts["best_epoch"], facts["reported"], (out / "log").read_text())
+        figures = (facts[name] for name in ("history", "best_epoch", "reported", "statistics"))
+        return Outcome(weights, *figures, (out / "log").read_text())
 
     def stop(self) -> None:
         assert self._process.stdin is not None
@@ -122,6 +124,7 @@ def attempt(order: dict[str, Any]) -> None:
     fitted = fit(spec, dataset, split, report=report, checkpoints=checkpoints, fence=fence)
     np.savez(out / "weights.npz", *fitted.model.get_weights())
     facts = {"history": fitted.history, "best_epoch": fitted.best_epoch, "reported": reported}
+    facts["statistics"] = [asdict(each) for each in fitted.statistics]
     (out / "facts.json").write_text(json.dumps(facts))
 
 

@@ -30,6 +30,29 @@ IMAGES: dict[str, Any] = {
     "training": {"epochs": 3, "batch_size": 256, "optimizer": "adamw", "schedule": {"type": "cosine"}},
 }
 
+CHANGED: dict[str, Any] = {
+    **IMAGES,
+    "architecture": {"type": "cnn", "layers": [4], "normalization": "batch"},
+    "regularization": {
+        "label_smoothing": 0.1,
+        "augmentation": [
+            {"type": "flip"},
+            {"type": "shift"},
+            {"type": "rotate"},
+            {"type": "zoom"},
+            {"type": "noise"},
+        ],
+    },
+    "training": {
+        "epochs": 3,
+        "batch_size": 256,
+        "optimizer": "sgd",
+        "gradient_clip": {"type": "norm"},
+        "schedule": {"type": "step", "every": 1},
+        "warmup_epochs": 1,
+    },
+}
+
 
 @pytest.fixture(scope="module")
 def attempts() -> Iterator[AttemptServer]:
@@ -116,6 +139,17 @@ def test_convolutions_with_a_cosine_schedule_end_in_the_same_bits(attempts: Atte
     resumed = attempts.finished(IMAGES, tmp_path / "checkpoints", tmp_path / "out")
 
     assert_same(alone, resumed)
+    assert [1, 2, 3] == resumed.reported
+
+
+def test_augmented_and_normalized_rows_end_in_the_same_bits(attempts: AttemptServer, tmp_path: Path) -> None:
+    alone = attempts.finished(CHANGED, None, tmp_path / "alone")
+    attempts.killed(CHANGED, tmp_path / "checkpoints", epoch=2, batch=2)
+
+    resumed = attempts.finished(CHANGED, tmp_path / "checkpoints", tmp_path / "out")
+
+    assert_same(alone, resumed)
+    assert alone.statistics == resumed.statistics
     assert [1, 2, 3] == resumed.reported
 
 

@@ -32,6 +32,22 @@ def test_plateau_halves_the_rate_after_epochs_without_improvement_and_then_waits
     assert [0.8, 0.8, 0.8, 0.8, 0.8, 0.4, 0.4, 0.2, 0.2] == given
 
 
+def test_exponential_multiplies_after_every_epoch_and_step_after_every_few() -> None:
+    exponential = rates([1.0] * 3, schedule={"type": "exponential", "factor": 0.5})
+    step = rates([1.0] * 4, schedule={"type": "step", "factor": 0.5, "every": 2})
+
+    assert pytest.approx([0.8, 0.4, 0.2, 0.1]) == exponential
+    assert pytest.approx([0.8, 0.8, 0.4, 0.4, 0.2]) == step
+
+
+def test_warm_up_rises_evenly_to_where_the_schedule_begins() -> None:
+    constant = rates([1.0] * 4, warmup_epochs=3)
+    cosine = rates([1.0] * 3, epochs=3, warmup_epochs=1, schedule={"type": "cosine"})
+
+    assert pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8]) == constant
+    assert pytest.approx([0.4, 0.8, 0.4, 0.0]) == cosine
+
+
 @pytest.mark.parametrize(("patience", "stops_after"), [(1, 2), (2, 5), (None, None)])
 def test_fit_stops_as_many_epochs_after_the_best_as_it_has_patience(
     patience: int | None, stops_after: int | None

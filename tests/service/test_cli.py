@@ -323,3 +323,15 @@ def test_what_holds_no_rows_is_said(text: str, words: str) -> None:
 )
 def test_a_bar_goes_from_the_middle_and_shows_its_error(share: float, half_width: float | None, expected: str) -> None:
     assert expected == bar(share, half_width, width=8).plain
+
+
+def test_import_needs_a_specification_and_says_what_is_wrong_with_a_file(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.keras"
+    file.write_bytes(b"PK")
+
+    without = vitrine("models", "import", "mine", str(file), url=url)
+    refused = vitrine("models", "import", "mine", str(file), "--builtin", "iris", url=url)
+
+    assert (2, 1) == (without.returncode, refused.returncode)
+    assert "Give either --spec or --builtin." in without.stderr
+    assert "no whole .keras file" in refused.stderr

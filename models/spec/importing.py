@@ -74,21 +74,12 @@ class ImportSpec(Part):
     limits: LimitsSpec = LimitsSpec()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
-    def as_training(self) -> TrainingSpec:
+    def as_training(self, facts_of: Callable[[TrainingSpec], DataFacts] = builtin_facts) -> TrainingSpec:
         """The specification of a fit on the same data, with the same parts, gates and labels."""
-        names = (
-            "model",
-            "target",
-            "features",
-            "positive_label",
-            "sensitive",
-            "split",
-            "background",
-            "gates",
-            "promote",
-        )
+        names = ("model", "dataset", "target", "task", "features", "positive_label", "sensitive", "split")
+        names += ("background", "gates", "signature", "promote")
         document = self.model_dump(mode="json", exclude_unset=True)
-        kept = {name: document[name] for name in ("dataset", *names) if name in document}
+        kept = {name: document[name] for name in names if name in document}
         return parse_spec({**kept, "training": {"seed": self.seed}}, facts_of)
 
     def given_signature(self) -> Signature:

@@ -394,7 +394,8 @@ def test_a_metric_of_which_less_is_better_has_a_gate_of_its_own() -> None:
     spec = parse_spec({"model": "m", "dataset": {"builtin": "breast_cancer"}, "gates": gates})
 
     metrics = {"roc_auc": None, "log_loss": 0.5, "brier": 0.2}
-    found = list(judge_limits(spec.gates, {"rows": 10, "metrics": metrics}))
+    intervals = {"roc_auc": None, "log_loss": [0.4, 0.6], "brier": [0.1, 0.3]}
+    found = list(judge_limits(spec.gates, {"rows": 10, "metrics": metrics, "intervals": intervals}))
 
     assert [("roc_auc", False), ("log_loss", True), ("brier", False)] == [(g["gate"], g["passed"]) for g in found]
 

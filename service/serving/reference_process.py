@@ -15,7 +15,7 @@ from models.outputs import target_model
 from service.logs import configure_logging
 from service.processes import hold_lifeline
 from service.serving.compute_process import ComputeProcess
-from service.serving.courtesy import Courtesy
+from service.serving.courtesy import Courtesy, PoliteEngine
 from service.serving.engine import Engine, KerasEngine
 from service.serving.explaining import ExplainedVersion, LoadReport, Networks
 from service.serving.prices import LearnedPrice
@@ -25,7 +25,7 @@ from service.settings import read_settings
 class ReferenceVersion:
     """A version as shap's explainers take it: its Keras model."""
 
-    def __init__(self, artifact: Artifact, _courtesy: Courtesy) -> None:
+    def __init__(self, artifact: Artifact, courtesy: Courtesy) -> None:
         signature = artifact.signature
         model = artifact.load_keras()
         self.engine: Engine = KerasEngine(model, signature)
@@ -33,7 +33,8 @@ class ReferenceVersion:
         unused = LearnedPrice(1.0, 1.0, 1)
         self.explained = ExplainedVersion(
             artifact,
-            self.engine,
+            # Nothing here goes before it, but an order that nobody waits for any more ends with its next call.
+            PoliteEngine(self.engine, courtesy),
             unused,
             Networks(_not_here, models.__getitem__, _not_here, unused),
         )

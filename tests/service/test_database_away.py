@@ -52,7 +52,7 @@ def test_postgres_gone_for_a_while_costs_neither_predictions_nor_the_job(
         document = workers.finished(job)
         wait_for(lambda: server.client.get("/health/ready").json()["status"] == "ready")
         again = server.client.post("/train", json={"model": "lost", "dataset": {"builtin": "iris"}})
-    assert (503, "/problems/jobs-unavailable") == (submitted.status_code, submitted.json()["type"])
+    assert (503, "/problems/registry-unavailable") == (submitted.status_code, submitted.json()["type"])
     assert 200 == predicted.status_code
     assert ["registry: The registry cannot be read; loaded versions serve on."] == degraded["problems"]
     assert ("succeeded", 1, True) == (document["status"], document["version"], document["promoted"])

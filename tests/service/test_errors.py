@@ -16,6 +16,8 @@ NOT_SENT_OVER_HTTP = {
     model_errors.VitrineError,
     explanation_errors.ExplanationError,
     model_errors.InvalidDataset,
+    model_errors.NotDifferentiableHere,
+    model_errors.SearchWithoutResult,
     model_errors.TrackingNotUsable,
 }
 

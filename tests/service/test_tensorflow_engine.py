@@ -69,7 +69,7 @@ def test_its_explanations_add_up(server: Server, celu: str, expected: Any, metho
 
 def test_predictions_pass_an_explanation_that_is_at_work(server: Server, celu: str) -> None:
     """The explanation takes its whole deadline; predictions asked for meanwhile do not wait for its end."""
-    long = {"model": celu, "inputs": [PATIENT], "method": "expected-gradients", "tolerance": 1e-9, "deadline_ms": 8000}
+    long = {"model": celu, "inputs": [PATIENT], "method": "smooth-grad", "tolerance": 1e-9, "deadline_ms": 8000}
     with ThreadPoolExecutor(1) as threads:
         explaining = threads.submit(server.client.post, "/explain", json=long)
         answers = [server.client.post("/predict", json={"model": celu, "inputs": [PATIENT]}) for _ in range(20)]

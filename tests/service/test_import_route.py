@@ -40,9 +40,11 @@ def model() -> Any:
 
 def test_imported_model_is_promoted_and_predicts_what_it_predicted(system: Server, model: Any) -> None:
     rows = load_builtin("iris").inputs[:20]
+    # Once: a file says when it was saved.
+    content = content_of(model)
     with Client(f"http://127.0.0.1:{system.settings.port}") as client:
-        accepted = client.import_version("mine", io.BytesIO(content_of(model)), IRIS, idempotency_key="once")
-        again = client.import_version("mine", io.BytesIO(content_of(model)), IRIS, idempotency_key="once")
+        accepted = client.import_version("mine", io.BytesIO(content), IRIS, idempotency_key="once")
+        again = client.import_version("mine", io.BytesIO(content), IRIS, idempotency_key="once")
         *_, job = client.follow(accepted["job"])
         wait_for(lambda: "mine" in system.client.get("/health/ready").json()["models"])
         answers = client.predict("mine", rows.tolist())

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterator
-from typing import Any, get_args
+from collections.abc import Container, Iterator, Mapping
+from typing import Any, TypeVar, get_args
 
+import orjson
 from pydantic import BaseModel, ValidationError
 
-from models.errors import Fault, pointer
+from models.errors import Fault, InvalidSpec, pointer
 from models.rows import describe
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+def read_as(kind: type[Document], document: Any) -> Document:
+    """A document as a model of its keys, well-formed.
+
+    Raises:
+        InvalidSpec: naming every fault by JSON pointer.
+    """
+    if not isinstance(document, Mapping):
+        raise InvalidSpec([Fault("#", "an object", describe(document))])
+    try:
+        return kind.model_validate_json(orjson.dumps(document))
+    except orjson.JSONEncodeError:
+        raise InvalidSpec([Fault("#", "an object nested less than 250 levels deep", describe(document))]) from None
+    except ValidationError as error:
+        raise InvalidSpec(faults_of(error, kind, document)) from None
 
 
 def faults_of(error: ValidationError, root: type[BaseModel], document: Any) -> list[Fault]:

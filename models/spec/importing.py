@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
-import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from models.errors import Fault, InvalidRows, InvalidSpec, pointer
 from models.facts import DataFacts
@@ -17,7 +16,7 @@ from models.spec.gating import GatesSpec, gate_misfits
 from models.spec.part import Part
 from models.spec.running import LimitsSpec, Priority
 from models.spec.whole import ModelName, TrainingSpec, builtin_facts, parse_spec
-from models.validation import faults_of
+from models.validation import read_as
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -122,14 +121,7 @@ def read_import(document: Any) -> ImportSpec:
     Raises:
         InvalidSpec: naming every fault by JSON pointer.
     """
-    if not isinstance(document, Mapping):
-        raise InvalidSpec([Fault("#", "an object", describe(document))])
-    try:
-        spec = ImportSpec.model_validate_json(orjson.dumps(document))
-    except orjson.JSONEncodeError:
-        raise InvalidSpec([Fault("#", "an object nested less than 250 levels deep", describe(document))]) from None
-    except ValidationError as error:
-        raise InvalidSpec(faults_of(error, ImportSpec, document)) from None
+    spec = read_as(ImportSpec, document)
     if faults := list(_misfits(spec)):
         raise InvalidSpec(faults)
     return spec

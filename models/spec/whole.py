@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
-import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from models.builtins import facts_of_builtin
 from models.errors import Fault, InvalidSpec
 from models.facts import DataFacts
-from models.rows import describe
 from models.signature import Task
 from models.spec import data, fitting, gating, network, preprocessing
 from models.spec.data import BackgroundSpec, DatasetSpec, FeatureKinds, SplitSpec
@@ -23,7 +21,7 @@ from models.spec.preprocessing import PreprocessingSpec
 from models.spec.proposal import space_misfits
 from models.spec.running import LimitsSpec, Priority
 from models.spec.search import DEFAULT_METRIC, SearchSpec, default_space, search_misfits
-from models.validation import faults_of
+from models.validation import read_as
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["digits"])]
 
@@ -92,16 +90,7 @@ def read_spec(document: Any) -> TrainingSpec:
     Raises:
         InvalidSpec: naming every fault by JSON pointer.
     """
-    if not isinstance(document, Mapping):
-        raise InvalidSpec([Fault("#", "an object", describe(document))])
-    try:
-        encoded = orjson.dumps(document)
-    except orjson.JSONEncodeError:
-        raise InvalidSpec([Fault("#", "an object nested less than 250 levels deep", describe(document))]) from None
-    try:
-        return TrainingSpec.model_validate_json(encoded)
-    except ValidationError as error:
-        raise InvalidSpec(faults_of(error, TrainingSpec, document)) from None
+    return read_as(TrainingSpec, document)
 
 
 def fill_in(spec: TrainingSpec, facts: DataFacts) -> TrainingSpec:

@@ -21,11 +21,11 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from benchmarks.accuracy import fold_split
 from benchmarks.tables import describe_machine, markdown_table
-from models.building import load_dataset
 from models.evaluation.baselines import gradient_boosting
 from models.evaluation.bootstrap import Distribution, Resampling
 from models.evaluation.names import more_is_better
 from models.evaluation.weighted import weighted_metrics
+from models.loading import load_dataset
 from models.outputs import target_columns
 from models.spec import parse_spec
 from models.training import fit, predict_raw

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from models.artifact import Artifact, open_artifact
-from models.building import Reporter, build_version, load_dataset
+from models.building import Reporter, build_version
 from models.datasets import split_dataset
+from models.loading import load_dataset
 from models.rows import ModelInput
 from models.spec import parse_spec
 

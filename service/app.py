@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.types import ASGIApp
 
 from models.database import now, open_database
 from models.registry import Registry
@@ -64,7 +66,7 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 DESCRIPTION = "A model server in which every prediction can be explained."
 
 
-def create_app(settings: Settings, drain: Drain) -> FastAPI:
+def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     """The application, with its compute process and database connections started by its lifespan."""
     settings.prepare_home()
     prepare_jobs_database(settings.jobs_url)
@@ -122,6 +124,9 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         compute.start()
         writer.start()
+        # What exists now stays: the collector need not look through it again and again beside predictions.
+        gc.collect()
+        gc.freeze()
         works = (
             pool.follow(),
             serving.note_first_ready(),
@@ -162,13 +167,10 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
-    # The last one added is the outermost.
-    app.add_middleware(DirectRoutes, routes=[DirectRoute("POST", "/predict", predict)])
-    app.add_middleware(
-        Reception,
+    direct = DirectRoutes(app, [DirectRoute("POST", "/predict", predict)])
+    received = Reception(
+        direct,
         body_seconds=settings.receive_timeout_ms / 1000,
         upload_seconds=dict.fromkeys(("/datasets", r"/models/[^/]+/versions"), settings.upload_timeout_ms / 1000),
     )
-    app.add_middleware(AnsweredRequests, drain=drain)
-    app.add_middleware(MeasuredRequests, metrics=metrics)
-    return app
+    return MeasuredRequests(AnsweredRequests(received, drain), metrics)

@@ -138,6 +138,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _answer_parameters)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(Exception, _leave)
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
@@ -194,6 +195,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 async def _answer_nobody(_request: Request, _error: Exception) -> Response:
     """The client is gone: nobody reads this, but the metrics count it, as nginx does, under 499."""
     return Response(status_code=499)
+
+
+async def _leave(_request: Request, error: Exception) -> Response:
+    """What nothing here knows is answered further out: without this, Starlette would answer it in its own words."""
+    raise error
 
 
 def unexpected_problem(request_id: str) -> dict[str, Any]:

@@ -116,10 +116,12 @@ class Reception:
 
     def __init__(self, app: ASGIApp, body_seconds: float, upload_seconds: Mapping[str, float]) -> None:
         self._app, self._body_seconds, self._upload_seconds = app, body_seconds, upload_seconds
+        self._is_upload = re.compile("|".join(f"(?:{pattern})" for pattern in upload_seconds)).fullmatch
 
     def _seconds_of(self, path: str) -> float:
-        found = (seconds for pattern, seconds in self._upload_seconds.items() if re.fullmatch(pattern, path))
-        return next(found, self._body_seconds)
+        if self._is_upload(path) is None:
+            return self._body_seconds
+        return next(seconds for pattern, seconds in self._upload_seconds.items() if re.fullmatch(pattern, path))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -34,7 +34,8 @@ SECTION = "## Examples, with their results"
 IMPORT = "An imported .keras"
 """The example that is no training: its file is made here."""
 STEPS = ("loading", "fitting", "evaluating", "explaining", "registering", "gating")
-READY_SECONDS, REQUEST_SECONDS = 300, 300
+READY_SECONDS, REQUEST_SECONDS, PATIENCE_SECONDS = 300, 300, 3600
+"""Long, so that a loaded machine ends nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def run(client: Client, example: Example, folder: Path) -> Result:
     else:
         job = client.train(example.spec)
     began = {"waiting": sent}
-    for event in client.events(job["job"]):
+    for event in client.events(job["job"], patience_seconds=PATIENCE_SECONDS):
         if event.event == "progress":
             began.setdefault(event.data["step"], monotonic())
     job = client.job(job["job"])

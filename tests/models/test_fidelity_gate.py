@@ -78,7 +78,7 @@ def embedded_artifact(folder: Path, directory: Path) -> Artifact:
     [
         (mixed_artifact, "exact", True),
         (embedded_artifact, "exact", True),
-        (text_artifact, "kernel", False),
+        (text_artifact, "exact", False),
         (series_artifact, "kernel", True),
         (gapless_series_artifact, "expected-gradients", True),
     ],

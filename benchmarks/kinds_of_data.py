@@ -147,7 +147,7 @@ def main_metric(evaluation: dict[str, Any]) -> str:
 def figures(result: Result) -> list[str]:
     """A line of the table of results."""
     if not result.card:
-        return [result.example.kind, result.job["status"], *[""] * 5]
+        return [result.example.kind, *[""] * 4, result.job["status"]]
     evaluation = result.card["evaluation"]
     metric = main_metric(evaluation)
     boosting = evaluation["baselines"]["gradient_boosting"]["metrics"][metric]
@@ -191,6 +191,7 @@ def main() -> int:
             if not arguments.kinds or example.kind in arguments.kinds:
                 sys.stderr.write(f"{example.kind} ...\n")
                 results.append(run(client, example, Path(folder)))
+                sys.stderr.write(f"  {'; '.join(figures(results[-1])[1:])}\n")
                 if results[-1].job["error"]:
                     sys.stderr.write(f"{json.dumps(results[-1].job['error'], indent=1)}\n")
     print(f"{machine}\n\n{tables(results)}")

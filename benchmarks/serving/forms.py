@@ -68,6 +68,18 @@ class InputsAlone(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class FixedAnswer(Plain):
+    """As `Plain`, for a route that answers so many rows with the same bytes, whatever they are."""
+
+    path: str = "/{model}-{n_rows}"
+
+    def ask(self, subject: Subject, rows: np.ndarray, *, model: str | None = None) -> Request:
+        name = model or subject.name
+        path = self.path.format(model=name, n_rows=len(rows))
+        return Request(path, {"Content-Type": JSON}, _json({"model": name, "inputs": rows}))
+
+
+@dataclass(frozen=True, slots=True)
 class Native(Plain):
     """Our own `POST /predict`, or another route with the same body. Rows of columns go in signature order."""
 

@@ -9,14 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
+
 from benchmarks.latency import free_port
-from benchmarks.serving.forms import V2, Form, InputsAlone, Native, Plain, Request
+from benchmarks.serving.forms import V2, FixedAnswer, Form, InputsAlone, Native, Plain, Request
 from benchmarks.serving.subjects import Subject
 from models.database import create_tables, open_database
 from models.registry import CHAMPION, Registry
 from service.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
+MANY_ROWS = 32
+"""Rows of a request with many."""
+
 PEERS = Path(__file__).parent / "peers"
 ENVIRONMENTS = REPOSITORY / ".venv-peers"
 OURS = "Vitrine"
@@ -29,6 +34,7 @@ class Server:
     Attributes:
         forms: how it is asked, by the kind of body: json, binary.
         documented: which of its documented ways this is.
+        predicts: whether its answers depend on what it is asked, and are to be right.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Server:
     version: str
     documented: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    predicts: bool = True
 
 
 def register_versions(
@@ -86,6 +93,25 @@ def starlette(subjects: Mapping[str, Subject], folder: Path) -> Server:
     del folder
     return _script(
         "Starlette, bare", "starlette_bare.py", subjects, sys.executable, "starlette", "orjson, and nothing around it"
+    )
+
+
+def floor(subjects: Mapping[str, Subject], folder: Path) -> Server:
+    """What a server that has nothing to do still costs."""
+    answers, port = folder / "floor", free_port()
+    answers.mkdir()
+    for name, subject in subjects.items():
+        for n_rows in (1, MANY_ROWS):
+            content = orjson.dumps({"predictions": subject.outputs[:n_rows]}, option=orjson.OPT_SERIALIZE_NUMPY)
+            (answers / f"{name}-{n_rows}").write_bytes(content)
+    return Server(
+        name="Starlette, fixed answer",
+        command=(sys.executable, "-m", "benchmarks.floor", str(answers), str(port)),
+        url=f"http://127.0.0.1:{port}",
+        forms={"json": FixedAnswer()},
+        version=_version(sys.executable, "starlette"),
+        documented="reads the body, answers fixed bytes",
+        predicts=False,
     )
 
 
@@ -174,7 +200,7 @@ def kserve(subjects: Mapping[str, Subject], folder: Path) -> Server:
 
 
 Maker = Callable[[Mapping[str, Subject], Path], Server]
-TOGETHER: dict[str, Maker] = {"starlette": starlette, "fastapi": fastapi, "vitrine": vitrine}
+TOGETHER: dict[str, Maker] = {"floor": floor, "starlette": starlette, "fastapi": fastapi, "vitrine": vitrine}
 """Started together, and loaded in turn: idle, they take no time from each other."""
 ALONE: dict[str, Maker] = {
     "mlserver": mlserver, "bentoml": bentoml, "litserve": litserve, "ray": ray, "kserve": kserve,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from benchmarks.serving.cells import (
     CONNECTIONS,
-    MANY_ROWS,
     MANY_ROWS_CONNECTIONS,
     Cell,
     Measured,
@@ -19,7 +18,7 @@ from benchmarks.serving.cells import (
     measure_together,
 )
 from benchmarks.serving.running import Running, running
-from benchmarks.serving.servers import ALONE, OURS, TOGETHER, Maker, Server, first_requests
+from benchmarks.serving.servers import ALONE, MANY_ROWS, OURS, TOGETHER, Maker, Server, first_requests
 from benchmarks.serving.subjects import Subject
 from benchmarks.tables import markdown_table
 

@@ -44,6 +44,7 @@ class Results:
     refusals: dict[tuple[str, Cell], str] = field(default_factory=dict)
     starts: dict[str, list[float]] = field(default_factory=dict)
     idle: dict[str, Memory] = field(default_factory=dict)
+    idle_cores: dict[str, float] = field(default_factory=dict)
     loaded: dict[str, Memory] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 

@@ -160,10 +160,15 @@ def _swap(client: httpx.Client, request: Request, version: int) -> None:
     moved = client.put(f"/models/{MODEL}/aliases/champion", json={"version": version, "reason": "benchmark"})
     moved.raise_for_status()
     deadline = monotonic() + SWAP_SECONDS
-    while client.post(request.path, content=request.body, headers=dict(request.headers)).json()["version"] != version:
+    while _serving_version(client, request) != version:
         if monotonic() > deadline:
             raise TimeoutError(f"version {version} did not serve within {SWAP_SECONDS} s.")
         threading.Event().wait(0.1)
+
+
+def _serving_version(client: httpx.Client, request: Request) -> int:
+    answer = client.post(request.path, content=request.body, headers=dict(request.headers))
+    return answer.raise_for_status().json()["version"]
 
 
 def _row(name: str, alone: OpenLoop, disturbed: OpenLoop, bar: Bar) -> list[str]:

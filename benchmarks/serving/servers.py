@@ -60,7 +60,8 @@ def register_versions(
     engine = open_database(settings.registry_url)
     create_tables(engine)
     registry = Registry(engine)
-    for name, subject in (models or {name: name for name in subjects}).items():
+    served = {name: name for name in subjects} if models is None else models
+    for name, subject in served.items():
         version = subjects[subject].version
         for copy in range(copies):
             registry.register(
@@ -137,7 +138,7 @@ def mlserver(subjects: Mapping[str, Subject], folder: Path) -> Server:
         name="MLServer",
         command=(str(_program("mlserver", "mlserver")), "start", str(repository)),
         url=f"http://127.0.0.1:{http}",
-        forms={"json": _v2(subjects, binary=False), "binary": _v2(subjects, binary=True)},
+        forms={"json": _v2(subjects, binary=False)},  # 1.7 has binary tensors over gRPC alone
         version=_version(_program("mlserver", "python"), "mlserver"),
         documented="a custom runtime in one parallel worker, the default; V2 protocol",
         environment={

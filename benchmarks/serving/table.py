@@ -68,7 +68,7 @@ def _measure_group(
             log = folder / f"{server.name.replace(' ', '-')}.log"
             try:
                 started.append(stack.enter_context(running(server, first_requests(server, subjects), log)))
-                started[-1].settle()
+                results.idle_cores[server.name] = started[-1].settle()
             except (RuntimeError, TimeoutError) as failure:
                 results.absent[server.name] = str(failure)
                 continue
@@ -141,7 +141,7 @@ def _latencies(measured: Measured) -> str:
 
 def _processes(results: Results, servers: Sequence[Server]) -> str:
     header = ["server", "version", "way", "start, s", "processes", "RSS idle, MiB", "RSS after, MiB", "PSS after, MiB",
-              "first process, MiB", "CPU per request, us"]  # fmt: skip
+              "first process, MiB", "idle, cores", "CPU per request, us"]  # fmt: skip
     rows = []
     for server in servers:
         measured = results.median(server.name, BAR_CELL)
@@ -158,6 +158,7 @@ def _processes(results: Results, servers: Sequence[Server]) -> str:
                 _mib(after.resident_mib if after else None),
                 _mib(after.proportional_mib if after else None),
                 _mib(after.front_mib if after else None),
+                f"{results.idle_cores[server.name]:.2f}" if server.name in results.idle_cores else "",
                 f"{measured.cpu_us:,.0f}" if measured else "",
             ]
         )

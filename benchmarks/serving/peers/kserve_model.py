@@ -21,11 +21,15 @@ class OnnxModel(Model):
     async def predict(self, payload: InferRequest, headers=None, response_headers=None) -> InferResponse:
         del headers, response_headers
         outputs = self._network(payload.inputs[0].as_numpy())
-        asked = payload.request_outputs or []
-        binary = any((output.parameters or {}).get("binary_data") for output in asked)
         output = InferOutput("output", list(outputs.shape), "FP32")
-        output.set_numpy(outputs, binary_data=binary)
-        return InferResponse(response_id=payload.id, model_name=self.name, infer_outputs=[output])
+        output.set_data_from_numpy(outputs, binary_data=payload.use_binary_outputs)
+        return InferResponse(
+            response_id=payload.id,
+            model_name=self.name,
+            infer_outputs=[output],
+            requested_outputs=payload.request_outputs,
+            use_binary_outputs=payload.use_binary_outputs,
+        )
 
 
 if __name__ == "__main__":

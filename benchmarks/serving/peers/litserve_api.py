@@ -30,5 +30,6 @@ class OnnxApi(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer([OnnxApi(name, path) for name, path in paths().items()], accelerator="cpu")
+    apis = [OnnxApi(name, path) for name, path in paths().items()]
+    server = litserve.LitServer(apis, accelerator="cpu", fast_queue=True)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", generate_client_file=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from support import Server as TestedServer
+from support import Server as ServedModels
 from support import free_port
 from tools import need
 
@@ -71,24 +71,24 @@ def small_server(answer: Callable[[int], tuple[int, float]]) -> Iterator[str]:
             thread.join()
 
 
-def test_our_answers_are_those_of_the_bare_engine(server: TestedServer, subject: Subject) -> None:
+def test_our_answers_are_those_of_the_bare_engine(server: ServedModels, subject: Subject) -> None:
     check_answers(str(server.client.base_url).rstrip("/"), Native(), subject, n_rows=3)
 
 
-def test_an_answer_for_another_row_is_refused(server: TestedServer, subject: Subject) -> None:
+def test_an_answer_for_another_row_is_refused(server: ServedModels, subject: Subject) -> None:
     shifted = replace(subject, outputs=np.roll(subject.outputs, 1, axis=0))
 
     with pytest.raises(WrongAnswers, match="breast-cancer"):
         check_answers(str(server.client.base_url).rstrip("/"), Native(), shifted, n_rows=1)
 
 
-def test_a_form_that_the_server_does_not_know_is_refused(server: TestedServer, subject: Subject) -> None:
+def test_a_form_that_the_server_does_not_know_is_refused(server: ServedModels, subject: Subject) -> None:
     with pytest.raises(WrongAnswers, match="404"):
         check_answers(str(server.client.base_url).rstrip("/"), InputsAlone("/nowhere/{model}"), subject, n_rows=1)
 
 
 def test_wrk_sends_different_requests_to_the_server_and_counts_their_answers(
-    server: TestedServer, subject: Subject
+    server: ServedModels, subject: Subject
 ) -> None:
     need("wrk", package="wrk")
     url = str(server.client.base_url).rstrip("/")
@@ -99,7 +99,7 @@ def test_wrk_sends_different_requests_to_the_server_and_counts_their_answers(
     assert 0 < measured.p50_ms <= measured.p99_ms
 
 
-def test_wrk_refuses_a_server_that_fails(server: TestedServer, subject: Subject) -> None:
+def test_wrk_refuses_a_server_that_fails(server: ServedModels, subject: Subject) -> None:
     need("wrk", package="wrk")
     url = str(server.client.base_url).rstrip("/")
 

@@ -19,7 +19,7 @@ class OnnxApi(litserve.LitAPI):
         del device
         self._network = Network(self._path)
 
-    def decode_request(self, request: dict[str, Any]) -> Any:
+    def decode_request(self, request) -> Any:  # LitServe reads annotations: with one that it cannot, it wants a query
         return request["inputs"]
 
     def predict(self, x: Any) -> np.ndarray:

@@ -112,22 +112,25 @@ def _wait_until_answered(server: Server, process: subprocess.Popen[bytes], first
     waiting = list(first)
     with httpx.Client(base_url=server.url, timeout=5, trust_env=False) as client:
         while waiting:
-            if _is_answered(client, waiting[0]):
+            last = _answer(client, waiting[0])
+            if last is None:
                 waiting.pop(0)
                 continue
             if process.poll() is not None or monotonic() > deadline:
                 written = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
                 if process.poll() is not None:
                     raise RuntimeError(f"{server.name} ended with status {process.returncode}:\n{written}")
-                raise TimeoutError(f"{server.name} did not answer within {START_SECONDS} s:\n{written}")
+                raise TimeoutError(f"{server.name} did not answer within {START_SECONDS} s ({last}):\n{written}")
             Event().wait(0.02)
 
 
-def _is_answered(client: httpx.Client, request: Request) -> bool:
+def _answer(client: httpx.Client, request: Request) -> str | None:
+    """None for a 200, else what came."""
     try:
-        return client.post(request.path, content=request.body, headers=dict(request.headers)).status_code == 200
-    except httpx.HTTPError:
-        return False
+        answer = client.post(request.path, content=request.body, headers=dict(request.headers))
+    except httpx.HTTPError as error:
+        return type(error).__name__
+    return None if answer.status_code == 200 else f"{answer.status_code} {answer.text[:200]}"
 
 
 def check_answers(url: str, form: Form, subject: Subject, n_rows: int) -> None:

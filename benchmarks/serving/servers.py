@@ -146,6 +146,7 @@ def mlserver(subjects: Mapping[str, Subject], folder: Path) -> Server:
             "MLSERVER_HTTP_PORT": http,
             "MLSERVER_GRPC_PORT": grpc,
             "MLSERVER_METRICS_PORT": metrics,
+            "MLSERVER_METRICS_DIR": str(folder / "mlserver-metrics"),
             "MLSERVER_DEBUG": "false",
             **_peer_environment(subjects),
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+from kserve.utils.utils import generate_uuid
 from network import Network, paths
 
 
@@ -24,7 +25,7 @@ class OnnxModel(Model):
         output = InferOutput("output", list(outputs.shape), "FP32")
         output.set_data_from_numpy(outputs, binary_data=payload.use_binary_outputs)
         return InferResponse(
-            response_id=payload.id,
+            response_id=payload.id or generate_uuid(),
             model_name=self.name,
             infer_outputs=[output],
             requested_outputs=payload.request_outputs,
@@ -36,4 +37,5 @@ if __name__ == "__main__":
     models = [OnnxModel(name, path) for name, path in paths().items()]
     for model in models:
         model.load()
-    ModelServer(http_port=int(sys.argv[1]), enable_grpc=False, workers=1, access_log_format=None).start(models)
+    server = ModelServer(http_port=int(sys.argv[1]), enable_grpc=False, workers=1, enable_latency_logging=False)
+    server.start(models)

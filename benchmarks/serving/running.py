@@ -54,7 +54,8 @@ class Running:
 
     def pids(self) -> list[int]:
         """Its processes, the first one first."""
-        tree = [process.pid for process in process_tree(self.process.pid)]
+        alive = self.process.poll() is None
+        tree = [process.pid for process in process_tree(self.process.pid)] if alive else []
         marked = [pid for pid in read_processes() if _is_marked(pid, self.mark)]
         below = [child.pid for pid in marked for child in process_tree(pid)]
         return list(dict.fromkeys([*tree, *marked, *below]))
@@ -139,7 +140,10 @@ def check_answers(url: str, form: Form, subject: Subject, n_rows: int) -> None:
         for start in range(0, max(n_rows, CHECKED_ROWS), n_rows):
             places = np.arange(start, start + n_rows) % len(subject.rows)
             request = form.ask(subject, subject.rows[places])
-            answer = client.post(request.path, content=request.body, headers=dict(request.headers))
+            try:
+                answer = client.post(request.path, content=request.body, headers=dict(request.headers))
+            except httpx.HTTPError as error:
+                raise WrongAnswers(f"no answer: {type(error).__name__}") from error
             if answer.status_code != 200:
                 raise WrongAnswers(f"{answer.status_code} {answer.text[:120]}")
             outputs, expected = form.read(subject, answer.headers, answer.content), subject.outputs[places]

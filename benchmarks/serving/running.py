@@ -7,7 +7,7 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -159,11 +159,14 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for pid in [pid for pid in read_processes() if _is_marked(pid, mark)]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue  # it has ended meanwhile
+    deadline = monotonic() + STOP_SECONDS
+    while left := [pid for pid in read_processes() if _is_marked(pid, mark)]:
+        for pid in left:
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, signal.SIGKILL)
+        if monotonic() > deadline:
+            raise TimeoutError(f"{process.args} left processes that do not end: {left}")
+        Event().wait(0.05)
 
 
 def _is_marked(pid: int, mark: str) -> bool:

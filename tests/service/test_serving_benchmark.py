@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +48,13 @@ def small_server(answer: Callable[[int], tuple[int, float]]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         answered = 0
+        turn = threading.Lock()
 
         def do_POST(self) -> None:
-            status, pause = answer(Handler.answered)
-            Handler.answered += 1
-            threading.Event().wait(pause)
+            with Handler.turn:
+                status, pause = answer(Handler.answered)
+                Handler.answered += 1
+                threading.Event().wait(pause)
             self.send_response(status)
             self.send_header("Content-Length", "2")
             self.end_headers()
@@ -61,7 +63,7 @@ def small_server(answer: Callable[[int], tuple[int, float]]) -> Iterator[str]:
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             del code, size
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -19,6 +19,9 @@ from benchmarks.serving.load import WrongAnswers
 
 MAX_CONNECTIONS = 256
 DRAIN_SECONDS = 10
+IDLE_SECONDS = 2.0
+"""A connection that was idle for longer is not used again: servers close such, ours and uvicorn's after 5 s."""
+
 _RECEIVED_BYTES = 1 << 16
 
 
@@ -48,7 +51,8 @@ def due_times(per_second: float, seconds: float, seed: int) -> np.ndarray:
 class _Connection:
     socket: socket.socket
     received: bytearray = field(default_factory=bytearray)
-    request: int = -1
+    request: int | None = None
+    used_at: float = 0.0
 
 
 class _Generator:
@@ -94,7 +98,11 @@ class _Generator:
 
     def _take(self) -> _Connection | None:
         if self._free:
-            return self._free.pop()
+            # the one that was used last; when that was long ago, it was so for all of them
+            if perf_counter() - self._free[-1].used_at <= IDLE_SECONDS:
+                return self._free.pop()
+            for connection in list(self._free):
+                self._drop(connection)
         if len(self._connections) >= MAX_CONNECTIONS:
             return None
         opened = socket.create_connection(self._address, timeout=DRAIN_SECONDS)
@@ -105,14 +113,23 @@ class _Generator:
 
     def _receive(self, connection: _Connection, began: float) -> None:
         arrived = connection.socket.recv(_RECEIVED_BYTES)
-        if not arrived:
-            raise WrongAnswers("the server closed a connection while requests were being sent.")
+        if connection.request is None and not arrived:
+            self._drop(connection)
+            return
+        if connection.request is None or not arrived:
+            raise WrongAnswers("the server closed a connection on which it owed an answer, or answered twice.")
         connection.received += arrived
         if _is_whole(connection.received):
             self._answered[connection.request] = perf_counter() - began
             self._n_answered += 1
             connection.received.clear()
+            connection.request, connection.used_at = None, perf_counter()
             self._free.append(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        self._free.remove(connection)
+        del self._connections[connection.socket.fileno()]
+        connection.socket.close()
 
 
 def _is_whole(answer: bytearray) -> bool:

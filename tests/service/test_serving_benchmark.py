@@ -42,11 +42,12 @@ def subject(breast_cancer_artifact: Artifact) -> Subject:
 
 
 @contextmanager
-def small_server(answer: Callable[[int], tuple[int, float]]) -> Iterator[str]:
+def small_server(answer: Callable[[int], tuple[int, float]], idle_seconds: float | None = None) -> Iterator[str]:
     """Answers one request at a time; its number decides with which status and after how many seconds."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = idle_seconds
         answered = 0
         turn = threading.Lock()
 
@@ -131,6 +132,15 @@ def test_an_open_loop_refuses_a_server_that_fails() -> None:
         pytest.raises(WrongAnswers, match="503"),
     ):
         open_loop(url, [ASK], per_second=100, seconds=0.5)
+
+
+def test_connections_that_a_server_closes_while_they_are_idle_are_no_failure() -> None:
+    closed_early = 0.2
+    with small_server(lambda number: (200, 0.5 if number == 20 else 0.0), idle_seconds=closed_early) as url:
+        measured = open_loop(url, [ASK], per_second=50, seconds=2)
+
+    # The stall opened connections that were not needed afterwards.
+    assert len(measured.latencies_ms) == 100
 
 
 def test_requests_are_due_at_the_mean_rate() -> None:

@@ -57,7 +57,10 @@ def load(url: str, requests: Sequence[Request], *, connections: int, seconds: in
     with tempfile.TemporaryDirectory() as folder:
         write_requests(Path(folder), url, requests)
         command = wrk_command(Path(folder), url, connections, seconds)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + SPARE_SECONDS, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + SPARE_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise WrongAnswers(f"wrk did not end within {seconds + SPARE_SECONDS} s") from None
     if done.returncode:
         raise WrongAnswers(f"wrk ended with status {done.returncode}: {done.stderr.strip()}")
     return parse_result(done.stdout)

@@ -73,6 +73,17 @@ def step_of(sample: Sample) -> str:
     return OTHER
 
 
+def is_work(sample: Sample) -> bool:
+    """Whether a sample is of the event loop's thread, or of one that predicts for it, and not of one that waits.
+
+    py-spy takes threads that wait in C for busy ones when the machine is.
+    """
+    if not sample.frames[0][1].endswith("/threading.py"):
+        return True
+    pools = [place for place, (_, file) in enumerate(sample.frames) if file.endswith("/concurrent/futures/thread.py")]
+    return bool(pools) and pools[-1] < len(sample.frames) - 1
+
+
 def shares(samples: Sequence[Sample]) -> dict[str, float]:
     """Of each step, its share of all samples."""
     counts: Counter[str] = Counter()
@@ -106,7 +117,7 @@ def profile(started: Running, py_spy: Path, folder: Path, connections: int, seco
         )  # fmt: skip
     finally:
         sending.wait(seconds + 60)
-    return list(parse_samples(output.read_text()))
+    return [sample for sample in parse_samples(output.read_text()) if is_work(sample)]
 
 
 def report(samples: Sequence[Sample], cpu_us: float, about: str) -> str:

@@ -23,7 +23,7 @@ from benchmarks.serving.forms import HEADER_LENGTH, V2, InputsAlone, Native, req
 from benchmarks.serving.growth import Point, cliffs
 from benchmarks.serving.load import Load, WrongAnswers, load, parse_result
 from benchmarks.serving.open_loop import due_times, open_loop
-from benchmarks.serving.profiling import parse_samples, shares, step_of
+from benchmarks.serving.profiling import is_work, parse_samples, shares, step_of
 from benchmarks.serving.running import check_answers, running
 from benchmarks.serving.servers import Server
 from benchmarks.serving.subjects import Subject, bare_outputs
@@ -222,3 +222,14 @@ def test_a_sample_belongs_to_the_step_that_is_nearest_to_it() -> None:
 
     assert [step_of(sample) for sample in samples] == ["route", "network: ONNX Runtime"]
     assert shares(samples) == {"network: ONNX Runtime": 0.25, "route": 0.75}
+
+
+def test_threads_that_wait_are_no_work() -> None:
+    raw = (
+        "<module> (/app/service/__main__.py:1);run (/lib/asyncio/runners.py:1) 1\n"
+        "_bootstrap (/lib/threading.py:1);_worker (/lib/concurrent/futures/thread.py:81) 1\n"
+        "_bootstrap (/lib/threading.py:1);run (/lib/concurrent/futures/thread.py:58);evaluate (/app/engine.py:9) 1\n"
+        "_bootstrap (/lib/threading.py:1);wait (/lib/threading.py:320) 1\n"
+    )
+
+    assert [is_work(sample) for sample in parse_samples(raw)] == [True, False, True, False]

@@ -14,6 +14,7 @@ from benchmarks.tables import markdown_table
 from models.inference import open_session
 from models.registry import VersionRecord
 from models.rows import ModelInput
+from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
 from service.serving.served_model import ServedModel
 
@@ -27,9 +28,9 @@ def measure_in_process(subjects: Mapping[str, Subject]) -> str:
     """The table: medians of the two, timed in turn, and their ratio for one row beside the bar."""
     rows = []
     for subject in subjects.values():
-        served = served_model(subject)
         session = open_session(subject.onnx.read_bytes(), threads=1)
         for n_rows in ROWS:
+            served = served_model(subject)  # one for each event loop
             sent = as_input(subject, n_rows)
             bare_us, ours_us, worded_us = asyncio.run(_times_us(session, served, sent))
             ratio = ours_us / bare_us
@@ -55,7 +56,7 @@ def served_model(subject: Subject) -> ServedModel:
     record = VersionRecord(
         subject.name, 1, "benchmark", str(subject.version.directory), signature.task, [], "2026-01-01T00:00:00.000Z"
     )
-    return ServedModel(record, ComputeClient(log=None))
+    return ServedModel(record, ComputeClient(log=None), Batching())
 
 
 def as_input(subject: Subject, n_rows: int) -> ModelInput:

@@ -16,7 +16,7 @@ from support import Server, free_port, running, succeeds, wait_for
 
 from service.settings import Settings
 
-N_IMAGES = 300
+N_IMAGES = 200
 SIZES = [8, 16, 24]
 SPEC: dict[str, Any] = {
     "architecture": {"type": "cnn", "layers": [8]},
@@ -29,7 +29,7 @@ RESIZE = {"image": {"resize": [8, 8], "rescale": "symmetric"}}
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = Settings(home=tmp_path_factory.mktemp("system"), port=free_port(), refresh_ms=100, trainers=1)
     with running(settings, "up") as server:
-        wait_for(lambda: succeeds(server.client, "/health/live"), seconds=120)
+        wait_for(lambda: succeeds(server.client, "/health/live"), seconds=300)
         yield server
 
 
@@ -79,10 +79,10 @@ def trained(system: Server, spec: dict[str, Any]) -> dict[str, Any]:
         document = system.client.get(f"/train/{accepted.json()['job']}").json()
         return document if document["status"] in ("succeeded", "failed") else None
 
-    done = wait_for(finished, seconds=280)
+    done = wait_for(finished, seconds=500)
     assert ("succeeded", True) == (done["status"], done["promoted"]), done["error"]
     ask = {"model": spec["model"], "inputs": [[0]]}
-    wait_for(lambda: system.client.post("/predict", json=ask).status_code == 422, seconds=200)
+    wait_for(lambda: system.client.post("/predict", json=ask).status_code == 422, seconds=500)
     return system.client.get(f"/models/{spec['model']}/versions/champion").json()
 
 
@@ -98,6 +98,7 @@ def test_zip_of_images_of_several_sizes_is_learned_at_the_stated_one(system: Ser
     sent = upload(system, zip_of_several_sizes())
     spec = {"model": "photos", "dataset": {"id": sent["id"]}}
     without = system.client.post("/train", json={**SPEC, **spec}, timeout=300)
+    reported = system.client.get(f"/datasets/{sent['id']}", params={"target": "label"}, timeout=300).json()["report"]
 
     card = trained(system, {**spec, "preprocessing": RESIZE})
     predicted = answer(system, "/predict", "photos", [digit(i, 8) for i in range(60)])["predictions"]
@@ -107,6 +108,7 @@ def test_zip_of_images_of_several_sizes_is_learned_at_the_stated_one(system: Ser
 
     assert ("images", N_IMAGES, 3) == (sent["format"], sent["rows"], sent["report"]["reading"]["different_sizes"])
     assert [("#/preprocessing/image/resize", "a height and a width")] == refused(without)
+    assert N_IMAGES == sum(reported["by_target"]["labels"].values())
     assert N_IMAGES == sum(card["data"]["rows"].values())
     right = [label(i) == one["label"] for i, one in enumerate(predicted)]
     assert np.mean(right) > 0.5

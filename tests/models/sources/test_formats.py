@@ -243,7 +243,7 @@ def test_object_array_is_refused_and_never_unpickled(tmp_path: Path) -> None:
         ({"1.png": png(GREY)}, "a folder for each label"),
         ({"a/b/c/1.png": png(GREY)}, "a folder for each label"),
         ({"a/1.png": png(GREY), "a/readme.txt": b"x"}, "remove what is no image"),
-        ({}, "ZIP without an image"),
+        ({}, "ZIP without a file"),
     ],
 )
 def test_zip_that_is_no_set_of_images_is_refused(tmp_path: Path, entries: dict[str, bytes], words: str) -> None:

@@ -109,6 +109,7 @@ def test_zip_of_images_of_several_sizes_is_learned_at_the_stated_one(system: Ser
     assert ("images", N_IMAGES, 3) == (sent["format"], sent["rows"], sent["report"]["reading"]["different_sizes"])
     assert [("#/preprocessing/image/resize", "a height and a width")] == refused(without)
     assert N_IMAGES == sum(reported["by_target"]["labels"].values())
+    assert [[None, None, 1]] == [column["shape"] for column in reported["columns"] if "shape" in column]
     assert N_IMAGES == sum(card["data"]["rows"].values())
     right = [label(i) == one["label"] for i, one in enumerate(predicted)]
     assert np.mean(right) > 0.5

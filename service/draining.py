@@ -112,6 +112,8 @@ def serve_draining(app: FastAPI, drain: Drain, settings: Settings) -> None:
         http=protocol_within(settings.receive_timeout_ms / 1000),
         access_log=False,
         log_config=None,
+        # Nothing here asks who the client is or by which scheme it came.
+        proxy_headers=False,
         # After our own bound, should something ignore it.
         timeout_graceful_shutdown=int(settings.stop_seconds + SPARE_SECONDS) + 1,
     )

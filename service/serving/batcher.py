@@ -1,8 +1,8 @@
 """Joins rows that wait for the same version into one call of its engine.
 
-Calls that cost next to nothing are made at once. Of others, nothing waits while the engine is idle: what arrives in one
-turn of the event loop goes together, at the end of that turn. While a call is running, what arrives waits for its end and
-goes together then. So batches form under load alone, and grow with it.
+Calls that cost next to nothing are made at once. Of others, nothing waits while the engine is idle: what arrives in
+one turn of the event loop goes together, at the end of that turn. While a call is running, what arrives waits for its
+end and goes together then. So batches form under load alone, and grow with it.
 
 A row's output depends on no other row of its call. Where it depends, in the last bits, on how many rows a call has
 (`batch_invariant` is false in the card), calls can be padded to one size.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
+from ports import free_port as free_port
 
 from models.artifact import BACKGROUND, CARD, KERAS, SIGNATURE, Artifact, open_artifact, writing
 from models.database import open_database
@@ -50,12 +50,6 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
             return value
         Event().wait(0.05)
     raise AssertionError(f"not within {seconds} s: {condition}")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def install(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,12 +31,15 @@ def number_of_workers() -> int:
 
 
 def made_once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """The folder that `make` makes, wholly or not at all, in the first process of the run that asks for it."""
+    """The folder that `make` makes, in the first process of the run that asks for it; made aside, then put in place."""
     own = folders.getbasetemp()
     shared = (own.parent if is_worker() else own) / "shared"
     shared.mkdir(exist_ok=True)
     with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (shared / name).exists():
-            make(shared / name)
+            aside = shared / f"{name}.aside"
+            shutil.rmtree(aside, ignore_errors=True)  # another has failed, or was killed
+            make(aside)
+            aside.rename(shared / name)
     return shared / name

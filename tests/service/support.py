@@ -42,7 +42,7 @@ class Server:
         return (self.settings.home / "server.log").read_text()
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 120) -> Any:
     """The first true value of a condition; fails when there is none in time."""
     deadline = monotonic() + seconds
     while monotonic() < deadline:

@@ -100,23 +100,23 @@ def explain_routes(explainer: Explainer, desk: JobDesk, metrics: Metrics, settin
         theme: Annotated[Literal["light", "dark"], Query(description="of a picture")] = "light",
         prefer: Annotated[list[str] | None, Header(description="`respond-async`: answer later")] = None,
     ) -> Response:
-        meter = metrics.follow("explain", request)
+        meter = metrics.follow("explain", request.scope)
         media = wanted_media(request.headers.get("accept", "*/*"))
-        body = parse_body(await read_json(request, settings.body_limit_bytes), ExplainRequest)
+        body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), ExplainRequest)
         check_row_count(body, settings.max_rows)
         if media in PICTURES:
             _check_picture(body)
         meter.end("read")
         if prefers_async(prefer or ()) and desk.is_open:
             return accepted(await desk.take_rows(body, meter), {"Preference-Applied": "respond-async"})
-        explained = await unless_gone(request, explainer.explain(body, meter))
+        explained = await unless_gone(request.receive, explainer.explain(body, meter))
         metrics.note_explanations(explained.served.record.model, explained.estimates)
         if media not in PICTURES:
             return Response(explained.answer, media_type=JSON)
         drawing = explainer.picture(
             explained.picture_source(), width=width, theme=theme, picture_format=PICTURES[media]
         )
-        picture = await unless_gone(request, drawing)
+        picture = await unless_gone(request.receive, drawing)
         meter.end("draw")
         return Response(picture, media_type=media, headers={"X-Explanation-Id": explained.document["id"]})
 
@@ -131,8 +131,10 @@ def explain_routes(explainer: Explainer, desk: JobDesk, metrics: Metrics, settin
         responses={202: {"content": {JSON: {"example": QUEUED}}}, **responses(400, 404, 409, 413, 415, 422, 503)},
     )
     async def explain_globally(request: Request) -> Response:
-        meter = metrics.follow("explain-global", request)
-        body = parse_body(await read_json(request, settings.body_limit_bytes), GlobalExplainRequest)
+        meter = metrics.follow("explain-global", request.scope)
+        body = parse_body(
+            await read_json(request.scope, request.receive, settings.body_limit_bytes), GlobalExplainRequest
+        )
         _check_rows_of(body)
         meter.end("read")
         return accepted(await desk.take_global(body, meter), {})

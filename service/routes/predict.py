@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.types import Receive, Scope
 
 from models.errors import Fault
 from service.bodies import parse_body, read_json
@@ -26,7 +27,23 @@ ANSWER = {
 }
 
 
-def predict_routes(predictor: Predictor, metrics: Metrics, settings: Settings) -> APIRouter:
+class PredictAnswer:
+    """What answers `POST /predict`: a request's scope and what receives its body, to JSON."""
+
+    def __init__(self, predictor: Predictor, metrics: Metrics, settings: Settings) -> None:
+        self._predictor, self._metrics, self._settings = predictor, metrics, settings
+
+    async def __call__(self, scope: Scope, receive: Receive) -> bytes:
+        meter = self._metrics.follow("predict", scope)
+        body = parse_body(await read_json(scope, receive, self._settings.body_limit_bytes), PredictRequest)
+        check_row_count(body, self._settings.max_rows)
+        meter.end("read")
+        answer = orjson.dumps(await self._predictor.predict(body, meter, receive))
+        meter.end("word")
+        return answer
+
+
+def predict_routes(answer: PredictAnswer) -> APIRouter:
     router = APIRouter(tags=["online"])
 
     @router.post(
@@ -36,13 +53,7 @@ def predict_routes(predictor: Predictor, metrics: Metrics, settings: Settings) -
         responses=responses(400, 404, 413, 415, 422, 503, example=ANSWER),
     )
     async def predict(request: Request) -> Response:
-        meter = metrics.follow("predict", request)
-        body = parse_body(await read_json(request, settings.body_limit_bytes), PredictRequest)
-        check_row_count(body, settings.max_rows)
-        meter.end("read")
-        answer = orjson.dumps(await predictor.predict(body, meter))
-        meter.end("word")
-        return Response(answer, media_type="application/json")
+        return Response(await answer(request.scope, request.receive), media_type="application/json")
 
     return router
 

@@ -81,9 +81,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
     original = ServedModel.__init__
 
-    def counted(self: ServedModel, record: Any, compute: Any) -> None:
+    def counted(self: ServedModel, record: Any, compute: Any, batching: Any) -> None:
         numbers.append(record.version)
-        original(self, record, compute)
+        original(self, record, compute, batching)
 
     monkeypatch.setattr(ServedModel, "__init__", counted)
     return numbers

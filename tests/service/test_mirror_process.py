@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -68,9 +67,9 @@ class MlflowServer:
 
 
 @pytest.fixture
-def mlflow_server(tmp_path: Path, mlflow_database: Path) -> MlflowServer:
+def mlflow_server(tmp_path: Path) -> MlflowServer:
     """Not started yet; its database is made beforehand, which takes seconds."""
-    shutil.copy(mlflow_database, tmp_path / "mlflow.sqlite")
+    open_tracking(f"sqlite:///{tmp_path / 'mlflow.sqlite'}", tmp_path).probe()
     return MlflowServer(tmp_path, free_port())
 
 

@@ -15,6 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from models.building import (
+    Exported,
     Reporter,
     VersionRows,
     asked_of_evaluation,
@@ -102,9 +103,9 @@ def _with_dataset(
     evaluation, surrogate = evaluate_version(model, dataset, split, asked, predict_raw, reporter.evaluation)
     reporter.step("explaining")
 
-    def judged(aside: Path) -> dict[str, Any]:
+    def judged(exported: Exported) -> dict[str, Any]:
         champion = around.champion_now
-        return judge_version(training, dataset, split, model, evaluation, background, champion, aside, reporter)
+        return judge_version(training, dataset, split, model, evaluation, background, champion, exported, reporter)
 
     note = "Imported: whether it has learned from the rows of the test part is not known."
     card = {

@@ -20,7 +20,7 @@ from service.cli.connection import (
     read_document,
 )
 from service.cli.evaluation import metrics_in_words, print_warnings
-from service.cli.jobs import follow_job
+from service.cli.jobs import show_submitted
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
@@ -100,13 +100,7 @@ def import_file(
         fail("Give either --spec or --builtin.", code=MISUSED)
     document = {"dataset": {"builtin": builtin}} if spec is None else read_document(spec)
     with connected(url) as client:
-        job = client.import_version(model, file, document)
-        if follow:
-            follow_job(client, job["job"], as_json=as_json)
-        elif as_json:
-            print_json(job)
-        else:
-            output().print(f"Job {job['job']} is {job['status']}. Watch it: vitrine jobs follow {job['job']}")
+        show_submitted(client, client.import_version(model, file, document), follow=follow, as_json=as_json)
 
 
 @app.command()

@@ -23,7 +23,7 @@ class Cost:
     row_ms: float
 
 
-CHEAP, DEAR = Cost(0.01, 0.001), Cost(1.0, 0.5)
+TINY, CHEAP, DEAR = Cost(0.01, 0.001), Cost(0.1, 0.001), Cost(1.0, 0.5)
 
 
 class Doubler:
@@ -100,6 +100,20 @@ def test_alone_request_is_evaluated_before_anything_else_happens_on_the_event_lo
         assert len(turns) <= 3
         assert engine.threads == {threading.current_thread().name}
         await counting
+
+    running(test)
+
+
+def test_call_that_costs_next_to_nothing_is_made_alone_and_without_a_turn_of_the_event_loop() -> None:
+    async def test() -> None:
+        engine = Doubler()
+        batcher = batcher_of(engine, TINY)
+
+        with pytest.raises(StopIteration) as answered:
+            batcher.evaluate(rows_of(1, 2), "value").send(None)
+
+        assert answered.value.value[:, 0].tolist() == [2, 4]
+        assert engine.calls == [(2, "value")]
 
     running(test)
 
@@ -223,11 +237,12 @@ def test_row_that_an_engine_cannot_take_fails_its_own_request_alone(price: Cost)
     running(test)
 
 
-def test_padded_calls_have_one_size_and_answer_no_more_than_was_asked() -> None:
+@pytest.mark.parametrize("price", [TINY, CHEAP, DEAR], ids=["alone", "on the event loop", "in threads"])
+def test_padded_calls_have_one_size_and_answer_no_more_than_was_asked(price: Cost) -> None:
     async def test() -> None:
         engine = Doubler()
         noted: list[tuple[str, int]] = []
-        batcher = batcher_of(engine, CHEAP, pad=True, note=lambda name, n_rows: noted.append((name, n_rows)))
+        batcher = batcher_of(engine, price, pad=True, note=lambda name, n_rows: noted.append((name, n_rows)))
 
         few, many = await asyncio.gather(
             batcher.evaluate(rows_of(1, 2, 3), "value"), batcher.evaluate(rows_of(*range(70)), "value")

@@ -103,7 +103,9 @@ class PruneRequest(RequestBody):
     keep_versions: Annotated[
         int | None, Field(ge=1, description="latest versions of each model that stay; default: VITRINE_KEEP_VERSIONS")
     ] = None
-    model: Annotated[str | None, Field(max_length=200, description="of this model alone, and no checkpoints")] = None
+    model: Annotated[
+        str | None, Field(max_length=200, description="of this model alone: neither checkpoints nor imported files")
+    ] = None
     dry_run: Annotated[bool, Field(description="delete nothing")] = False
 
 

@@ -144,7 +144,7 @@ def prune(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Delete old versions that nothing needs, and checkpoints of jobs that were given up."""
+    """Delete old versions that nothing needs, checkpoints of jobs that were given up, and imported files."""
     with connected(url) as client:
         pruned = client.prune(keep_versions=keep, model=model, dry_run=dry_run)
     if as_json:
@@ -157,7 +157,9 @@ def prune(
         console.print(f"{version['model']} {version['version']} kept: {version['reason']}", markup=False)
     for job in pruned["checkpoints"]:
         console.print(f"checkpoints of job {job} {would}deleted", markup=False)
-    if not pruned["versions"] and not pruned["checkpoints"]:
+    for sha256 in pruned["imports"]:
+        console.print(f"imported file {sha256}.keras {would}deleted")
+    if not (pruned["versions"] or pruned["checkpoints"] or pruned["imports"]):
         console.print("Nothing to delete.")
 
 

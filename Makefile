@@ -27,8 +27,9 @@ $(STAMP): requirements/installer.lock $(LOCK) pyproject.toml
 run: install
 	$(BIN)/vitrine up --demo --home $(HOME_DIR) --port $(PORT)
 
+# Several processes, one file of tests at a time each: those of a file share a server.
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The tests that take minutes: many swaps, long loads.
 soak: install

@@ -33,7 +33,8 @@ from service.records.jobs import ExplanationJobStore
 from service.records.recorder import Recorder, keep_nothing
 from service.records.replay import Replayer
 from service.records.retention import sweep_for_ever
-from service.records.store import ExplanationStore, open_records_database
+from service.records.store import ExplanationStore
+from service.records.table import open_records_database
 from service.records.writer import RecordWriter
 from service.requests import AnsweredRequests
 from service.routes.datasets import dataset_routes

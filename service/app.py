@@ -30,6 +30,7 @@ from service.records.global_forms import GlobalForms
 from service.records.job_desk import JobDesk
 from service.records.job_runner import ExplanationJobRunner
 from service.records.jobs import ExplanationJobStore
+from service.records.keeping import Keeping
 from service.records.recorder import Recorder, keep_nothing
 from service.records.replay import Replayer
 from service.records.retention import sweep_for_ever
@@ -73,7 +74,8 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
         clock=lambda: datetime.now(UTC),
     )
     writer = RecordWriter(records.insert)
-    recorder = Recorder(writer, keep_inputs=settings.record_inputs)
+    keeping = Keeping(settings.record_inputs, frozenset(settings.redacted_features))
+    recorder = Recorder(writer, keeping)
     jobs = JobQueue(settings.jobs_url, engine)
     compute = ComputeClient(settings.logs_directory / "compute.log")
     pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
@@ -96,7 +98,7 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
         explainer,
         PatientExplainer(compute, reference, folder),
         owner=new_id(),
-        keep_inputs=settings.record_inputs,
+        keeping=keeping,
         note=metrics.note_explanations,
     )
     datasets = DatasetDesk(folder, settings, registry, jobs, schedules, lambda: datetime.now(UTC))

@@ -171,14 +171,24 @@ class RecordsOff(VitrineError):
 
 
 class InputsNotKept(VitrineError):
-    """A record without the values that were explained."""
+    """A record without the values that were predicted or explained."""
 
-    def __init__(self, explanation: str, purpose: str) -> None:
+    def __init__(self, record: str, purpose: str) -> None:
         super().__init__(
-            f"Explanation {explanation!r} cannot be {purpose}: its inputs were not kept. Records hold inputs when the "
+            f"{record} cannot be {purpose}: its inputs were not kept. Records hold inputs when the "
             "server runs with VITRINE_RECORD_INPUTS=true; with the inputs at hand, send them to POST /explain."
         )
-        self.explanation = explanation
+
+
+class InputsRedacted(VitrineError):
+    """A record without the values of some features."""
+
+    def __init__(self, record: str, purpose: str, redacted: Sequence[str]) -> None:
+        super().__init__(
+            f"{record} cannot be {purpose}: the values of {', '.join(redacted)} were redacted "
+            "(VITRINE_REDACTED_FEATURES). With the inputs at hand, send them to POST /explain."
+        )
+        self.redacted = tuple(redacted)
 
 
 class RecordsUnavailable(VitrineError):

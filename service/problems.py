@@ -49,6 +49,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.DatasetChanged: (409, "dataset-changed", "The data set has changed"),
     service_errors.ExplanationCancelled: (410, "explanation-cancelled", "The explanation was cancelled"),
     service_errors.InputsNotKept: (409, "inputs-not-kept", "The inputs were not kept"),
+    service_errors.InputsRedacted: (409, "inputs-redacted", "Inputs were redacted"),
     service_errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
     service_errors.UploadTooLarge: (413, "upload-too-large", "The file is too large"),
     service_errors.WrongContentType: (415, "wrong-content-type", "The content type cannot be read"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import socket
 from collections.abc import Mapping
@@ -101,6 +103,9 @@ class Settings(BaseModel):
     record_explanations: Annotated[bool, Field(description="explanations can be found by id, and replayed")] = True
     explanation_retention_days: Annotated[int, Field(ge=1, description="how long explanations are kept")] = 7
     record_inputs: Annotated[bool, Field(description="records hold the values that were explained")] = True
+    redacted_features: Annotated[
+        tuple[str, ...], Field(description="names of features whose values no record holds")
+    ] = ()
     log_format: Annotated[LogFormat, Field(description="text for people, json for machines")] = "text"
     log_level: LogLevel = "INFO"
     drain_seconds: Annotated[
@@ -172,7 +177,7 @@ class Settings(BaseModel):
         for name in type(self).model_fields:
             value = getattr(self, name)
             if value is not None:
-                variables[PREFIX + name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+                variables[PREFIX + name.upper()] = _joined(value) if isinstance(value, tuple) else str(value)
         return variables
 
 
@@ -187,13 +192,25 @@ def read_settings(environment: Mapping[str, str], **overrides: object) -> Settin
         for name, value in environment.items()
         if name.startswith(PREFIX) and name != "VITRINE_LIFELINE_FD"
     }
-    if "required_models" in values:
-        values["required_models"] = [name for name in str(values["required_models"]).split(",") if name]
+    for name in ("required_models", "redacted_features"):
+        if name in values:
+            values[name] = _names(str(values[name]))
     values |= {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("\n".join(_in_words(fault) for fault in error.errors(include_url=False))) from None
+
+
+def _names(text: str) -> list[str]:
+    """Names separated by commas; one that holds a comma is in double quotes, as in a CSV file."""
+    return [name for line in csv.reader([text], skipinitialspace=True) for name in line if name]
+
+
+def _joined(names: tuple[str, ...]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
 
 
 def _in_words(fault: ErrorDetails) -> str:

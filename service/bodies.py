@@ -26,12 +26,12 @@ MAX_VALUES = 10_000
 
 
 async def read_json(request: Request, limit_bytes: int) -> Any:
-    """The JSON document of a request.
+    """The JSON document of a request. Raises as `read_body` and `parse_json`."""
+    return await parse_json(await read_body(request, limit_bytes))
 
-    Raises:
-        WrongContentType, BodyTooLarge, NotReadable: as their messages say. NaN and Infinity are no JSON; their
-            places are named.
-    """
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The body of a request that says it is JSON, or nothing of its type. Raises `WrongContentType`, `BodyTooLarge`."""
     received = request.headers.get("content-type", JSON)
     kind = received.partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json"):
@@ -39,7 +39,11 @@ async def read_json(request: Request, limit_bytes: int) -> Any:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise WrongContentType(f"{received}, encoded as {encoding}", [f"{JSON} without Content-Encoding"])
-    body = await _read(request, limit_bytes)
+    return await _read(request, limit_bytes)
+
+
+async def parse_json(body: bytes) -> Any:
+    """The document in a body. Raises `NotReadable`: NaN and Infinity are no JSON, and their places are named."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -136,6 +136,25 @@ class UnknownExplanation(VitrineError):
         self.explanation = explanation
 
 
+class UnknownPrediction(VitrineError):
+    def __init__(self, prediction: str, taken: str, kept_days: int, max_records: int) -> None:
+        super().__init__(
+            f"There is no recorded prediction {prediction!r}. This server records {taken} predictions "
+            f"(VITRINE_RECORD_PREDICTIONS), within a second of their answers; they are kept for {kept_days} days, the "
+            f"latest {max_records:,} of them. With the inputs at hand, send them to POST /explain."
+        )
+
+
+class VersionGone(VitrineError):
+    """The version that made a prediction is no more: no other would explain it."""
+
+    def __init__(self, prediction: str, model: str, version: int) -> None:
+        super().__init__(
+            f"Prediction {prediction!r} was made by version {version} of {model!r}, which has been deleted: no other "
+            f"version can say why it answered so. GET /predictions/{prediction} still has what it was."
+        )
+
+
 class ExplanationJobStateConflict(VitrineError):
     """An explanation that cannot be cancelled any more."""
 
@@ -195,7 +214,7 @@ class RecordsUnavailable(VitrineError):
     """The database that holds the records cannot be read."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"Recorded explanations cannot be read now: {reason}. Try again shortly.")
+        super().__init__(f"Records cannot be read now: {reason}. Try again shortly.")
 
 
 class ComputeUnavailable(VitrineError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from models.sources.limits import EXPANDED_LIMIT_BYTES
@@ -35,6 +36,18 @@ def _server_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("expected http://HOST:PORT or https://HOST")
     return url.rstrip("/")
+
+
+def _part(value: object) -> float:
+    named = {"off": 0.0, "all": 1.0}
+    try:
+        part = named.get(str(value).lower())
+        part = float(str(value)) if part is None else part
+    except ValueError:
+        part = math.nan
+    if not 0 <= part <= 1:
+        raise ValueError("expected off, all, or a part of the predictions such as 0.05")
+    return part
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
@@ -102,7 +115,12 @@ class Settings(BaseModel):
 
     record_explanations: Annotated[bool, Field(description="explanations can be found by id, and replayed")] = True
     explanation_retention_days: Annotated[int, Field(ge=1, description="how long explanations are kept")] = 7
-    record_inputs: Annotated[bool, Field(description="records hold the values that were explained")] = True
+    record_predictions: Annotated[
+        float, BeforeValidator(_part), Field(description="which predictions are kept: off, all, or a part such as 0.05")
+    ] = 0.0
+    prediction_retention_days: Annotated[int, Field(ge=1, description="how long predictions are kept")] = 7
+    keep_predictions: Annotated[int, Field(ge=1, description="latest recorded predictions that are kept")] = 1_000_000
+    record_inputs: Annotated[bool, Field(description="records hold the values that were predicted or explained")] = True
     redacted_features: Annotated[
         tuple[str, ...], Field(description="names of features whose values no record holds")
     ] = ()

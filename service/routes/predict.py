@@ -6,9 +6,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from models.errors import Fault
-from service.bodies import parse_body, read_json
+from service.bodies import parse_body, parse_json, read_body
 from service.errors import InvalidRequest
 from service.metrics import Metrics
+from service.records.prediction_recorder import PredictionRecorder
 from service.routes.documentation import request_body, responses
 from service.schemas import PredictRequest
 from service.serving.predictor import Predictor
@@ -26,7 +27,9 @@ ANSWER = {
 }
 
 
-def predict_routes(predictor: Predictor, metrics: Metrics, settings: Settings) -> APIRouter:
+def predict_routes(
+    predictor: Predictor, records: PredictionRecorder, metrics: Metrics, settings: Settings
+) -> APIRouter:
     router = APIRouter(tags=["online"])
 
     @router.post(
@@ -37,12 +40,15 @@ def predict_routes(predictor: Predictor, metrics: Metrics, settings: Settings) -
     )
     async def predict(request: Request) -> Response:
         meter = metrics.follow("predict", request)
-        body = parse_body(await read_json(request, settings.body_limit_bytes), PredictRequest)
+        sent = await read_body(request, settings.body_limit_bytes)
+        body = parse_body(await parse_json(sent), PredictRequest)
         check_row_count(body, settings.max_rows)
         meter.end("read")
-        answer = orjson.dumps(await predictor.predict(body, meter))
+        answer = await predictor.predict(body, meter)
+        encoded = orjson.dumps(answer)
+        records.note(answer["id"], answer["model"], answer["version"], sent, encoded)
         meter.end("word")
-        return Response(answer, media_type="application/json")
+        return Response(encoded, media_type="application/json")
 
     return router
 

@@ -122,28 +122,32 @@ def request_times(url: str, size: Size, row: ModelInput, requests: int) -> tuple
 
 
 def process_times(version: Artifact, row: ModelInput, repetitions: int) -> tuple[int, float, float, int]:
-    """Rows evaluated, and the medians in milliseconds of `exact` and of the bare engine with its best slice size."""
+    """Rows evaluated, and the medians in milliseconds of `exact` and of the bare engine with its best slice size.
+
+    They are timed in turn, since the speed of the machine changes.
+    """
     if version.onnx_path is None:
         raise RuntimeError("the export did not agree with Keras, and the engine is what is measured.")
     engine = OnnxEngine(version.onnx_path, version.signature, threads=1, keep_memory=False)
     evaluate = partial(engine.evaluate, output=version.signature.outputs[0])
     background = Background.of(version.background[0], evaluate, version.background[1])
     players = feature_players(len(row))
-    ours_ms = median_ms(lambda: exact(Game(evaluate, row, background, players), slice_rows=SLICE_ROWS), repetitions)
     coalitions = all_coalitions(len(row))
     rows = np.where(coalitions[:, np.newaxis], row, background.rows).reshape(-1, len(row))
-    bare = {size: median_ms(lambda size=size: _sliced(evaluate, rows, size), repetitions) for size in SLICES}
-    best = min(bare, key=bare.__getitem__)
-    return len(rows), ours_ms, bare[best], best
-
-
-def median_ms(call: Callable[[], Any], repetitions: int) -> float:
-    times = []
+    calls: dict[int, Callable[[], Any]] = {
+        0: lambda: exact(Game(evaluate, row, background, players), slice_rows=SLICE_ROWS)
+    }
+    calls |= {size: partial(_sliced, evaluate, rows, size) for size in SLICES}
+    times: dict[int, list[float]] = {size: [] for size in calls}
     for _ in range(repetitions + 2):
-        started = perf_counter()
-        call()
-        times.append((perf_counter() - started) * 1000)
-    return float(np.median(times[2:]))
+        for size, call in calls.items():
+            started = perf_counter()
+            call()
+            times[size].append((perf_counter() - started) * 1000)
+    medians = {size: float(np.median(taken[2:])) for size, taken in times.items()}
+    ours_ms = medians.pop(0)
+    best = min(medians, key=medians.__getitem__)
+    return len(rows), ours_ms, medians[best], best
 
 
 def _sliced(evaluate: Callable[[ModelInput], Any], rows: ModelInput, size: int) -> None:

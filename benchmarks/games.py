@@ -151,7 +151,7 @@ def _data_of(data: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _trees_of(data: str, rows: NDArray[np.float64], targets: NDArray[np.float64]) -> Any:
-    from xgboost import XGBClassifier, XGBRegressor
+    from xgboost import XGBClassifier, XGBRegressor  # pyright: ignore[reportMissingImports]
 
     kind = XGBClassifier if data == "breast-cancer" else XGBRegressor
     return kind(n_estimators=100, max_depth=4, n_jobs=1).fit(rows, targets)

@@ -29,6 +29,7 @@ from explain.limits import Limits
 from explain.paths import REPLICATES
 from explain.players import feature_players, pixel_players
 from models import artifact
+from models.builtins import load_bunch
 from models.export import export_onnx
 from models.gradient_export import export_gradients
 from models.onnx_gradient import OnnxGradient
@@ -87,9 +88,9 @@ def digits() -> Case:
 def breast_cancer() -> Case:
     """A network of two dense layers on thirty columns, and one sigmoid unit for two labels."""
     import keras
-    from sklearn.datasets import load_breast_cancer
 
-    columns, labels = load_breast_cancer(return_X_y=True)
+    bunch = load_bunch("breast_cancer")
+    columns, labels = bunch.data, bunch.target
     rows = ((columns - columns.mean(0)) / columns.std(0)).astype(np.float32)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((30,))
@@ -109,7 +110,7 @@ def _case(
     logits = keras.layers.Dense(n_units, name="logit")(hidden)
     model = keras.Model(inputs, keras.layers.Activation("softmax" if n_units > 1 else "sigmoid", name="output")(logits))
     model.compile("adam", "sparse_categorical_crossentropy" if n_units > 1 else "binary_crossentropy")
-    model.fit(rows[200:], labels[200:], epochs=4, batch_size=32, verbose=0)
+    model.fit(rows[200:], labels[200:], epochs=4, batch_size=32, verbose=0)  # pyright: ignore[reportArgumentType]
     background = rows[200:300]
     with TemporaryDirectory() as folder:
         path = Path(folder) / artifact.ONNX

@@ -83,7 +83,10 @@ def boosted(held: Dataset, train: NDArray[np.int64], test: NDArray[np.int64]) ->
     table = np.column_stack([held.inputs, (days + 3) % 7, months])
     categorical = [kind == "categorical" for kind in kinds] + [False, False]
     # Either early stopping on its own part of the train rows or 100 rounds: its defaults.
-    model = HistGradientBoostingClassifier(categorical_features=categorical, random_state=0)
+    model = HistGradientBoostingClassifier(
+        categorical_features=categorical,  # pyright: ignore[reportArgumentType]
+        random_state=0,
+    )
     return model.fit(table[train], held.targets[train]).predict_proba(table[test])[:, 1]
 
 

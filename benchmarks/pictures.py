@@ -10,13 +10,15 @@ import re
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from skimage.segmentation import slic
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_sample_image
+from sklearn.datasets import load_sample_image
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from explain.caption import Caption, GlobalCaption
 from explain.pictures.draw import draw
+from models.builtins import load_bunch
 
 PLACE = Path("docs/pictures")
 METHOD = "closed form of a linear model"
@@ -33,7 +35,7 @@ def main() -> None:
 
 
 def _digits() -> None:
-    digits = load_digits()
+    digits = load_bunch("digits")
     pixels = digits.data
     model = LogisticRegression(max_iter=5000, C=0.001).fit(pixels, digits.target == 8)
     row = 8
@@ -45,20 +47,21 @@ def _digits() -> None:
 
 
 def _columns() -> None:
-    data = load_diabetes(scaled=False)
+    data = load_bunch("diabetes")
     columns, names = data.data, list(data.feature_names)
     model = RidgeCV().fit(columns, data.target)
-    shares = model.coef_ * (columns - columns.mean(axis=0))
+    coefficients: NDArray[np.float64] = np.asarray(model.coef_)
+    shares = coefficients * (columns - columns.mean(axis=0))
     base, values = float(data.target.mean()), model.predict(columns)
     # The error of a mean over a background of 100 rows, as a sampled explanation would have it.
-    errors = 1.96 * np.abs(model.coef_) * columns.std(axis=0) / 10
+    errors = 1.96 * np.abs(coefficients) * columns.std(axis=0) / 10
     row = 2
     caption = Caption(f"diabetes: progression {values[row]:.1f}", "progression", METHOD, base, float(values[row]))
     one = {"names": names, "values": columns[row].tolist(), "attributions": shares[row], "half_widths": errors}
     _write("waterfall", "waterfall.svg", **one, caption=caption)
     _write("bars", "bars.svg", **one, caption=caption, theme="dark")
 
-    cancer = load_breast_cancer()
+    cancer = load_bunch("breast_cancer")
     scaled = (cancer.data - cancer.data.mean(axis=0)) / cancer.data.std(axis=0)
     log_odds = LogisticRegression(C=0.01).fit(scaled, cancer.target)
     shares = log_odds.coef_[0] * scaled

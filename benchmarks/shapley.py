@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import shap
-import shapiq
+import shap.maskers
+import shapiq  # pyright: ignore[reportMissingImports]
 from numpy.typing import NDArray
 
 from benchmarks.games import GAMES, Draw, Values
@@ -80,7 +81,8 @@ def shap_permutation(model: CountedModel, budget: int) -> Values:
     explainer = shap.PermutationExplainer(model, masker, seed=draw.seed)
     evaluations = -(-budget // per_permutation) * per_permutation
     row = draw.row[np.newaxis].astype(np.float64)
-    return explainer(row, max_evals=evaluations, silent=True).values[0]
+    explanation: Any = explainer(row, max_evals=evaluations, silent=True)
+    return explanation.values[0]
 
 
 def shapiq_kernel(model: CountedModel, budget: int, *, paired: bool = False) -> Values:

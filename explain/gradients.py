@@ -183,8 +183,8 @@ def expected_gradients(
     scales = game.scales[chosen]
     allowed = allowed_residuals(limits.tolerance, scales, game.value[chosen], background.base_values[chosen])
     evaluations, seen, fresh = 0, 0, positions
-    # Rounds fill their slices while the background is taken up: the deadline is asked between them.
-    new = slice(0, min(affordable, max(gradient.slice_rows // REPLICATES, 1)))
+    # The first round is as long whatever the number of targets, so that a short deadline is kept with many, too.
+    new = slice(0, min(affordable, max(gradient.slice_rows // (REPLICATES * len(chosen)), 1)))
     while True:
         shares = np.broadcast_to(weights[:, new, np.newaxis], fresh[:, new].shape)
         elements = path_sums(gradient, game.row, background.rows, orders[:, new], fresh[:, new], shares, chosen)

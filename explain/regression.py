@@ -123,9 +123,12 @@ def kernel(
         order = np.argsort(strata, kind="stable")
         seen = pairs.seen(coalitions[order], strata[order])
         fitted = partial(_fit, seen, differences[order], gains, chosen, tolerated)
-        fit = fitted(triples=limits.tolerance > 0)
-        excess = _excess(fit.half_widths, tolerated)
         n_seen = len(coalitions)
+        # Nothing is fitted to find what is known: there are no errors yet, or no tolerance that they could reach.
+        fit, excess = None, math.inf if limits.tolerance == 0 else math.nan
+        if limits.tolerance > 0 and n_seen >= min(PAIRS_FOR_ERRORS * len(playing), pairs.n_pairs):
+            fit = fitted()
+            excess = _excess(fit.half_widths, tolerated)
         wanted = rounds.after(n_seen, excess)
         stop: StopReason | None = "exact"
         if n_seen < pairs.n_pairs:
@@ -136,9 +139,8 @@ def kernel(
                 next_round=max(wanted - n_seen, 1) * rows_per_pair,
             )
         if stop is not None:
-            # No model reaches a tolerance of 0, so that the costly one waited for the end.
-            fit = fit if limits.tolerance > 0 else fitted(triples=True)
             break
+    fit = fit or fitted()
     joint = None
     if interactions:
         ends = (game.value + game.background.base_values)[chosen] / 2
@@ -210,8 +212,6 @@ def _fit(
     gains: NDArray[np.float64],
     targets: list[int],
     tolerated: NDArray[np.float64],
-    *,
-    triples: bool,
 ) -> _Fit:
     """Attributions and their errors from the pairs that were seen.
 
@@ -224,7 +224,6 @@ def _fit(
         gains: `(n_outputs,)`, v(all) - v(none).
         targets: the outputs that are asked for.
         tolerated: `(n_targets,)`, half-widths that are good enough for triples not to be learned.
-        triples: whether they may be.
     """
     n_players = seen.n_players
     even = np.tile(gains / max(n_players, 1), (n_players, 1))
@@ -243,7 +242,7 @@ def _fit(
     found = [_corrected(seen, factors, model) for model in additive.models(0, targets)]
     weights = player_weights(even + additive.coefficients(0))
     enough = all(each.half_widths.max() <= width for each, width in zip(found, tolerated.tolist(), strict=True))
-    if triples and not enough and weights is not None and n_players <= MAX_PLAYERS_OF_TRIPLES:
+    if not enough and weights is not None and n_players <= MAX_PLAYERS_OF_TRIPLES:
         others = [_corrected(seen, factors, model) for model in triples_fit(seen, responses[:, targets], weights)]
         found = [min(pair, key=lambda each: each.variances.sum()) for pair in zip(found, others, strict=True)]
     deviations, variances, widths = (

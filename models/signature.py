@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
+from math import prod
 from typing import Any, Literal
 
 FeatureKind = Literal["numeric", "boolean", "categorical", "date", "text", "image", "series"]
@@ -91,7 +92,7 @@ class Signature:
         if (self.task == "classification") != (len(self.labels) >= 2):
             raise ValueError(f"A {self.task} signature cannot have the labels {self.labels}.")
 
-    @property
+    @cached_property
     def kind(self) -> RowKind:
         """What a row is: columns, or one text, image or series."""
         first, *others = self.features
@@ -100,17 +101,17 @@ class Signature:
         kind = first.kind
         return kind if kind == "text" or kind == "image" or kind == "series" else "columns"
 
-    @property
+    @cached_property
     def image(self) -> Feature | None:
         """The one image feature, or None where a row is no image."""
         return self.features[0] if self.kind == "image" else None
 
-    @property
+    @cached_property
     def series(self) -> Feature | None:
         """The one series feature, or None where a row is no series."""
         return self.features[0] if self.kind == "series" else None
 
-    @property
+    @cached_property
     def text(self) -> Feature | None:
         """The one text feature, or None where a row is more than a text."""
         return self.features[0] if self.kind == "text" else None
@@ -125,10 +126,15 @@ class Signature:
         ends = accumulate((feature.width for feature in self.features), initial=0)
         return tuple(slice(start, end) for start, end in pairwise(ends))
 
-    @property
+    @cached_property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one row as the network takes it."""
         return self.features[0].shape if self.kind in ("image", "series") else (self.places[-1].stop,)
+
+    @cached_property
+    def row_values(self) -> int:
+        """Numbers of one row as the network takes it."""
+        return prod(self.input_shape)
 
     @cached_property
     def all_numeric(self) -> bool:
@@ -142,17 +148,17 @@ class Signature:
         continuous = ("numeric", "boolean", "image", "series")
         return all(feature.kind in continuous and not feature.nullable for feature in self.features)
 
-    @property
+    @cached_property
     def targets(self) -> tuple[str, ...]:
         """What can be explained: the labels of a classification, the target of a regression."""
         return self.labels or (self.target,)
 
-    @property
+    @cached_property
     def n_network_outputs(self) -> int:
         """Units in the output layer: one for regression and for two labels (a sigmoid), else one a label."""
         return len(self.labels) if len(self.labels) > 2 else 1
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """The outputs that can be explained; the first is the default."""
         return ("probability", "logit") if self.task == "classification" else ("value",)

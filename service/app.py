@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,8 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
+from starlette.types import ASGIApp
 
 from models.database import now, open_database
 from models.registry import Registry
@@ -42,16 +45,18 @@ from service.records.table import open_records_database
 from service.records.writer import RecordWriter
 from service.requests import AnsweredRequests
 from service.routes.datasets import dataset_routes
+from service.routes.direct import DirectRoute, DirectRoutes
 from service.routes.explain import ExplainAnswers, explain_routes
 from service.routes.explanations import explanation_routes
 from service.routes.models import model_routes
 from service.routes.operations import operation_routes, readiness
-from service.routes.predict import predict_routes
+from service.routes.predict import PredictAnswer, predict_routes
 from service.routes.predictions import prediction_routes
 from service.routes.schedules import schedule_routes
 from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
 from service.scrape import RecordFigures, ServingFigures, StoreFigures
+from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
 from service.serving.explainer import Explainer
 from service.serving.patient import PatientExplainer
@@ -62,10 +67,12 @@ from service.serving.shadow import Shadow, ShadowFigures
 from service.settings import Settings
 
 LOCK_WAIT_MS = 5000
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own: our metrics and logs say as much, and asking whether it is on costs as much as a small network."""
 DESCRIPTION = "A model server in which every prediction can be explained."
 
 
-def create_app(settings: Settings, drain: Drain) -> FastAPI:
+def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     """The application, with its compute process and database connections started by its lifespan."""
     settings.prepare_home()
     prepare_jobs_database(settings.jobs_url)
@@ -94,13 +101,19 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     )
     jobs = JobQueue(settings.jobs_url, engine)
     compute = ComputeClient(settings.logs_directory / "compute.log")
-    pool = ModelPool(registry, compute, refresh_ms=settings.refresh_ms, loaded_versions=settings.loaded_versions)
+    metrics = Metrics()
+    pool = ModelPool(
+        registry,
+        compute,
+        refresh_ms=settings.refresh_ms,
+        loaded_versions=settings.loaded_versions,
+        batching=Batching(settings.max_waiting_rows, settings.pad_batches, metrics.note_call),
+    )
     shadow = Shadow(pool, now)
     folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
     folder.sweep(before=time.time() - settings.upload_timeout_ms / 1000 - settings.inspection_seconds)
     schedules = Schedules(jobs, registry, folder)
     pruner = Pruner(settings, engine, registry, jobs, schedules, lambda: datetime.now(UTC))
-    metrics = Metrics()
     ShadowFigures(shadow, metrics.registry)
     reference = ReferenceClient(settings.logs_directory / "reference.log")
     explainer = Explainer(pool, compute, reference, recorder.keep if settings.record_explanations else keep_nothing)
@@ -133,6 +146,9 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
         compute.start()
         writer.start()
         prediction_recorder.start()
+        # What exists now stays: the collector need not look through it again and again beside predictions.
+        gc.collect()
+        gc.freeze()
         works = (
             pool.follow(),
             serving.note_first_ready(),
@@ -158,8 +174,11 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
         records.close()
         engine.dispose()
 
-    app = FastAPI(title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan)
-    app.include_router(predict_routes(Predictor(pool, shadow), prediction_recorder, metrics, settings))
+    app = FastAPI(
+        title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan, telemetry=NO_TELEMETRY
+    )
+    predict = PredictAnswer(Predictor(pool, shadow), prediction_recorder, metrics, settings)
+    app.include_router(predict_routes(predict))
     answering = ExplainAnswers(explainer, desk, metrics, settings)
     app.include_router(explain_routes(answering))
     app.include_router(prediction_routes(predictions, answering))
@@ -174,12 +193,10 @@ def create_app(settings: Settings, drain: Drain) -> FastAPI:
     app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
-    # The last one added is the outermost.
-    app.add_middleware(
-        Reception,
+    direct = DirectRoutes(app, [DirectRoute("POST", "/predict", predict)])
+    received = Reception(
+        direct,
         body_seconds=settings.receive_timeout_ms / 1000,
         upload_seconds=dict.fromkeys(("/datasets", r"/models/[^/]+/versions"), settings.upload_timeout_ms / 1000),
     )
-    app.add_middleware(AnsweredRequests, drain=drain)
-    app.add_middleware(MeasuredRequests, metrics=metrics)
-    return app
+    return MeasuredRequests(AnsweredRequests(received, drain), metrics)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 from models.errors import Fault, pointer
 from models.rows import MAX_FAULTS
@@ -21,25 +23,32 @@ from service.errors import BodyTooLarge, InvalidRequest, NotReadable, WrongConte
 Body = TypeVar("Body", bound=BaseModel)
 
 JSON = "application/json"
+ENCODINGS = {"identity": 0, "gzip": 31, "deflate": 15}
+"""Encodings of a body, and what zlib is to expect of each."""
 MAX_VALUES = 10_000
 """Values in a body beside its rows."""
 
 
-async def read_json(request: Request, limit_bytes: int) -> Any:
+async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
     """The JSON document of a request. Raises as `read_body` and `parse_json`."""
-    return await parse_json(await read_body(request, limit_bytes))
+    return await parse_json(await read_body(scope, receive, limit_bytes))
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The body of a request that says it is JSON, or nothing of its type. Raises `WrongContentType`, `BodyTooLarge`."""
-    received = request.headers.get("content-type", JSON)
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """The body of a request for JSON, as it was before gzip or deflate.
+
+    Raises:
+        WrongContentType, BodyTooLarge, NotReadable: as their messages say.
+        ClientDisconnect: when the client went away before its body was here.
+    """
+    received, encoding, announced = _headers_of_body(scope)
     kind = received.partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json"):
         raise WrongContentType(received, [JSON])
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    body = await _read(receive, announced, limit_bytes)
     if encoding != "identity":
-        raise WrongContentType(f"{received}, encoded as {encoding}", [f"{JSON} without Content-Encoding"])
-    return await _read(request, limit_bytes)
+        body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
+    return body
 
 
 async def parse_json(body: bytes) -> Any:
@@ -62,16 +71,56 @@ def parse_body(document: Any, model: type[Body]) -> Body:
         raise InvalidRequest(faults_of(error, model, document)) from None
 
 
-async def _read(request: Request, limit_bytes: int) -> bytes:
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit_bytes:
+def _headers_of_body(scope: Scope) -> tuple[str, str, int]:
+    """The content type, the encoding and the announced length of a body."""
+    kind, encoding, length = JSON, "identity", 0
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = value.decode("latin-1")
+        elif name == b"content-encoding":
+            encoding = value.decode("latin-1").strip().lower()
+        elif name == b"content-length" and value.isdigit():
+            length = int(value)
+    if encoding not in ENCODINGS:
+        raise WrongContentType(f"{kind}, encoded as {encoding}", [f"{JSON}, as it is or encoded as gzip or deflate"])
+    return kind, encoding, length
+
+
+async def _read(receive: Receive, announced: int, limit_bytes: int) -> bytes:
+    if announced > limit_bytes:
         raise BodyTooLarge(limit_bytes)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body = message.get("body", b"")
         if len(body) > limit_bytes:
             raise BodyTooLarge(limit_bytes)
-    return bytes(body)
+        return body
+    parts = bytearray()
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts += message.get("body", b"")
+        if len(parts) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        if not message.get("more_body", False):
+            return bytes(parts)
+        message = await receive()
+
+
+def _expanded(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """A compressed body as it was; no more than the limit is unpacked of one that would be larger."""
+    decoder = zlib.decompressobj(ENCODINGS[encoding])
+    try:
+        expanded = decoder.decompress(body, limit_bytes + 1)
+    except zlib.error as error:
+        raise NotReadable(f"The body is not {encoding}: {error}.") from None
+    if len(expanded) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    if not decoder.eof:
+        raise NotReadable(f"The body ends before its {encoding} does.")
+    if decoder.unused_data:
+        raise NotReadable(f"Something comes after the end of the body's {encoding}.")
+    return expanded
 
 
 def _check_size(document: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from service.receiving import protocol_within
 from service.settings import Settings
@@ -103,7 +103,7 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def serve_draining(app: FastAPI, drain: Drain, settings: Settings) -> None:
+def serve_draining(app: ASGIApp, drain: Drain, settings: Settings) -> None:
     """Serves until a signal ends it."""
     config = uvicorn.Config(
         app,
@@ -112,6 +112,8 @@ def serve_draining(app: FastAPI, drain: Drain, settings: Settings) -> None:
         http=protocol_within(settings.receive_timeout_ms / 1000),
         access_log=False,
         log_config=None,
+        # Nothing here asks who the client is or by which scheme it came.
+        proxy_headers=False,
         # After our own bound, should something ignore it.
         timeout_graceful_shutdown=int(settings.stop_seconds + SPARE_SECONDS) + 1,
     )

@@ -230,6 +230,11 @@ class ComputeBusy(VitrineError):
         super().__init__(f"The compute process has {waiting} orders waiting. Try again soon, or send fewer at once.")
 
 
+class TooManyRowsWaiting(VitrineError):
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting:,} rows are waiting for this version. Try again soon, or send fewer at once.")
+
+
 class ComputeFailed(VitrineError):
     """The compute process met an error that is not one of ours; its log has the details."""
 

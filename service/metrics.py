@@ -9,7 +9,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from explain.attribution import Estimate
@@ -98,9 +98,13 @@ class Metrics:
         )
         self.jobs_submitted.add((), 0)
 
-    def follow(self, operation: str, request: Request) -> RequestMeter:
+    def follow(self, operation: str, scope: Scope) -> RequestMeter:
         """Measures the stages of a request that asks for predictions or explanations."""
-        return RequestMeter(self, operation, request)
+        return RequestMeter(self, operation, scope)
+
+    def note_call(self, engine: str, n_rows: int) -> None:
+        """Of an engine that predicts."""
+        self.engine_rows.observe((engine,), n_rows)
 
     def note_explanations(self, model: str, estimates: Iterable[Estimate]) -> None:
         """Effort, precision and stop reason of each explained row."""
@@ -123,9 +127,9 @@ class RequestMeter:
 
     __slots__ = ("_last", "_metrics", "_operation", "_state")
 
-    def __init__(self, metrics: Metrics, operation: str, request: Request) -> None:
-        self._metrics, self._operation, self._state = metrics, operation, request.state
-        self._state.served = (UNKNOWN, UNKNOWN)
+    def __init__(self, metrics: Metrics, operation: str, scope: Scope) -> None:
+        self._metrics, self._operation, self._state = metrics, operation, scope.setdefault("state", {})
+        self._state["served"] = (UNKNOWN, UNKNOWN)
         self._last = perf_counter()
 
     def end(self, stage: str) -> None:
@@ -136,15 +140,10 @@ class RequestMeter:
 
     def resolved(self, model: str, version: int, rows: int) -> None:
         """Ends the stage in which the version was found: from here on the request is counted under its name."""
-        served = self._state.served = (model, str(version))
+        served = self._state["served"] = (model, str(version))
         self._metrics.request_rows.observe((self._operation,), rows)
         self._metrics.rows.add((self._operation, *served), rows)
         self.end("resolve")
-
-    def evaluated(self, engine: str, rows: int) -> None:
-        """Ends the stage in which an engine predicted."""
-        self._metrics.engine_rows.observe((engine,), rows)
-        self.end("engine")
 
 
 class RequestsInFlight(Collector):

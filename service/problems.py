@@ -81,6 +81,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.CorruptVersion: (503, "corrupt-version", "The version cannot be loaded"),
     service_errors.ComputeUnavailable: (503, "compute-unavailable", "The compute process is unavailable"),
     service_errors.ComputeBusy: (503, "compute-busy", "Too much is waiting"),
+    service_errors.TooManyRowsWaiting: (503, "too-many-rows", "Too many rows are waiting"),
     service_errors.TooManyExplanationJobs: (503, "too-many-explanations", "Too many explanations are waiting"),
     service_errors.ComputeFailed: (500, "compute-failed", "The computation failed"),
     service_errors.VersionUnavailable: (503, "version-unavailable", "The version cannot be loaded now"),
@@ -94,6 +95,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
 _RETRY_AFTER_SECONDS = {
     service_errors.ComputeUnavailable: 10,
     service_errors.ComputeBusy: 1,
+    service_errors.TooManyRowsWaiting: 1,
     service_errors.TooManyExplanationJobs: 30,
     service_errors.VersionUnavailable: 5,
     service_errors.RegistryUnavailable: 5,
@@ -139,6 +141,18 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _answer_parameters)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(Exception, _leave)
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """What a route would answer to an error. Raises it again where it is not known."""
+    if isinstance(error, ClientDisconnect):
+        return await _answer_nobody(request, error)
+    if isinstance(error, DATABASE_AWAY):
+        return await _answer_database_away(request, error)
+    if type(error) in STATUSES:
+        return await _answer_known(request, error)
+    raise error
 
 
 def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
@@ -184,6 +198,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 async def _answer_nobody(_request: Request, _error: Exception) -> Response:
     """The client is gone: nobody reads this, but the metrics count it, as nginx does, under 499."""
     return Response(status_code=499)
+
+
+async def _leave(_request: Request, error: Exception) -> Response:
+    """What nothing here knows is answered further out: without this, Starlette would answer it in its own words."""
+    raise error
 
 
 def unexpected_problem(request_id: str) -> dict[str, Any]:

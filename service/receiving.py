@@ -14,7 +14,6 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -117,10 +116,12 @@ class Reception:
 
     def __init__(self, app: ASGIApp, body_seconds: float, upload_seconds: Mapping[str, float]) -> None:
         self._app, self._body_seconds, self._upload_seconds = app, body_seconds, upload_seconds
+        self._is_upload = re.compile("|".join(f"(?:{pattern})" for pattern in upload_seconds)).fullmatch
 
     def _seconds_of(self, path: str) -> float:
-        found = (seconds for pattern, seconds in self._upload_seconds.items() if re.fullmatch(pattern, path))
-        return next(found, self._body_seconds)
+        if self._is_upload(path) is None:
+            return self._body_seconds
+        return next(seconds for pattern, seconds in self._upload_seconds.items() if re.fullmatch(pattern, path))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -241,15 +242,16 @@ class _Exchange:
                 self._waiting.cancel()
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """The result of some work, which is given up when the client disconnects meanwhile.
 
-    The request's body must have been read.
+    Args:
+        receive: of a request whose body has been read.
 
     Raises:
         ClientDisconnect: when the client is gone.
     """
-    task, gone = asyncio.create_task(work), asyncio.create_task(_disconnection(request))
+    task, gone = asyncio.create_task(work), asyncio.create_task(_disconnection(receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -260,8 +262,8 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         gone.cancel()
 
 
-async def _disconnection(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnection(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 

@@ -99,6 +99,12 @@ class Settings(BaseModel):
     ] = 30_000
     refresh_ms: Annotated[int, Field(ge=50, description="how often alias moves are looked for")] = 500
     loaded_versions: Annotated[int, Field(ge=1, description="versions kept loaded beside those with an alias")] = 8
+    max_waiting_rows: Annotated[
+        int, Field(ge=1, description="rows that may wait for one version before requests are refused with 503")
+    ] = 16384
+    pad_batches: Annotated[
+        bool, Field(description="every call of an engine has 32 rows: a row's bits never depend on the others' number")
+    ] = False
     required_models: Annotated[
         tuple[ModelName, ...], Field(description="not ready before each of these has a champion loaded")
     ] = ()

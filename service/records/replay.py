@@ -42,7 +42,7 @@ class Replayer:
         served = await self._pool.resolve(record.model, str(record.version))
         meter.resolved(record.model, record.version, len(resolved.rows))
         predictions = await served.evaluate(resolved.rows, served.signature.outputs[0])
-        meter.evaluated(served.engine_name, len(resolved.rows))
+        meter.end("engine")
         again = await self._explainer.run(
             served,
             resolved,

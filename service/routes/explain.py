@@ -95,7 +95,7 @@ class ExplainAnswers:
         meter.end("read")
         if wanted.later and self._desk.is_open:
             return accepted(await self._desk.take_rows(body, meter), {"Preference-Applied": "respond-async"})
-        explained = await unless_gone(request, self._explainer.explain(body, meter))
+        explained = await unless_gone(request.receive, self._explainer.explain(body, meter))
         self.metrics.note_explanations(explained.served.record.model, explained.estimates)
         if wanted.media not in PICTURES:
             return Response(explained.answer, media_type=JSON)
@@ -105,7 +105,7 @@ class ExplainAnswers:
             theme=wanted.theme,
             picture_format=PICTURES[wanted.media],
         )
-        picture = await unless_gone(request, drawing)
+        picture = await unless_gone(request.receive, drawing)
         meter.end("draw")
         return Response(picture, media_type=wanted.media, headers={"X-Explanation-Id": explained.document["id"]})
 
@@ -135,9 +135,9 @@ def explain_routes(answering: ExplainAnswers) -> APIRouter:
         theme: Annotated[Literal["light", "dark"], Query(description="of a picture")] = "light",
         prefer: Annotated[list[str] | None, Header(description="`respond-async`: answer later")] = None,
     ) -> Response:
-        meter = metrics.follow("explain", request)
+        meter = metrics.follow("explain", request.scope)
         media = wanted_media(request.headers.get("accept", "*/*"))
-        body = parse_body(await read_json(request, settings.body_limit_bytes), ExplainRequest)
+        body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), ExplainRequest)
         wanted = Wanted(media, width, theme, later=prefers_async(prefer or ()))
         return await answering.answer(request, body, wanted, meter)
 
@@ -152,8 +152,10 @@ def explain_routes(answering: ExplainAnswers) -> APIRouter:
         responses={202: {"content": {JSON: {"example": QUEUED}}}, **responses(400, 404, 409, 413, 415, 422, 503)},
     )
     async def explain_globally(request: Request) -> Response:
-        meter = metrics.follow("explain-global", request)
-        body = parse_body(await read_json(request, settings.body_limit_bytes), GlobalExplainRequest)
+        meter = metrics.follow("explain-global", request.scope)
+        body = parse_body(
+            await read_json(request.scope, request.receive, settings.body_limit_bytes), GlobalExplainRequest
+        )
         _check_rows_of(body)
         meter.end("read")
         return await answering.take_global(body, meter)

@@ -113,7 +113,7 @@ def explanation_routes(
         responses=responses(404, 409, 503, example=REPLAY),
     )
     async def replay(request: Request, explanation: str) -> Response:
-        answer = await replayer.replay(explanation, metrics.follow("replay", request))
+        answer = await replayer.replay(explanation, metrics.follow("replay", request.scope))
         return Response(orjson.dumps(answer), media_type=JSON)
 
     return router

@@ -56,7 +56,7 @@ def model_routes(
         responses=responses(400, 404, 415, 422, 503, example=PRUNED),
     )
     async def prune(request: Request) -> dict[str, Any]:
-        body = parse_body(await read_json(request, settings.body_limit_bytes), PruneRequest)
+        body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), PruneRequest)
         pruned = await asyncio.to_thread(
             pruner.prune, keep=body.keep_versions, model=body.model, by="api", dry_run=body.dry_run
         )
@@ -123,7 +123,7 @@ def model_routes(
         responses=responses(400, 404, 409, 415, 422, 503),
     )
     async def move_alias(request: Request, model: str, alias: AliasName) -> AliasMove:
-        body = parse_body(await read_json(request, settings.body_limit_bytes), MoveAliasRequest)
+        body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), MoveAliasRequest)
         if body.force and not body.reason.strip():
             raise InvalidRequest([Fault("#/reason", "a reason for the forced move", describe(body.reason))])
 
@@ -148,7 +148,7 @@ def model_routes(
         responses=responses(400, 404, 409, 415, 422, 503),
     )
     async def rollback(request: Request, model: str) -> AliasMove:
-        body = parse_body(await read_json(request, settings.body_limit_bytes), RollbackRequest)
+        body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), RollbackRequest)
 
         def move() -> AliasMove:
             open_artifact(FilePath(registry.rollback_target(model).directory))

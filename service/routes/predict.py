@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.types import Receive, Scope
 
 from models.errors import Fault
 from service.bodies import parse_body, parse_json, read_body
@@ -27,9 +28,26 @@ ANSWER = {
 }
 
 
-def predict_routes(
-    predictor: Predictor, records: PredictionRecorder, metrics: Metrics, settings: Settings
-) -> APIRouter:
+class PredictAnswer:
+    """What answers `POST /predict`: a request's scope and what receives its body, to JSON."""
+
+    def __init__(self, predictor: Predictor, records: PredictionRecorder, metrics: Metrics, settings: Settings) -> None:
+        self._predictor, self._records, self._metrics, self._settings = predictor, records, metrics, settings
+
+    async def __call__(self, scope: Scope, receive: Receive) -> bytes:
+        meter = self._metrics.follow("predict", scope)
+        sent = await read_body(scope, receive, self._settings.body_limit_bytes)
+        body = parse_body(await parse_json(sent), PredictRequest)
+        check_row_count(body, self._settings.max_rows)
+        meter.end("read")
+        answer = await self._predictor.predict(body, meter, receive)
+        encoded = orjson.dumps(answer)
+        self._records.note(answer["id"], answer["model"], answer["version"], sent, encoded)
+        meter.end("word")
+        return encoded
+
+
+def predict_routes(answer: PredictAnswer) -> APIRouter:
     router = APIRouter(tags=["online"])
 
     @router.post(
@@ -39,16 +57,7 @@ def predict_routes(
         responses=responses(400, 404, 413, 415, 422, 503, example=ANSWER),
     )
     async def predict(request: Request) -> Response:
-        meter = metrics.follow("predict", request)
-        sent = await read_body(request, settings.body_limit_bytes)
-        body = parse_body(await parse_json(sent), PredictRequest)
-        check_row_count(body, settings.max_rows)
-        meter.end("read")
-        answer = await predictor.predict(body, meter)
-        encoded = orjson.dumps(answer)
-        records.note(answer["id"], answer["model"], answer["version"], sent, encoded)
-        meter.end("word")
-        return Response(encoded, media_type="application/json")
+        return Response(await answer(request.scope, request.receive), media_type="application/json")
 
     return router
 

@@ -60,9 +60,9 @@ def prediction_routes(predictions: PredictionStore, answering: ExplainAnswers) -
         theme: Annotated[Literal["light", "dark"], Query(description="of a picture")] = "light",
         prefer: Annotated[list[str] | None, Header(description="`respond-async`: answer later")] = None,
     ) -> Response:
-        meter = answering.metrics.follow("explain", request)
+        meter = answering.metrics.follow("explain", request.scope)
         media = wanted_media(request.headers.get("accept", "*/*"))
-        sent = await read_body(request, answering.settings.body_limit_bytes)
+        sent = await read_body(request.scope, request.receive, answering.settings.body_limit_bytes)
         options = parse_body(await parse_json(sent or b"{}"), ExplainPredictionRequest)
         record = await asyncio.to_thread(predictions.get, prediction)
         body = ExplainRequest(

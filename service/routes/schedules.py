@@ -63,7 +63,7 @@ def schedule_routes(schedules: Schedules, datasets: DatasetDesk, settings: Setti
         responses=responses(400, 413, 415, 422, 503, example=ANSWER),
     )
     async def put_schedule(request: Request, model: str) -> Response:
-        body = parse_body(await read_json(request, settings.body_limit_bytes), ScheduleRequest)
+        body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), ScheduleRequest)
         if body.spec.get("model", model) != model:
             raise InvalidRequest([Fault("#/spec/model", f"{model!r}, or nothing", repr(body.spec["model"]))])
 

@@ -95,7 +95,7 @@ def train_routes(
         request: Request,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Response:
-        document = await read_json(request, settings.body_limit_bytes)
+        document = await read_json(request.scope, request.receive, settings.body_limit_bytes)
         whole = await asyncio.to_thread(resolve_from, document, registry)
         asked = read_spec(whole)
         if asked.dataset.builtin is None:

@@ -92,7 +92,7 @@ class Explainer:
         rows = decode_rows(request.inputs, served.signature)
         meter.end("decode")
         predictions = await served.evaluate(rows, served.signature.outputs[0])
-        meter.evaluated(served.engine_name, len(rows))
+        meter.end("engine")
         return served, resolve_request(request, served.signature, rows, predictions), predictions
 
     async def run(

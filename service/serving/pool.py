@@ -15,6 +15,7 @@ from typing import Any
 from models.errors import UnknownModel, UnknownVersion, VitrineError
 from models.registry import CHALLENGER, CHAMPION, ModelRecord, Registry
 from service.errors import ComputeUnavailable, RegistryUnavailable, VersionUnavailable
+from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
 from service.serving.served_model import ServedModel
 
@@ -78,11 +79,12 @@ class ModelPool:
         refresh_ms: int,
         loaded_versions: int,
         patience: Patience | None = None,
+        batching: Batching | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._registry, self._compute = registry, compute
         self._refresh_seconds, self._limit = refresh_ms / 1000, loaded_versions
-        self._patience, self._clock = patience or Patience(), clock
+        self._patience, self._batching, self._clock = patience or Patience(), batching or Batching(), clock
         self._known: dict[str, ModelRecord] = {}
         self._aliased: dict[Place, ServedModel] = {}
         self._moves: dict[Place, tuple[int, asyncio.Task[None]]] = {}
@@ -292,7 +294,9 @@ class ModelPool:
     async def _read(self, key: Key) -> ServedModel:
         record = self._known[key[0]].resolve(str(key[1]))
         try:
-            served = await asyncio.get_running_loop().run_in_executor(self._loaders, ServedModel, record, self._compute)
+            served = await asyncio.get_running_loop().run_in_executor(
+                self._loaders, ServedModel, record, self._compute, self._batching
+            )
         except Exception as error:
             # Whatever is wrong with one version, the others and the one it would replace serve on.
             raise self._refusal(key, self._note_failure(key, error)) from None

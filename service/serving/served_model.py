@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import weakref
 from concurrent.futures import Executor, Future
 from functools import cached_property
@@ -16,14 +17,11 @@ from models.artifact import Artifact, open_artifact
 from models.registry import VersionRecord
 from models.rows import ModelInput
 from models.signature import Signature
+from service.serving.batcher import Batcher, Batching
 from service.serving.compute import ComputeClient
 from service.serving.engine import SLICE_ROWS, OnnxEngine, warm_up
 from service.serving.explaining import ExplainedVersion, LoadReport
 from service.serving.prices import LearnedPrice, MeteredEngine
-
-INLINE_MS = 1.0
-"""Predictions priced below this run on the event loop: a thread's hand-over costs more than they do."""
-
 
 _serials = itertools.count(1)
 
@@ -36,7 +34,7 @@ class ServedModel:
     unloaded there when the last reference to this object goes: requests that hold it are answered by it.
     """
 
-    def __init__(self, record: VersionRecord, compute: ComputeClient) -> None:
+    def __init__(self, record: VersionRecord, compute: ComputeClient, batching: Batching) -> None:
         self.record = record
         self.artifact: Artifact = open_artifact(Path(record.directory))
         self.signature: Signature = self.artifact.signature
@@ -48,8 +46,7 @@ class ServedModel:
         compute.load(self.key, self.artifact.directory)
         weakref.finalize(self, compute.unload, self.key)
         self._price = LearnedPrice(*warm_up(self._engine, self.signature), SLICE_ROWS) if self._engine else None
-        # Where predictions run is decided by what was measured before there was any load.
-        self._row_ms = self._price.now.row_ms if self._price else None
+        self._batcher = self._joining(batching)
         # Evaluated on the background now, not by the first explanation.
         _ = self.explained
 
@@ -80,14 +77,39 @@ class ServedModel:
             return None
         return ExplainedVersion(self.artifact, MeteredEngine(self._engine, self._price), self._price)
 
+    def _joining(self, batching: Batching) -> Batcher:
+        """Where predictions run is decided by what was measured before there was any load."""
+        compute, key, engine = self._compute, self.key, self._engine
+        if engine is None or self._price is None:
+
+            async def in_compute(rows: ModelInput, output: str) -> np.ndarray:
+                return await asyncio.wrap_future(compute.submit("predict", key=key, rows=rows, output=output))
+
+            return Batcher(self.engine_name, None, in_compute, lanes=1, price=None, batching=batching)
+
+        async def in_thread(rows: ModelInput, output: str) -> np.ndarray:
+            return await asyncio.to_thread(engine.evaluate, rows, output)
+
+        return Batcher(
+            self.engine_name,
+            engine.evaluate,
+            in_thread,
+            lanes=len(os.sched_getaffinity(0)),
+            price=self._price.now,
+            batching=batching,
+        )
+
+    def answers_at_once(self, n_rows: int) -> bool:
+        """Whether a prediction of so many rows is done before anything else can happen in this process."""
+        return self._batcher.answers_at_once(n_rows)
+
     async def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
-        """Outputs `(n_rows, n_targets)`. A row's output does not depend on its neighbours."""
-        if self._engine is None or self._row_ms is None:
-            order = self._compute.submit("predict", key=self.key, rows=rows, output=output)
-            return await asyncio.wrap_future(order)
-        if len(rows) * self._row_ms < INLINE_MS:
-            return self._engine.evaluate(rows, output)
-        return await asyncio.to_thread(self._engine.evaluate, rows, output)
+        """Outputs `(n_rows, n_targets)`. A row's output does not depend on its neighbours.
+
+        Raises:
+            TooManyRowsWaiting: as its message says.
+        """
+        return await self._batcher.evaluate(rows, output)
 
     async def evaluate_aside(self, rows: ModelInput, output: str, thread: Executor) -> np.ndarray:
         """As `evaluate`, for what nobody waits for: in a thread for it, or when the compute process has time."""

@@ -25,7 +25,7 @@ async def decode_in_turns(rows: Sequence[Any], signature: Signature) -> ModelInp
     Raises:
         InvalidRows: with one fault for each value that does not fit.
     """
-    size = max(1, TURN_VALUES // int(np.prod(signature.input_shape)))
+    size = max(1, TURN_VALUES // signature.row_values)
     if len(rows) <= size:
         return decode_rows(rows, signature)
     try:

@@ -30,11 +30,15 @@ MAX_VALUES = 10_000
 
 
 async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
-    """The JSON document of a request; a body may be compressed with gzip or deflate.
+    """The JSON document of a request. Raises as `read_body` and `parse_json`."""
+    return await parse_json(await read_body(scope, receive, limit_bytes))
+
+
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """The body of a request for JSON, as it was before gzip or deflate.
 
     Raises:
-        WrongContentType, BodyTooLarge, NotReadable: as their messages say. NaN and Infinity are no JSON; their
-            places are named.
+        WrongContentType, BodyTooLarge, NotReadable: as their messages say.
         ClientDisconnect: when the client went away before its body was here.
     """
     received, encoding, announced = _headers_of_body(scope)
@@ -44,6 +48,11 @@ async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
     body = await _read(receive, announced, limit_bytes)
     if encoding != "identity":
         body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
+    return body
+
+
+async def parse_json(body: bytes) -> Any:
+    """The document in a body. Raises `NotReadable`: NaN and Infinity are no JSON, and their places are named."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:

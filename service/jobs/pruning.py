@@ -20,6 +20,7 @@ from models.retention import Retention, Verdict, VersionKey, judge_versions
 from service.jobs.queue import JobQueue
 from service.jobs.schedules import Schedules
 from service.records.jobs import explanation_jobs_table
+from service.records.prediction_store import predictions_table
 from service.records.store import explanations_table
 from service.settings import Settings
 
@@ -88,7 +89,9 @@ class Pruner:
         )
 
     def _needed(self) -> dict[VersionKey, str]:
-        needed = dict.fromkeys(self._recorded(), "explanations of it are recorded")
+        needed = dict.fromkeys(self._recorded(predictions_table), "predictions of it are recorded")
+        for table in (explanations_table, explanation_jobs_table):
+            needed |= dict.fromkeys(self._recorded(table), "explanations of it are recorded")
         needed |= dict.fromkeys(self._schedules.needed_versions(), "a schedule trains from it")
         unfinished = {job["job"]: job for job in self._jobs.unfinished()}
         for job in unfinished.values():
@@ -100,13 +103,10 @@ class Pruner:
                     needed[record.name, version.version] = f"its job {version.job} has not finished"
         return needed
 
-    def _recorded(self) -> set[VersionKey]:
+    def _recorded(self, table: sa.Table) -> set[VersionKey]:
         with self._reader.begin() as connection:
-            found = set()
-            for table in (explanations_table, explanation_jobs_table):
-                rows = connection.execute(sa.select(table.c.model, table.c.version).distinct())
-                found |= {(row.model, row.version) for row in rows}
-            return found
+            rows = connection.execute(sa.select(table.c.model, table.c.version).distinct())
+            return {(row.model, row.version) for row in rows}
 
     @property
     def _oldest(self) -> float:

@@ -19,7 +19,6 @@ from models.registry import CHAMPION, Registry
 from models.rows import decode_rows
 from service.draining import Drain
 from service.errors import RegistryUnavailable, VersionUnavailable
-from service.records.writer import RecordWriter
 from service.routes.operations import readiness
 from service.serving.compute import ComputeClient
 from service.serving.pool import ModelPool, Patience
@@ -184,7 +183,7 @@ def test_a_version_that_only_the_compute_process_can_serve_is_no_champion_before
         scene.clock.seconds += 3600
         await scene.pool.settle(NAME)
         drain = Drain(grace_seconds=0, stop_seconds=0)
-        document = readiness(scene.pool, RecordWriter(lambda _: None), drain, ())
+        document = readiness(scene.pool, {}, drain, ())
         assert "starting" == document["status"]
         assert [f"{NAME} has no champion that can be served yet"] == document["problems"]
 

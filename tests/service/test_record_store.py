@@ -22,7 +22,8 @@ from models.database import create_tables, in_rfc_3339, open_database
 from service.errors import RecordsUnavailable, UnknownExplanation
 from service.identifiers import new_id
 from service.records.record import ExplanationRecord
-from service.records.store import SWEEP_BATCH_ROWS, ExplanationStore
+from service.records.store import ExplanationStore
+from service.records.table import SWEEP_BATCH_ROWS
 from service.records.writer import QUEUE_BYTES, RecordWriter
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

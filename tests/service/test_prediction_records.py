@@ -158,7 +158,7 @@ def test_without_inputs_the_answer_alone_is_kept(open_scene: OpenScene, tmp_path
         record.inputs("explained")
 
 
-@pytest.mark.parametrize("prediction", ["", "x", new_id(), "\x00" * 26, "../.."])
+@pytest.mark.parametrize("prediction", ["", "x", "01KAJ5ZV3M9W8W4D9J7YQ2T6RB", "\x00" * 26, "../.."])
 def test_what_is_not_there_is_unknown(open_scene: OpenScene, database_url: str, prediction: str) -> None:
     scene = open_scene(database_url)
 

@@ -64,6 +64,7 @@ from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
 from service.serving.reference_client import ReferenceClient
 from service.serving.shadow import Shadow, ShadowFigures
+from service.serving.traffic import Traffic
 from service.settings import Settings
 
 LOCK_WAIT_MS = 5000
@@ -177,9 +178,10 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app = FastAPI(
         title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan, telemetry=NO_TELEMETRY
     )
-    predict = PredictAnswer(Predictor(pool, shadow), prediction_recorder, metrics, settings)
+    traffic = Traffic(pool)
+    predict = PredictAnswer(Predictor(pool, shadow), traffic, prediction_recorder, metrics, settings)
     app.include_router(predict_routes(predict))
-    answering = ExplainAnswers(explainer, desk, metrics, settings)
+    answering = ExplainAnswers(explainer, traffic, desk, metrics, settings)
     app.include_router(explain_routes(answering))
     app.include_router(prediction_routes(predictions, answering))
     replayer = Replayer(records, pool, explainer)

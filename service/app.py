@@ -49,6 +49,7 @@ from service.routes.predict import PredictAnswer, predict_routes
 from service.routes.schedules import schedule_routes
 from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
+from service.routes.v1.routes import V1, v1_routes
 from service.scrape import ServingFigures, StoreFigures
 from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
@@ -153,7 +154,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app = FastAPI(
         title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan, telemetry=NO_TELEMETRY
     )
-    predict = PredictAnswer(Predictor(pool, shadow), metrics, settings)
+    predictor = Predictor(pool, shadow)
+    predict = PredictAnswer(predictor, metrics, settings)
     app.include_router(predict_routes(predict))
     app.include_router(explain_routes(explainer, desk, metrics, settings))
     replayer = Replayer(records, pool, explainer)
@@ -165,6 +167,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         model_routes(registry, pool, shadow, pruner, Importer(jobs, datasets, metrics, settings), settings)
     )
     app.include_router(surrogate_routes(registry, compute))
+    app.include_router(v1_routes(V1(pool, predictor, explainer, metrics, settings)))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
     direct = DirectRoutes(app, [DirectRoute("POST", "/predict", predict)])

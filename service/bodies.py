@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -37,20 +37,42 @@ async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
             places are named.
         ClientDisconnect: when the client went away before its body was here.
     """
-    received, encoding, announced = _headers_of_body(scope)
-    kind = received.partition(";")[0].strip().lower()
-    if kind != JSON and not kind.endswith("+json"):
-        raise WrongContentType(received, [JSON])
-    body = await _read(receive, announced, limit_bytes)
-    if encoding != "identity":
-        body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
+    kind, encoding, announced = _headers_of_body(scope)
+    if not is_json(kind):
+        raise WrongContentType(kind, [JSON])
+    return await load_json(await _unpacked(receive, encoding, announced, limit_bytes))
+
+
+def is_json(content_type: str) -> bool:
+    if content_type == JSON:
+        return True
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == JSON or kind.endswith("+json")
+
+
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> tuple[str, bytes]:
+    """The content type of a request, JSON where it says none, and its body, unpacked where it was compressed.
+
+    Raises:
+        WrongContentType, BodyTooLarge, NotReadable, ClientDisconnect: as for `read_json`.
+    """
+    kind, encoding, announced = _headers_of_body(scope)
+    return kind, await _unpacked(receive, encoding, announced, limit_bytes)
+
+
+async def load_json(body: bytes, rows: Collection[str] = ("inputs",)) -> Any:
+    """A body as JSON.
+
+    Args:
+        rows: the keys under which rows are; what else there is may not be large.
+    """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         # Searched for what is wrong by a slower reader: in a thread, since a body may be large.
         raise await asyncio.to_thread(_explain_unreadable, body, error) from None
     if len(body) > MAX_VALUES and isinstance(document, dict):
-        _check_size({name: value for name, value in document.items() if name != "inputs"})
+        _check_size({name: value for name, value in document.items() if name not in rows})
     return document
 
 
@@ -75,6 +97,13 @@ def _headers_of_body(scope: Scope) -> tuple[str, str, int]:
     if encoding not in ENCODINGS:
         raise WrongContentType(f"{kind}, encoded as {encoding}", [f"{JSON}, as it is or encoded as gzip or deflate"])
     return kind, encoding, length
+
+
+async def _unpacked(receive: Receive, encoding: str, announced: int, limit_bytes: int) -> bytes:
+    body = await _read(receive, announced, limit_bytes)
+    if encoding != "identity":
+        body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
+    return body
 
 
 async def _read(receive: Receive, announced: int, limit_bytes: int) -> bytes:

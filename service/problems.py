@@ -24,6 +24,8 @@ from service.errors import InvalidRequest, RegistryUnavailable
 logger = logging.getLogger("vitrine.api")
 
 CONTENT_TYPE = "application/problem+json"
+PROTOCOLS = ("/v1/", "/v2/")
+"""Paths of protocols whose errors are `{"error": "..."}`."""
 MAX_ERRORS = 100
 
 STATUSES: dict[type[Exception], tuple[int, str, str]] = {
@@ -152,13 +154,27 @@ async def answer_error(request: Request, error: Exception) -> Response:
     raise error
 
 
-def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(document), document["status"], headers, CONTENT_TYPE)
+def retry_after_seconds(error: Exception) -> float | None:
+    """After how long a request that met an error may succeed; None where time alone does not help."""
+    return getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS.get(type(error))
 
 
-async def _answer_known(_request: Request, error: Exception) -> Response:
-    seconds = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS.get(type(error))
-    return problem_response(problem_document(error), {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None)
+def worded(document: dict[str, Any], path: str) -> tuple[bytes, str]:
+    """A problem document as it is sent to who asked a path, and its content type: protocols have their own form."""
+    if path.startswith(PROTOCOLS):
+        return orjson.dumps({"error": document["detail"]}), "application/json"
+    return orjson.dumps(document), CONTENT_TYPE
+
+
+def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None, *, path: str = "") -> Response:
+    body, content_type = worded(document, path)
+    return Response(body, document["status"], headers, content_type)
+
+
+async def _answer_known(request: Request, error: Exception) -> Response:
+    seconds = retry_after_seconds(error)
+    headers = {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None
+    return problem_response(problem_document(error), headers, path=request.scope["path"])
 
 
 async def _answer_database_away(request: Request, error: Exception) -> Response:
@@ -189,7 +205,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         "status": error.status_code,
         "detail": details.get(error.status_code, error.detail),
     }
-    return problem_response(document, dict(error.headers or {}))
+    return problem_response(document, dict(error.headers or {}), path=request.scope["path"])
 
 
 async def _answer_nobody(_request: Request, _error: Exception) -> Response:

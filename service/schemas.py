@@ -55,6 +55,9 @@ class ExplainRequest(PredictRequest):
     strict: Annotated[bool, Field(description="422 when the tolerance was not reached")] = False
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     top_k: Annotated[int | None, Field(gt=0, description="keep the largest; the rest is summed in `omitted`")] = None
+    format: Annotated[
+        Literal["vitrine", "vertex"], Field(description="of the answer: ours, or that of Vertex Explainable AI")
+    ] = "vitrine"
 
 
 class GlobalExplainRequest(RequestBody):

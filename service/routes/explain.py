@@ -19,7 +19,8 @@ from service.records.job_desk import JobDesk
 from service.routes.documentation import request_body, responses
 from service.routes.predict import EXAMPLE, check_row_count
 from service.schemas import ExplainRequest, GlobalExplainRequest
-from service.serving.explainer import Explainer
+from service.serving.explainer import Explainer, to_json
+from service.serving.vertex import vertex_explanations
 from service.settings import Settings
 
 PNG = "image/png"
@@ -107,10 +108,14 @@ def explain_routes(explainer: Explainer, desk: JobDesk, metrics: Metrics, settin
         if media in PICTURES:
             _check_picture(body)
         meter.end("read")
-        if prefers_async(prefer or ()) and desk.is_open:
+        # What is fetched later is in our own form.
+        if prefers_async(prefer or ()) and desk.is_open and body.format == "vitrine":
             return accepted(await desk.take_rows(body, meter), {"Preference-Applied": "respond-async"})
         explained = await unless_gone(request.receive, explainer.explain(body, meter))
         metrics.note_explanations(explained.served.record.model, explained.estimates)
+        if media not in PICTURES and body.format == "vertex":
+            predictions = [row["prediction"] for row in explained.document["explanations"]]
+            return Response(to_json(vertex_explanations(explained, predictions)), media_type=JSON)
         if media not in PICTURES:
             return Response(explained.answer, media_type=JSON)
         drawing = explainer.picture(

@@ -142,7 +142,7 @@ class Explainer:
             # What is kept says that it is kept; `explain` corrects it where it is not.
             "receipt": receipt | {"recorded": True},
         }
-        return Explained(served, resolved, estimates, document, _to_json(document))
+        return Explained(served, resolved, estimates, document, to_json(document))
 
     async def receipt(
         self, served: ServedModel, resolved: ResolvedRequest, estimates: list[Estimate], started: float
@@ -200,8 +200,8 @@ def _row_documents(
 
 def _marked(explained: Explained, *, recorded: bool) -> Explained:
     document = explained.document | {"receipt": explained.document["receipt"] | {"recorded": recorded}}
-    return replace(explained, document=document, answer=_to_json(document))
+    return replace(explained, document=document, answer=to_json(document))
 
 
-def _to_json(document: dict[str, Any]) -> bytes:
+def to_json(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

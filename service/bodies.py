@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -29,6 +29,14 @@ MAX_VALUES = 10_000
 """Values in a body beside its rows."""
 
 
+class BodyHead(NamedTuple):
+    """The content type (JSON, where a request says none), the encoding, and the announced length of a body."""
+
+    content_type: str
+    encoding: str
+    length: int
+
+
 async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
     """The JSON document of a request; a body may be compressed with gzip or deflate.
 
@@ -37,10 +45,10 @@ async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
             places are named.
         ClientDisconnect: when the client went away before its body was here.
     """
-    kind, encoding, announced = _headers_of_body(scope)
-    if not is_json(kind):
-        raise WrongContentType(kind, [JSON])
-    return await load_json(await _unpacked(receive, encoding, announced, limit_bytes))
+    head = head_of_body(scope)
+    if not is_json(head.content_type):
+        raise WrongContentType(head.content_type, [JSON])
+    return await load_json(await unpacked(receive, head, limit_bytes))
 
 
 def is_json(content_type: str) -> bool:
@@ -48,16 +56,6 @@ def is_json(content_type: str) -> bool:
         return True
     kind = content_type.partition(";")[0].strip().lower()
     return kind == JSON or kind.endswith("+json")
-
-
-async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> tuple[str, bytes]:
-    """The content type of a request, JSON where it says none, and its body, unpacked where it was compressed.
-
-    Raises:
-        WrongContentType, BodyTooLarge, NotReadable, ClientDisconnect: as for `read_json`.
-    """
-    kind, encoding, announced = _headers_of_body(scope)
-    return kind, await _unpacked(receive, encoding, announced, limit_bytes)
 
 
 async def load_json(body: bytes, rows: Collection[str] = ("inputs",)) -> Any:
@@ -84,8 +82,8 @@ def parse_body(document: Any, model: type[Body]) -> Body:
         raise InvalidRequest(faults_of(error, model, document)) from None
 
 
-def _headers_of_body(scope: Scope) -> tuple[str, str, int]:
-    """The content type, the encoding and the announced length of a body."""
+def head_of_body(scope: Scope) -> BodyHead:
+    """What is said of a body. Raises `WrongContentType` for an encoding that is not known."""
     kind, encoding, length = JSON, "identity", 0
     for name, value in scope["headers"]:
         if name == b"content-type":
@@ -96,13 +94,18 @@ def _headers_of_body(scope: Scope) -> tuple[str, str, int]:
             length = int(value)
     if encoding not in ENCODINGS:
         raise WrongContentType(f"{kind}, encoded as {encoding}", [f"{JSON}, as it is or encoded as gzip or deflate"])
-    return kind, encoding, length
+    return BodyHead(kind, encoding, length)
 
 
-async def _unpacked(receive: Receive, encoding: str, announced: int, limit_bytes: int) -> bytes:
-    body = await _read(receive, announced, limit_bytes)
-    if encoding != "identity":
-        body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
+async def unpacked(receive: Receive, head: BodyHead, limit_bytes: int) -> bytes:
+    """A body as it was before it was compressed.
+
+    Raises:
+        BodyTooLarge, NotReadable, ClientDisconnect: as for `read_json`.
+    """
+    body = await _read(receive, head.length, limit_bytes)
+    if head.encoding != "identity":
+        body = await asyncio.to_thread(_expanded, body, head.encoding, limit_bytes)
     return body
 
 

@@ -13,6 +13,7 @@ from models.errors import Fault
 from models.rows import describe
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest, NotAcceptable
+from service.formats.requests import read_request
 from service.metrics import Metrics
 from service.receiving import unless_gone
 from service.records.job_desk import JobDesk
@@ -103,7 +104,7 @@ def explain_routes(explainer: Explainer, desk: JobDesk, metrics: Metrics, settin
     ) -> Response:
         meter = metrics.follow("explain", request.scope)
         media = wanted_media(request.headers.get("accept", "*/*"))
-        body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), ExplainRequest)
+        body = await read_request(request.scope, request.receive, ExplainRequest, settings, others=("width", "theme"))
         check_row_count(body, settings.max_rows)
         if media in PICTURES:
             _check_picture(body)

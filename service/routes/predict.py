@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope
 
 from models.errors import Fault
-from service.bodies import parse_body, read_json
 from service.errors import InvalidRequest
+from service.formats.requests import read_request
 from service.metrics import Metrics
 from service.routes.documentation import request_body, responses
 from service.schemas import PredictRequest
@@ -35,7 +35,7 @@ class PredictAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive) -> bytes:
         meter = self._metrics.follow("predict", scope)
-        body = parse_body(await read_json(scope, receive, self._settings.body_limit_bytes), PredictRequest)
+        body = await read_request(scope, receive, PredictRequest, self._settings)
         check_row_count(body, self._settings.max_rows)
         meter.end("read")
         answer = orjson.dumps(await self._predictor.predict(body, meter, receive))

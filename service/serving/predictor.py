@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from service.schemas import PredictRequest
 from service.serving.pool import ModelPool
 from service.serving.served_model import ServedModel
 from service.serving.shadow import Shadow
-from service.serving.turns import decode_in_turns, in_turns
+from service.serving.turns import Inputs, decode_in_turns, in_turns
 
 
 class Predictor:
@@ -42,9 +41,7 @@ class Predictor:
             "predictions": await in_turns(served.predictions, outputs),
         }
 
-    async def evaluate(
-        self, served: ServedModel, inputs: Sequence[Any], meter: RequestMeter, receive: Receive
-    ) -> np.ndarray:
+    async def evaluate(self, served: ServedModel, inputs: Inputs, meter: RequestMeter, receive: Receive) -> np.ndarray:
         """Outputs `(n_rows, n_targets)` of rows as a request has them, whatever its protocol.
 
         Raises:

@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -29,37 +29,33 @@ MAX_VALUES = 10_000
 """Values in a body beside its rows."""
 
 
-class BodyHead(NamedTuple):
-    """The content type (JSON, where a request says none), the encoding, and the announced length of a body."""
-
-    content_type: str
-    encoding: str
-    length: int
-
-
 async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
-    """The JSON document of a request; a body may be compressed with gzip or deflate.
+    """The JSON document of a request. Raises as `read_body` and `parse_json`."""
+    return await parse_json(await read_body(scope, receive, limit_bytes))
+
+
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """The body of a request for JSON, as it was before gzip or deflate.
 
     Raises:
-        WrongContentType, BodyTooLarge, NotReadable: as their messages say. NaN and Infinity are no JSON; their
-            places are named.
+        WrongContentType, BodyTooLarge, NotReadable: as their messages say.
         ClientDisconnect: when the client went away before its body was here.
     """
-    head = head_of_body(scope)
-    if not is_json(head.content_type):
-        raise WrongContentType(head.content_type, [JSON])
-    return await load_json(await unpacked(receive, head, limit_bytes))
+    received, encoding, announced = _headers_of_body(scope)
+    kind = received.partition(";")[0].strip().lower()
+    if kind != JSON and not kind.endswith("+json"):
+        raise WrongContentType(received, [JSON])
+    return await _unpacked(receive, encoding, announced, limit_bytes)
 
 
-def is_json(content_type: str) -> bool:
-    if content_type == JSON:
-        return True
-    kind = content_type.partition(";")[0].strip().lower()
-    return kind == JSON or kind.endswith("+json")
+async def read_bytes(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """The body of a request, whatever its type says, as it was before gzip or deflate. Raises as `read_body`."""
+    _, encoding, announced = _headers_of_body(scope)
+    return await _unpacked(receive, encoding, announced, limit_bytes)
 
 
-async def load_json(body: bytes, rows: Collection[str] = ("inputs",)) -> Any:
-    """A body as JSON.
+async def parse_json(body: bytes, rows: Collection[str] = ("inputs",)) -> Any:
+    """The document in a body. Raises `NotReadable`: NaN and Infinity are no JSON, and their places are named.
 
     Args:
         rows: the keys under which rows are; what else there is may not be large.
@@ -82,8 +78,8 @@ def parse_body(document: Any, model: type[Body]) -> Body:
         raise InvalidRequest(faults_of(error, model, document)) from None
 
 
-def head_of_body(scope: Scope) -> BodyHead:
-    """What is said of a body. Raises `WrongContentType` for an encoding that is not known."""
+def _headers_of_body(scope: Scope) -> tuple[str, str, int]:
+    """The content type, the encoding and the announced length of a body."""
     kind, encoding, length = JSON, "identity", 0
     for name, value in scope["headers"]:
         if name == b"content-type":
@@ -94,18 +90,13 @@ def head_of_body(scope: Scope) -> BodyHead:
             length = int(value)
     if encoding not in ENCODINGS:
         raise WrongContentType(f"{kind}, encoded as {encoding}", [f"{JSON}, as it is or encoded as gzip or deflate"])
-    return BodyHead(kind, encoding, length)
+    return kind, encoding, length
 
 
-async def unpacked(receive: Receive, head: BodyHead, limit_bytes: int) -> bytes:
-    """A body as it was before it was compressed.
-
-    Raises:
-        BodyTooLarge, NotReadable, ClientDisconnect: as for `read_json`.
-    """
-    body = await _read(receive, head.length, limit_bytes)
-    if head.encoding != "identity":
-        body = await asyncio.to_thread(_expanded, body, head.encoding, limit_bytes)
+async def _unpacked(receive: Receive, encoding: str, announced: int, limit_bytes: int) -> bytes:
+    body = await _read(receive, announced, limit_bytes)
+    if encoding != "identity":
+        body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
     return body
 
 

@@ -90,9 +90,9 @@ def _request_id(scope: Scope) -> str:
 async def _answer(
     scope: Scope, send: Send, problem: dict[str, Any], headers: list[tuple[bytes, bytes]] | None = None
 ) -> None:
-    body, content_type = worded(problem, scope["path"])
+    status, body, content_type = worded(problem, scope["path"])
     described = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body)), *(headers or [])]
-    await send({"type": "http.response.start", "status": problem["status"], "headers": described})
+    await send({"type": "http.response.start", "status": status, "headers": described})
     await send({"type": "http.response.body", "body": body})
 
 

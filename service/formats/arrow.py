@@ -75,7 +75,7 @@ def read_arrow(body: bytes, max_rows: int) -> ArrowRows:
             table = pa.Table.from_batches(batches, reader.schema)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, struct.error) as error:
-        raise NotReadable(f"The body is no Arrow stream: {str(error)[:300].rstrip(".")}.") from None
+        raise NotReadable(f"The body is no Arrow stream: {str(error)[:300].rstrip('.')}.") from None
     if not n_rows:
         raise NotReadable("The Arrow stream has no rows.")
     if n_rows <= max_rows:

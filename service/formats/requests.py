@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from starlette.types import Receive, Scope
 
 from models.errors import Fault, describe
+from models.rows import ModelInput
+from models.signature import Signature
 from models.validation import faults_of
-from service.bodies import JSON, head_of_body, is_json, load_json, parse_body, unpacked
+from service.bodies import JSON, parse_body, parse_json, read_body, read_bytes
 from service.errors import InvalidRequest, WrongContentType
 from service.formats.rows import EncodedRows
 from service.schemas import PredictRequest
@@ -33,10 +37,30 @@ FORMATS = {
 _PLACEHOLDER = ["rows are in the body"]
 
 
+class BodyRows:
+    """The rows of a body in another form than JSON, and what they were read as.
+
+    Attributes:
+        plain: once they have been read: rows as JSON has them, or an array.
+    """
+
+    def __init__(self, encoded: EncodedRows) -> None:
+        self._encoded = encoded
+        self.plain: list[Any] | NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def read_as(self, signature: Signature) -> list[Any] | NDArray[Any]:
+        if self.plain is None:
+            self.plain = self._encoded.read_as(signature)
+        return self.plain
+
+
 async def read_request(
     scope: Scope, receive: Receive, kind: type[Asked], settings: Settings, *, others: Collection[str] = ()
-) -> Asked:
-    """What a request asks, whatever the form of its rows.
+) -> tuple[Asked, bytes | None]:
+    """What a request asks, whatever the form of its rows, and the JSON that it sent; None where it sent none.
 
     Args:
         kind: the model of its fields.
@@ -45,19 +69,36 @@ async def read_request(
     Raises:
         WrongContentType, BodyTooLarge, NotReadable, InvalidRequest, ClientDisconnect: as their messages say.
     """
-    head = head_of_body(scope)
-    if is_json(head.content_type):
-        return parse_body(await load_json(await unpacked(receive, head, settings.body_limit_bytes)), kind)
-    content_type, _, parameters = head.content_type.partition(";")
+    try:
+        sent = await read_body(scope, receive, settings.body_limit_bytes)
+    except WrongContentType as error:
+        # Nothing of the body has been read yet. So JSON, which most send, is not asked twice what it is.
+        content_type = _content_type(scope, error)
+        asked = fields_of_query(scope["query_string"], kind, others)
+        body = await read_bytes(scope, receive, settings.body_limit_bytes)
+        rows = await asyncio.to_thread(_read, content_type, body, settings.max_rows)
+        return asked.model_copy(update={"inputs": BodyRows(rows)}), None
+    return parse_body(await parse_json(sent), kind), sent
+
+
+def rows_of_body(asked: PredictRequest) -> bytes | ModelInput:
+    """The rows of a request that has been answered, for its record: JSON as it would have sent them, or an array."""
+    plain = cast(BodyRows, asked.inputs).plain
+    return plain if isinstance(plain, np.ndarray) else orjson.dumps({"inputs": plain})
+
+
+def _content_type(scope: Scope, error: WrongContentType) -> str:
+    """The content type of a body that is no JSON. Raises `WrongContentType` where nothing here reads it."""
+    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"content-type"), JSON)
+    content_type, _, parameters = sent.partition(";")
     content_type = content_type.strip().lower()
+    if content_type == JSON:
+        raise error  # it is its encoding that cannot be read
     if content_type not in FORMATS:
-        raise WrongContentType(head.content_type, [JSON, *FORMATS])
+        raise WrongContentType(sent, [JSON, *FORMATS])
     if "header=absent" in parameters.replace(" ", "").lower():
-        raise WrongContentType(head.content_type, ["text/csv with a header"])
-    asked = fields_of_query(scope["query_string"], kind, others)
-    body = await unpacked(receive, head, settings.body_limit_bytes)
-    rows = await asyncio.to_thread(_read, content_type, body, settings.max_rows)
-    return asked.model_copy(update={"inputs": rows})
+        raise WrongContentType(sent, ["text/csv with a header"])
+    return content_type
 
 
 def fields_of_query(query: bytes, kind: type[Asked], others: Collection[str] = ()) -> Asked:

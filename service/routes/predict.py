@@ -8,8 +8,9 @@ from starlette.types import Receive, Scope
 
 from models.errors import Fault
 from service.errors import InvalidRequest
-from service.formats.requests import read_request
+from service.formats.requests import read_request, rows_of_body
 from service.metrics import Metrics
+from service.records.prediction_recorder import PredictionRecorder
 from service.routes.documentation import request_body, responses
 from service.schemas import PredictRequest
 from service.serving.predictor import Predictor
@@ -30,17 +31,21 @@ ANSWER = {
 class PredictAnswer:
     """What answers `POST /predict`: a request's scope and what receives its body, to JSON."""
 
-    def __init__(self, predictor: Predictor, metrics: Metrics, settings: Settings) -> None:
-        self._predictor, self._metrics, self._settings = predictor, metrics, settings
+    def __init__(self, predictor: Predictor, records: PredictionRecorder, metrics: Metrics, settings: Settings) -> None:
+        self._predictor, self._records, self._metrics, self._settings = predictor, records, metrics, settings
 
     async def __call__(self, scope: Scope, receive: Receive) -> bytes:
         meter = self._metrics.follow("predict", scope)
-        body = await read_request(scope, receive, PredictRequest, self._settings)
+        body, sent = await read_request(scope, receive, PredictRequest, self._settings)
         check_row_count(body, self._settings.max_rows)
         meter.end("read")
-        answer = orjson.dumps(await self._predictor.predict(body, meter, receive))
+        answer = await self._predictor.predict(body, meter, receive)
+        encoded = orjson.dumps(answer)
+        if sent is None:
+            sent = rows_of_body(body)
+        self._records.note(answer["id"], answer["model"], answer["version"], sent, encoded)
         meter.end("word")
-        return answer
+        return encoded
 
 
 def predict_routes(answer: PredictAnswer) -> APIRouter:

@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from models.registry import CHAMPION
-from service.bodies import JSON, head_of_body, load_json, unpacked
+from service.bodies import JSON, parse_json, read_bytes
 from service.metrics import Metrics, RequestMeter
 from service.receiving import unless_gone
 from service.routes.v1 import documentation, explaining
@@ -116,9 +116,8 @@ class V1:
 
     async def _read(self, request: Request) -> Any:
         # Whatever its content type: curl, which the protocol's own documentation shows, says it is a form.
-        head = head_of_body(request.scope)
-        body = await unpacked(request.receive, head, self._settings.body_limit_bytes)
-        return await load_json(body, rows=(INSTANCES, INPUTS, EXAMPLES))
+        body = await read_bytes(request.scope, request.receive, self._settings.body_limit_bytes)
+        return await parse_json(body, rows=(INSTANCES, INPUTS, EXAMPLES))
 
     async def _examples(self, request: Request, place: Place, task: str) -> tuple[ServedModel, Any]:
         meter = self._metrics.follow("predict", request.scope)

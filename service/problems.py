@@ -27,7 +27,7 @@ CONTENT_TYPE = "application/problem+json"
 PROTOCOLS = ("/v1/", "/v2/")
 """Paths of protocols whose errors are `{"error": "..."}`."""
 _PROTOCOL_STATUSES = frozenset({400, 404, 405, 408, 413, 415, 429, 499, 500, 501, 503, 504})
-"""What their servers answer; of what is said here by other statuses, those below 500 are 400 there, and the rest 500."""
+"""What their servers answer; of what is said here by other statuses, those below 500 are 400, and the rest 500."""
 MAX_ERRORS = 100
 SHOWN_FAULTS = 10
 """Faults that are named where one string has to hold them all."""

@@ -14,7 +14,7 @@ from models.errors import Fault
 from models.rows import describe
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest, NotAcceptable
-from service.formats.requests import read_request
+from service.formats.requests import FORMATS, read_request
 from service.metrics import Metrics, RequestMeter
 from service.receiving import unless_gone
 from service.records.job_desk import JobDesk
@@ -129,7 +129,7 @@ def explain_routes(answering: ExplainAnswers) -> APIRouter:
         description="Predictions with attributions, their standard errors and a receipt. With `Accept: image/png` or "
         "`image/svg+xml`, a picture of one row and one target, with a description in words inside; its id is in "
         "`X-Explanation-Id`. With `Prefer: respond-async`, 202 at once, and the same answer later at its `Location`.",
-        openapi_extra=request_body(ExplainRequest, {"diabetes": {**EXAMPLE, "top_k": 1}}),
+        openapi_extra=request_body(ExplainRequest, {"diabetes": {**EXAMPLE, "top_k": 1}}, FORMATS),
         responses={
             202: {"content": {JSON: {"example": QUEUED}}},
             **responses(400, 404, 406, 413, 415, 422, 503, example=ANSWER, media=PICTURE_MEDIA),

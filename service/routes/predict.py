@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope
 
 from models.errors import Fault
 from service.errors import InvalidRequest
-from service.formats.requests import read_request, rows_of_body
+from service.formats.requests import FORMATS, read_request, rows_of_body
 from service.metrics import Metrics
 from service.records.prediction_recorder import PredictionRecorder
 from service.routes.documentation import request_body, responses
@@ -54,7 +54,7 @@ def predict_routes(answer: PredictAnswer) -> APIRouter:
     @router.post(
         "/predict",
         summary="Predict rows",
-        openapi_extra=request_body(PredictRequest, {"diabetes": EXAMPLE}),
+        openapi_extra=request_body(PredictRequest, {"diabetes": EXAMPLE}, FORMATS),
         responses=responses(400, 404, 413, 415, 422, 503, example=ANSWER),
     )
     async def predict(request: Request) -> Response:

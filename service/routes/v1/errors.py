@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 
@@ -43,11 +44,17 @@ class Place:
         return f"Specific({self.model}, {self.version})" if self.version else f"Latest({self.model})"
 
 
-def error_response(error: Exception, place: Place | None = None, key: str = "instances") -> Response:
-    """What is answered to an error.
+@contextmanager
+def rows_under(key: str) -> Iterator[None]:
+    """Within it, what is wrong with rows is said of the key of the request that held them."""
+    try:
+        yield
+    except InvalidRows as error:
+        raise MalformedRequest(_listed(error, [_row_fault(fault, key) for fault in error.faults])) from None
 
-    Args:
-        key: of the request, where its rows are.
+
+def error_response(error: Exception, place: Place | None = None) -> Response:
+    """What is answered to an error.
 
     Raises:
         The error, where it is not known: the server's log and metrics have it further out.
@@ -62,7 +69,7 @@ def error_response(error: Exception, place: Place | None = None, key: str = "ins
     if type(error) not in STATUSES:
         raise error
     seconds = retry_after_seconds(error)
-    status, text = _worded(error, place, key)
+    status, text = _worded(error, place)
     return text_response(status, text, {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None)
 
 
@@ -70,7 +77,7 @@ def text_response(status: int, text: str, headers: dict[str, str] | None = None)
     return Response(orjson.dumps({"error": text}), status, headers, JSON)
 
 
-def _worded(error: Exception, place: Place | None, key: str) -> tuple[int, str]:
+def _worded(error: Exception, place: Place | None) -> tuple[int, str]:
     status = STATUSES[type(error)][0]
     status = _STATUSES.get(status, status)
     if place is not None and isinstance(error, UnknownVersion) and place.label is not None:
@@ -79,14 +86,12 @@ def _worded(error: Exception, place: Place | None, key: str) -> tuple[int, str]:
         return status, f"Servable not found for request: {place}. {error}"
     if isinstance(error, NotReadable):
         return status, f"JSON Parse error: {error}"
-    if isinstance(error, InvalidRows):
-        return status, _listed(error, [row_fault(fault, key) for fault in error.faults])
     if isinstance(error, InvalidRequest):
         return status, _listed(error, [_value_fault(fault) for fault in error.faults])
     return status, str(error)
 
 
-def row_fault(fault: Fault, key: str) -> str:
+def _row_fault(fault: Fault, key: str) -> str:
     """A fault of a row, whose pointer is that of the native route, in the protocol's words."""
     parts = [part.replace("~1", "/").replace("~0", "~") for part in fault.pointer.split("/")[2:]]
     element = f" element: {parts[0]}" if parts else ""

@@ -21,7 +21,7 @@ from service.routes.v1.answers import (
     status_answer,
     version_states,
 )
-from service.routes.v1.errors import MalformedRequest, Place, error_response, text_response
+from service.routes.v1.errors import MalformedRequest, Place, error_response, rows_under, text_response
 from service.routes.v1.reading import (
     CONTEXT,
     EXAMPLES,
@@ -76,9 +76,10 @@ class V1:
         rows = rows_of(document)
         self._check_count(rows)
         served = await self._pool.resolve(place.model, place.wanted)
-        asked = explaining.request_of(document, with_strings(rows, served.signature), served)
-        meter.end("read")
-        explained = await unless_gone(request.receive, self._explainer.explain(asked, meter))
+        with rows_under(rows.key):
+            asked = explaining.request_of(document, with_strings(rows, served.signature), served)
+            meter.end("read")
+            explained = await unless_gone(request.receive, self._explainer.explain(asked, meter))
         self._metrics.note_explanations(explained.served.record.model, explained.estimates)
         return explaining.explanation_answer(explained, asked)
 
@@ -145,8 +146,9 @@ class V1:
         meter.resolved(served.record.model, served.record.version, len(rows.values))
 
     async def _outputs(self, request: Request, served: ServedModel, rows: Rows, meter: RequestMeter) -> Any:
-        values = with_strings(rows, served.signature).values
-        return await self._predictor.evaluate(served, values, meter, request.receive)
+        with rows_under(rows.key):
+            values = with_strings(rows, served.signature).values
+            return await self._predictor.evaluate(served, values, meter, request.receive)
 
     def _check_count(self, rows: Rows) -> None:
         limit = self._settings.max_rows

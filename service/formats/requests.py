@@ -84,7 +84,7 @@ async def read_request(
 def rows_of_body(asked: PredictRequest) -> bytes | ModelInput:
     """The rows of a request that has been answered, for its record: JSON as it would have sent them, or an array."""
     plain = cast(BodyRows, asked.inputs).plain
-    return plain if isinstance(plain, np.ndarray) else orjson.dumps({"inputs": plain})
+    return np.asarray(plain, np.float32) if isinstance(plain, np.ndarray) else orjson.dumps({"inputs": plain})
 
 
 def _content_type(scope: Scope, error: WrongContentType) -> str:

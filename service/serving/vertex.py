@@ -34,10 +34,13 @@ def vertex_explanations(explained: Explained, predictions: Any) -> dict[str, Any
 def approximation_errors(estimate: Estimate) -> list[float | None]:
     """Per target, how far off attributions may be, as a part of the explanation's scale S: the largest half-width of
     their 95 % intervals or, where it is larger, what they miss of the difference they add up to. It is what `tolerance`
-    bounds. None where nothing is known of it: of saliency, which estimates no value and adds up to none."""
+    bounds. Of a path that was not sampled it is what is missed alone, as Vertex has it. None where nothing is known: of
+    other methods that do not sample, and of saliency, which adds up to no value."""
     if estimate.estimand == "saliency":
         return [None] * len(estimate.values)
     widths = estimate.half_widths.max(axis=0)
+    if estimate.estimand == "aumann-shapley":
+        widths = np.nan_to_num(widths)
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.maximum(widths, np.abs(estimate.efficiency_residuals)) / estimate.scales
     # An output that is the same everywhere has the scale 0.

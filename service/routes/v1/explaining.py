@@ -12,13 +12,13 @@ from models.signature import Signature
 from service.bodies import parse_body
 from service.routes.v1.errors import MalformedRequest
 from service.routes.v1.reading import INPUTS, INSTANCES, Rows
-from service.schemas import ExplainRequest
+from service.schemas import ExplainOptions, ExplainRequest
 from service.serving.explainer import Explained
 from service.serving.served_model import ServedModel
 from service.serving.vertex import vertex_explanations
 
 PARAMETERS = "parameters"
-OPTIONS = tuple(name for name in ExplainRequest.model_fields if name not in ("model", "version", "inputs"))
+OPTIONS = tuple(ExplainOptions.model_fields)
 """Options of `POST /explain`, which `:explain` takes too: beside the rows, or in `parameters`, where Vertex's client
 puts them."""
 KEYS = (INSTANCES, INPUTS, PARAMETERS, *OPTIONS)

@@ -65,6 +65,7 @@ from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
 from service.serving.reference_client import ReferenceClient
 from service.serving.shadow import Shadow, ShadowFigures
+from service.serving.traffic import Traffic
 from service.settings import Settings
 
 LOCK_WAIT_MS = 5000
@@ -178,10 +179,10 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app = FastAPI(
         title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan, telemetry=NO_TELEMETRY
     )
-    predictor = Predictor(pool, shadow)
-    predict = PredictAnswer(predictor, prediction_recorder, metrics, settings)
+    traffic, predictor = Traffic(pool), Predictor(pool, shadow)
+    predict = PredictAnswer(predictor, traffic, prediction_recorder, metrics, settings)
     app.include_router(predict_routes(predict))
-    answering = ExplainAnswers(explainer, desk, metrics, settings)
+    answering = ExplainAnswers(explainer, traffic, desk, metrics, settings)
     app.include_router(explain_routes(answering))
     app.include_router(prediction_routes(predictions, answering))
     replayer = Replayer(records, pool, explainer)
@@ -193,7 +194,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         model_routes(registry, pool, shadow, pruner, Importer(jobs, datasets, metrics, settings), settings)
     )
     app.include_router(surrogate_routes(registry, compute))
-    app.include_router(v1_routes(V1(pool, predictor, explainer, metrics, settings)))
+    app.include_router(v1_routes(V1(pool, traffic, predictor, explainer, metrics, settings)))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
     direct = DirectRoutes(app, [DirectRoute("POST", "/predict", predict)])

@@ -29,16 +29,16 @@ class MalformedRequest(VitrineError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which version a path means: a number, a label (an alias of ours), or neither: the champion."""
+    """Which version a path means: a number, a label (an alias of ours), or neither."""
 
     model: str
     version: str | None = None
     label: str | None = None
 
     @property
-    def wanted(self) -> str:
-        """The version or alias to look for."""
-        return self.version or self.label or "champion"
+    def wanted(self) -> str | None:
+        """The version or alias to look for; None where the path names none."""
+        return self.version or self.label
 
     def __str__(self) -> str:
         return f"Specific({self.model}, {self.version})" if self.version else f"Latest({self.model})"

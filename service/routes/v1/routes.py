@@ -37,6 +37,7 @@ from service.serving.explainer import Explainer
 from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
 from service.serving.served_model import ServedModel
+from service.serving.traffic import Traffic
 from service.settings import Settings
 
 Answer = Callable[[Request, Place], Awaitable[dict[str, Any] | bytes]]
@@ -49,16 +50,22 @@ class V1:
     """Answers what V1 asks."""
 
     def __init__(
-        self, pool: ModelPool, predictor: Predictor, explainer: Explainer, metrics: Metrics, settings: Settings
+        self,
+        pool: ModelPool,
+        traffic: Traffic,
+        predictor: Predictor,
+        explainer: Explainer,
+        metrics: Metrics,
+        settings: Settings,
     ) -> None:
-        self._pool, self._predictor, self._explainer = pool, predictor, explainer
+        self._pool, self._traffic, self._predictor, self._explainer = pool, traffic, predictor, explainer
         self._metrics, self._settings = metrics, settings
 
     async def predict(self, request: Request, place: Place) -> dict[str, Any]:
         meter = self._metrics.follow("predict", request.scope)
         document = check_document(await self._read(request), (INSTANCES, INPUTS))
         rows = rows_of(document)
-        served = await self._resolve(place, rows, meter)
+        served = await self._resolve(request, place, rows, meter)
         outputs = await self._outputs(request, served, rows, meter)
         return prediction_answer(outputs, served.signature, rows)
 
@@ -75,7 +82,7 @@ class V1:
         document = check_document(await self._read(request), explaining.KEYS)
         rows = rows_of(document)
         self._check_count(rows)
-        served = await self._pool.resolve(place.model, place.wanted)
+        served = await self._find(request, place)
         with rows_under(rows.key):
             asked = explaining.request_of(document, with_strings(rows, served.signature), served)
             meter.end("read")
@@ -112,8 +119,12 @@ class V1:
         return Response(orjson.dumps({**document, "error": error}), 503, {"Retry-After": "5"}, JSON)
 
     async def metadata(self, place: Place) -> Response:
-        served = await self._pool.resolve(place.model, place.wanted)
+        served = await self._pool.resolve(place.model, place.wanted or CHAMPION)
         return _json(metadata_answer(served.record.model, served.record.version, served.signature))
+
+    async def _find(self, request: Request, place: Place) -> ServedModel:
+        """The version of a path; where it names none, the one that the model's split of traffic gives it."""
+        return await self._pool.resolve(place.model, place.wanted or self._traffic.alias(place.model, request.scope))
 
     async def _read(self, request: Request) -> Any:
         # Whatever its content type: curl, which the protocol's own documentation shows, says it is a form.
@@ -123,7 +134,7 @@ class V1:
     async def _examples(self, request: Request, place: Place, task: str) -> tuple[ServedModel, Any]:
         meter = self._metrics.follow("predict", request.scope)
         document = check_document(await self._read(request), (EXAMPLES, CONTEXT))
-        served = await self._pool.resolve(place.model, place.wanted)
+        served = await self._find(request, place)
         signature = served.signature
         if signature.task != task:
             raise MalformedRequest(
@@ -134,10 +145,10 @@ class V1:
         self._resolved(served, rows, meter)
         return served, await self._outputs(request, served, rows, meter)
 
-    async def _resolve(self, place: Place, rows: Rows, meter: RequestMeter) -> ServedModel:
+    async def _resolve(self, request: Request, place: Place, rows: Rows, meter: RequestMeter) -> ServedModel:
         self._check_count(rows)
         meter.end("read")
-        served = await self._pool.resolve(place.model, place.wanted)
+        served = await self._find(request, place)
         self._resolved(served, rows, meter)
         return served
 

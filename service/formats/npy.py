@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy
@@ -14,6 +15,9 @@ from models.signature import Signature
 from service.errors import NotReadable
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+_UNREADABLE = (ValueError, TypeError, EOFError, SyntaxError, TokenError, RecursionError, MemoryError)
+"""What comes of a damaged header: NumPy reads it as a literal of Python, up to 10,000 characters of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ def read_npy(body: bytes, max_rows: int) -> ArrayRows:  # noqa: ARG001 (rows are
         if version not in _HEADERS:
             raise NotReadable(f"NPY version {version[0]}.{version[1]} cannot be read: expected 1.0 or 2.0.")
         shape, is_fortran, dtype = _HEADERS[version](file)
-    except (ValueError, TypeError, EOFError):
+    except _UNREADABLE:
         # What NumPy says of a header names its parser's objects.
         raise NotReadable("The body is no NPY array: its header cannot be read.") from None
     if dtype.hasobject or dtype.kind not in "biuf":

@@ -136,8 +136,9 @@ def _pixels(image: Image.Image, feature: Feature) -> NDArray[np.float32]:
         raise _Unusable(f"rows of numbers: an image of this version has {channels} channels", "an encoded image")
     try:
         turned = ImageOps.exif_transpose(image).convert(_MODES[channels])
-        # Pillow's filters widen with the reduction, so that what is made smaller is not aliased.
-        sized = turned if turned.size == (width, height) else turned.resize((width, height), Image.Resampling.BILINEAR)
+        # Pillow's filters widen with the reduction: what is made smaller is not aliased. Training does the same.
+        size = (width, height)
+        sized = turned if turned.size == size else turned.resize(size, Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError) as error:
         raise _Unusable("a whole image", f"one that breaks off ({error})"[:200]) from None
     low, high = feature.value_range

@@ -72,13 +72,14 @@ async def read_request(
     try:
         sent = await read_body(scope, receive, settings.body_limit_bytes)
     except WrongContentType as error:
-        # Nothing of the body has been read yet. So JSON, which most send, is not asked twice what it is.
+        # Nothing of the body has been read yet: so JSON, which most send, is not asked twice what it is.
         content_type = _content_type(scope, error)
-        asked = fields_of_query(scope["query_string"], kind, others)
-        body = await read_bytes(scope, receive, settings.body_limit_bytes)
-        rows = await asyncio.to_thread(_read, content_type, body, settings.max_rows)
-        return asked.model_copy(update={"inputs": BodyRows(rows)}), None
-    return parse_body(await parse_json(sent), kind), sent
+    else:
+        return parse_body(await parse_json(sent), kind), sent
+    asked = fields_of_query(scope["query_string"], kind, others)
+    body = await read_bytes(scope, receive, settings.body_limit_bytes)
+    rows = await asyncio.to_thread(_read, content_type, body, settings.max_rows)
+    return asked.model_copy(update={"inputs": BodyRows(rows)}), None
 
 
 def rows_of_body(asked: PredictRequest) -> bytes | ModelInput:

@@ -18,6 +18,7 @@ from PIL import Image
 from models.errors import InvalidRows
 from models.rows import decode_rows
 from models.signature import Feature, Signature
+from models.sources.pictures import resized_pixels
 from service.errors import InvalidRequest, NotReadable
 from service.formats.arrow import read_arrow
 from service.formats.delimited import read_csv
@@ -146,9 +147,25 @@ def header(shape: str, descr: str = "'<f8'") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_damaged_array_is_refused_or_read_and_never_worse(seed: int) -> None:
+    whole = npy(np.arange(10.0).reshape(1, 10))
+    rng = np.random.default_rng(seed)
+
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, 128, 4):
+            damaged[place] = rng.integers(256)
+        try:
+            read_npy(bytes(damaged), 10)
+        except NotReadable:
+            continue
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
+        (header("(" * 4000), "its header"),
         (b"", "its header"),
         (b"junk", "its header"),
         (npy(np.array([None])), "numbers is expected"),
@@ -281,6 +298,14 @@ def test_a_smaller_size_is_the_mean_of_what_was_there() -> None:
 
     # Every second column is black: without antialiasing all of one kind would be left.
     np.testing.assert_allclose(read, 8, atol=1.0)
+
+
+def test_an_image_is_resized_as_for_training() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
+
+    read = read_picture(encoded(Image.fromarray(pixels)), 10).read_as(image_signature(16, 24, 3))
+
+    np.testing.assert_allclose(resized_pixels(pixels.astype(np.float32), (16, 24)) / 255 * 16, read[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])

@@ -314,7 +314,7 @@ def test_the_native_route_has_vertex_s_form_with_its_own_predictions(server: Ser
 
 def test_error_bars_come_along_in_vertex_s_form(server: Server) -> None:
     asked = {"model": "breast-cancer", "inputs": [load_builtin("breast_cancer").inputs[0].astype(float).tolist()]}
-    asked |= {"method": "permutation", "budget": 20_000, "tolerance": 1e-6}
+    asked |= {"method": "permutation", "budget": 60_000, "tolerance": 1e-6, "deadline_ms": 60_000}
     native = server.client.post("/explain", json=asked).json()["explanations"][0]["targets"][0]
 
     answer = server.client.post("/explain", json={**asked, "format": "vertex"}).json()

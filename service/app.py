@@ -55,6 +55,7 @@ from service.routes.predictions import prediction_routes
 from service.routes.schedules import schedule_routes
 from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
+from service.routes.v1.direct import DirectPredictions
 from service.routes.v1.routes import V1, v1_routes
 from service.scrape import RecordFigures, ServingFigures, StoreFigures
 from service.serving.batcher import Batching
@@ -194,10 +195,11 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         model_routes(registry, pool, shadow, pruner, Importer(jobs, datasets, metrics, settings), settings)
     )
     app.include_router(surrogate_routes(registry, compute))
-    app.include_router(v1_routes(V1(pool, traffic, predictor, explainer, metrics, settings)))
+    v1 = V1(pool, traffic, predictor, explainer, metrics, settings)
+    app.include_router(v1_routes(v1))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
-    direct = DirectRoutes(app, [DirectRoute("POST", "/predict", predict)])
+    direct = DirectRoutes(DirectPredictions(app, v1), [DirectRoute("POST", "/predict", predict)])
     received = Reception(
         direct,
         body_seconds=settings.receive_timeout_ms / 1000,

@@ -53,33 +53,36 @@ def check_document(document: Any, known: Iterable[str]) -> dict[str, Any]:
     return document
 
 
-def rows_of(document: Mapping[str, Any]) -> Rows:
+def rows_of(document: Mapping[str, Any], max_rows: int) -> Rows:
     """The rows of `:predict` and `:explain`: row format (`instances`), column format (`inputs`: an object), or
-    KServe's list of rows under `inputs`."""
+    KServe's list of rows under `inputs`. They are counted before anything is made of them."""
     if INSTANCES in document and INPUTS in document:
         raise MalformedRequest(
             "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist, received both"
         )
     if INSTANCES in document:
-        return Rows(_listed(document[INSTANCES], INSTANCES), INSTANCES)
+        return Rows(_listed(document[INSTANCES], INSTANCES, max_rows), INSTANCES)
     if INPUTS not in document:
         raise MalformedRequest("Missing 'inputs' or 'instances' key")
     inputs = document[INPUTS]
     if is_base64(inputs):
         return Rows([inputs], INPUTS, is_columnar=True)
     if isinstance(inputs, dict):
-        return Rows(_rows_of_columns(inputs), INPUTS, is_columnar=True)
-    return Rows(_listed(inputs, INPUTS), INPUTS)
+        return Rows(_rows_of_columns(inputs, max_rows), INPUTS, is_columnar=True)
+    return Rows(_listed(inputs, INPUTS, max_rows), INPUTS)
 
 
-def examples_of(document: Mapping[str, Any], signature: Signature, method: str) -> Rows:
+def examples_of(document: Mapping[str, Any], signature: Signature, method: str, max_rows: int) -> Rows:
     """The rows of `:classify` and `:regress`: each a tf.Example as JSON, over what `context` says for all."""
     if EXAMPLES not in document:
         raise MalformedRequest(f"When method is {method}, key 'examples' is expected and was not found")
     context = document.get(CONTEXT, {})
     if not isinstance(context, dict):
         raise MalformedRequest(f"Example must be JSON object but got {describe(context)} as 'context'")
-    examples = _listed(document[EXAMPLES], EXAMPLES)
+    known = {*signature.feature_names, signature.target, *signature.ignored}
+    if unknown := [name for name in context if name not in known]:
+        raise MalformedRequest(f"Feature '{unknown[0][:40]}' of 'context' is not in the signature")
+    examples = _listed(document[EXAMPLES], EXAMPLES, max_rows)
     for place, example in enumerate(examples):
         if not isinstance(example, dict):
             raise MalformedRequest(f"Example must be JSON object but got {describe(example)} at item {place}")
@@ -137,15 +140,21 @@ def with_strings(rows: Rows, signature: Signature) -> Rows:
     return Rows(values, rows.key, rows.is_columnar)
 
 
-def _listed(value: Any, key: str) -> list[Any]:
+def _listed(value: Any, key: str, max_rows: int) -> list[Any]:
     if not isinstance(value, list):
         raise MalformedRequest(f"Expecting '{key}' to be an list/array, received {describe(value)}")
     if not value:
         raise MalformedRequest(f"No values in '{key}' array")
+    _check_count(len(value), key, max_rows)
     return value
 
 
-def _rows_of_columns(columns: dict[str, Any]) -> list[Any]:
+def _check_count(n_rows: int, key: str, max_rows: int) -> None:
+    if n_rows > max_rows:
+        raise MalformedRequest(f"'{key}' has {n_rows} rows: at most {max_rows} a request")
+
+
+def _rows_of_columns(columns: dict[str, Any], max_rows: int) -> list[Any]:
     """A list for each named input to an object for each row."""
     if not columns:
         raise MalformedRequest("No values in 'inputs' object")
@@ -159,8 +168,10 @@ def _rows_of_columns(columns: dict[str, Any]) -> list[Any]:
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name[:40]}: {length}" for name, length in list(lengths.items())[:10])
         raise MalformedRequest(f"Input tensors must have equal 0th-dimension size, received {listed}")
-    if not next(iter(lengths.values())):
+    n_rows = next(iter(lengths.values()))
+    if not n_rows:
         raise MalformedRequest("No values in 'inputs' object")
+    _check_count(n_rows, INPUTS, max_rows)
     names = list(columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

@@ -64,7 +64,7 @@ class V1:
     async def predict(self, request: Request, place: Place) -> dict[str, Any]:
         meter = self._metrics.follow("predict", request.scope)
         document = check_document(await self._read(request), (INSTANCES, INPUTS))
-        rows = rows_of(document)
+        rows = rows_of(document, self._settings.max_rows)
         served = await self._resolve(request, place, rows, meter)
         outputs = await self._outputs(request, served, rows, meter)
         return prediction_answer(outputs, served.signature, rows)
@@ -80,8 +80,7 @@ class V1:
     async def explain(self, request: Request, place: Place) -> dict[str, Any]:
         meter = self._metrics.follow("explain", request.scope)
         document = check_document(await self._read(request), explaining.KEYS)
-        rows = rows_of(document)
-        self._check_count(rows)
+        rows = rows_of(document, self._settings.max_rows)
         served = await self._find(request, place)
         with rows_under(rows.key):
             asked = explaining.request_of(document, with_strings(rows, served.signature), served)
@@ -141,30 +140,23 @@ class V1:
                 f"Expected {task} signature method_name to be tensorflow/serving/{_METHODS[task]}. "
                 f"Was: tensorflow/serving/{_METHODS[signature.task]}"
             )
-        rows = examples_of(document, signature, _METHODS[task])
+        rows = examples_of(document, signature, _METHODS[task], self._settings.max_rows)
         self._resolved(served, rows, meter)
         return served, await self._outputs(request, served, rows, meter)
 
     async def _resolve(self, request: Request, place: Place, rows: Rows, meter: RequestMeter) -> ServedModel:
-        self._check_count(rows)
         meter.end("read")
         served = await self._find(request, place)
         self._resolved(served, rows, meter)
         return served
 
     def _resolved(self, served: ServedModel, rows: Rows, meter: RequestMeter) -> None:
-        self._check_count(rows)
         meter.resolved(served.record.model, served.record.version, len(rows.values))
 
     async def _outputs(self, request: Request, served: ServedModel, rows: Rows, meter: RequestMeter) -> Any:
         with rows_under(rows.key):
             values = with_strings(rows, served.signature).values
             return await self._predictor.evaluate(served, values, meter, request.receive)
-
-    def _check_count(self, rows: Rows) -> None:
-        limit = self._settings.max_rows
-        if len(rows.values) > limit:
-            raise MalformedRequest(f"'{rows.key}' has {len(rows.values)} rows: at most {limit} a request")
 
 
 def v1_routes(v1: V1) -> APIRouter:

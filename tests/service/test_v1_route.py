@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +31,26 @@ def error_of(answer: httpx.Response, status: int) -> str:
     assert list(document) == ["error"]
     assert answer.headers["content-type"] == "application/json"
     return document["error"]
+
+
+def documented() -> list[tuple[str, str]]:
+    """Path and body of the requests that the documents show."""
+    found = []
+    for name in ("protocols", "migrating-from-vertex"):
+        text = (Path(__file__).parents[2] / "docs" / f"{name}.md").read_text()
+        for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL):
+            for command in map(shlex.split, block.replace("\\\n", " ").splitlines()):
+                address = next(word for word in command if word.startswith("localhost:8000"))
+                if "/v1/" in address and "-d" in command:
+                    found.append((address.removeprefix("localhost:8000"), command[command.index("-d") + 1]))
+    return found
+
+
+@pytest.mark.parametrize(("path", "body"), documented())
+def test_what_the_documents_show_is_answered(server: Server, path: str, body: str) -> None:
+    answer = server.client.post(path, content=body)
+
+    assert 200 == answer.status_code, answer.text
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
@@ -24,8 +25,8 @@ from service.formats.arrow import read_arrow
 from service.formats.delimited import read_csv
 from service.formats.npy import read_npy
 from service.formats.pictures import MAX_REQUEST_PIXELS, decoded_rows, read_picture
-from service.formats.requests import fields_of_query
-from service.schemas import ExplainRequest
+from service.formats.requests import BodyRows, fields_of_query, rows_of_body
+from service.schemas import ExplainRequest, PredictRequest
 
 WHOLE_SCALE = (0.0, 16.0)
 
@@ -419,3 +420,20 @@ def test_every_fault_of_a_query_is_named() -> None:
 
     expected = {f"query parameter {name}" for name in ("tolerance", "q", "inputs", "options", "model")}
     assert expected == {fault.pointer for fault in raised.value.faults}
+
+
+@pytest.mark.parametrize("dtype", [">f8", "<f2", "<i8"])
+def test_what_is_recorded_of_a_body_are_its_rows(dtype: str) -> None:
+    written = BodyRows(read_csv(b"rooms,garden,city,built\n4,,Bern,\n", 10))
+    array = BodyRows(read_npy(npy(np.array([[[1, 2], [3, 4]]], dtype)), 10))
+    written.read_as(HOUSES)
+    array.read_as(image_signature(2, 2, 1))
+
+    as_json, as_array = (
+        rows_of_body(PredictRequest(model="m", inputs=[0]).model_copy(update={"inputs": rows}))
+        for rows in (written, array)
+    )
+
+    assert {"inputs": [{"rooms": 4, "garden": None, "city": "Bern", "built": None}]} == orjson.loads(as_json)
+    np.testing.assert_array_equal(as_array, np.array([[[[1], [2]], [[3], [4]]]], np.float32))
+    assert np.float32 == as_array.dtype

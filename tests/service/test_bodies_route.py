@@ -149,14 +149,3 @@ def test_what_cannot_be_used_is_named(
     assert status == answer.status_code, answer.text
     assert words in answer.text
     assert "application/problem+json" == answer.headers["content-type"]
-
-
-def test_the_process_that_answers_imports_no_heavy_library_before_it_is_needed() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys, service.app; print([name for name in ('pyarrow', 'PIL') if name in sys.modules])"
-
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert "[]" == said.stdout.strip()

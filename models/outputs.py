@@ -28,6 +28,11 @@ def target_columns(
     return concatenate([1 - units if output == "probability" else -units, units], axis=-1)
 
 
+def network_columns(outputs: Any, signature: Signature) -> Any:
+    """The network's own units, `(n_rows, n_network_outputs)`, of outputs `(n_rows, n_targets)`."""
+    return outputs[:, -signature.n_network_outputs :]
+
+
 def with_logit(model: Any, signature: Signature) -> Any:
     """A Keras model on the same layers with the named outputs `output` and, for a classification, `logit`.
 

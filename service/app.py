@@ -55,6 +55,8 @@ from service.routes.predictions import prediction_routes
 from service.routes.schedules import schedule_routes
 from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
+from service.routes.v1.direct import DirectPredictions
+from service.routes.v1.routes import V1, v1_routes
 from service.scrape import RecordFigures, ServingFigures, StoreFigures
 from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
@@ -178,8 +180,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app = FastAPI(
         title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan, telemetry=NO_TELEMETRY
     )
-    traffic = Traffic(pool)
-    predict = PredictAnswer(Predictor(pool, shadow), traffic, prediction_recorder, metrics, settings)
+    traffic, predictor = Traffic(pool), Predictor(pool, shadow)
+    predict = PredictAnswer(predictor, traffic, prediction_recorder, metrics, settings)
     app.include_router(predict_routes(predict))
     answering = ExplainAnswers(explainer, traffic, desk, metrics, settings)
     app.include_router(explain_routes(answering))
@@ -193,9 +195,11 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         model_routes(registry, pool, shadow, pruner, Importer(jobs, datasets, metrics, settings), settings)
     )
     app.include_router(surrogate_routes(registry, compute))
+    v1 = V1(pool, traffic, predictor, explainer, metrics, settings)
+    app.include_router(v1_routes(v1))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     problems.install(app)
-    direct = DirectRoutes(app, [DirectRoute("POST", "/predict", predict)])
+    direct = DirectRoutes(DirectPredictions(app, v1), [DirectRoute("POST", "/predict", predict)])
     received = Reception(
         direct,
         body_seconds=settings.receive_timeout_ms / 1000,

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -45,21 +45,28 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     kind = received.partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json"):
         raise WrongContentType(received, [JSON])
-    body = await _read(receive, announced, limit_bytes)
-    if encoding != "identity":
-        body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
-    return body
+    return await _unpacked(receive, encoding, announced, limit_bytes)
 
 
-async def parse_json(body: bytes) -> Any:
-    """The document in a body. Raises `NotReadable`: NaN and Infinity are no JSON, and their places are named."""
+async def read_bytes(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """The body of a request, whatever its type says, as it was before gzip or deflate. Raises as `read_body`."""
+    _, encoding, announced = _headers_of_body(scope)
+    return await _unpacked(receive, encoding, announced, limit_bytes)
+
+
+async def parse_json(body: bytes, rows: Collection[str] = ("inputs",)) -> Any:
+    """The document in a body. Raises `NotReadable`: NaN and Infinity are no JSON, and their places are named.
+
+    Args:
+        rows: the keys under which rows are; what else there is may not be large.
+    """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         # Searched for what is wrong by a slower reader: in a thread, since a body may be large.
         raise await asyncio.to_thread(_explain_unreadable, body, error) from None
     if len(body) > MAX_VALUES and isinstance(document, dict):
-        _check_size({name: value for name, value in document.items() if name != "inputs"})
+        _check_size({name: value for name, value in document.items() if name not in rows})
     return document
 
 
@@ -84,6 +91,13 @@ def _headers_of_body(scope: Scope) -> tuple[str, str, int]:
     if encoding not in ENCODINGS:
         raise WrongContentType(f"{kind}, encoded as {encoding}", [f"{JSON}, as it is or encoded as gzip or deflate"])
     return kind, encoding, length
+
+
+async def _unpacked(receive: Receive, encoding: str, announced: int, limit_bytes: int) -> bytes:
+    body = await _read(receive, announced, limit_bytes)
+    if encoding != "identity":
+        body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
+    return body
 
 
 async def _read(receive: Receive, announced: int, limit_bytes: int) -> bytes:

@@ -24,7 +24,13 @@ from service.errors import InvalidRequest, RegistryUnavailable
 logger = logging.getLogger("vitrine.api")
 
 CONTENT_TYPE = "application/problem+json"
+PROTOCOLS = ("/v1/", "/v2/")
+"""Paths of protocols whose errors are `{"error": "..."}`."""
+_PROTOCOL_STATUSES = frozenset({400, 404, 405, 408, 413, 415, 429, 499, 500, 501, 503, 504})
+"""What their servers answer; of what is said here by other statuses, those below 500 are 400, and the rest 500."""
 MAX_ERRORS = 100
+SHOWN_FAULTS = 10
+"""Faults that are named where one string has to hold them all."""
 
 STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.NotReadable: (400, "not-readable", "The body cannot be read"),
@@ -155,13 +161,46 @@ async def answer_error(request: Request, error: Exception) -> Response:
     raise error
 
 
-def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(document), document["status"], headers, CONTENT_TYPE)
+def worded(document: dict[str, Any], path: str) -> tuple[int, bytes, str]:
+    """Status, body and content type of the answer to an error that was met under a path: the problem document, or the
+    form of the protocol that is spoken there.
+    """
+    status = document["status"]
+    if not f"{path}/".startswith(PROTOCOLS):
+        return status, orjson.dumps(document), CONTENT_TYPE
+    if status not in _PROTOCOL_STATUSES:
+        status = 400 if status < 500 else 500
+    return status, orjson.dumps({"error": in_one_string(document)}), "application/json"
 
 
-async def _answer_known(_request: Request, error: Exception) -> Response:
-    seconds = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS.get(type(error))
-    return problem_response(problem_document(error), {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None)
+def in_one_string(document: dict[str, Any]) -> str:
+    """A problem document for protocols whose errors are one string; faults are named in it."""
+    if not (faults := document.get("errors")):
+        return document["detail"]
+    words = [
+        f"{fault['pointer']}: expected {fault['expected']}, received {fault['received']}"
+        + (f" ({fault['detail']})" if "detail" in fault else "")
+        for fault in faults[:SHOWN_FAULTS]
+    ]
+    if (more := document["error_count"] - len(words)) > 0:
+        words.append(f"and {more} more")
+    return f"{document['title']}: {'; '.join(words)}"
+
+
+def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None, *, path: str = "") -> Response:
+    status, body, content_type = worded(document, path)
+    return Response(body, status, headers, content_type)
+
+
+def retry_after_seconds(error: Exception) -> float | None:
+    """After how long a request that met an error may succeed; None where time alone does not help."""
+    return getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS.get(type(error))
+
+
+async def _answer_known(request: Request, error: Exception) -> Response:
+    seconds = retry_after_seconds(error)
+    headers = {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None
+    return problem_response(problem_document(error), headers, path=request.scope["path"])
 
 
 async def _answer_database_away(request: Request, error: Exception) -> Response:
@@ -192,7 +231,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         "status": error.status_code,
         "detail": details.get(error.status_code, error.detail),
     }
-    return problem_response(document, dict(error.headers or {}))
+    return problem_response(document, dict(error.headers or {}), path=request.scope["path"])
 
 
 async def _answer_nobody(_request: Request, _error: Exception) -> Response:

@@ -140,7 +140,7 @@ class Reception:
         try:
             timeout_ms = _milliseconds(asked)
         except InvalidRequest as error:
-            await problem_response(problem_document(error))(scope, exchange.receive, exchange.send)
+            await problem_response(problem_document(error), path=scope["path"])(scope, exchange.receive, exchange.send)
             return
         limit = asyncio.timeout(timeout_ms / 1000)
         try:
@@ -149,7 +149,7 @@ class Reception:
         except TimeoutError:
             if not limit.expired() or exchange.answering:
                 raise
-            late = problem_response(problem_document(OutOfTime(timeout_ms)))
+            late = problem_response(problem_document(OutOfTime(timeout_ms)), path=scope["path"])
             await late(scope, exchange.receive, exchange.send)
 
 

@@ -6,15 +6,15 @@ import asyncio
 import logging
 import re
 from time import perf_counter
+from typing import Any
 
-import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.draining import Drain
 from service.identifiers import new_id
 from service.logs import add_to_context
-from service.problems import CONTENT_TYPE, draining_problem, unexpected_problem
+from service.problems import draining_problem, unexpected_problem, worded
 
 logger = logging.getLogger("vitrine.api")
 access = logging.getLogger("vitrine.access")
@@ -66,14 +66,14 @@ class AnsweredRequests:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             elif status == 0 and self._drain.out_of_time:
                 task.uncancel()
-                await _answer(send_and_note, draining_problem(), [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)])
+                await _answer(scope, send_and_note, draining_problem(), [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)])
             else:
                 raise
         except Exception:
             logger.exception("unexpected error at %s %s", scope["method"], _path(scope))
             if status:
                 raise  # half an answer is out: all that is left is to break the connection
-            await _answer(send_and_note, unexpected_problem(request_id))
+            await _answer(scope, send_and_note, unexpected_problem(request_id))
         finally:
             self._drain.leave(task)
             _log_access(scope, status, started)
@@ -87,10 +87,12 @@ def _request_id(scope: Scope) -> str:
     return new_id()
 
 
-async def _answer(send: Send, problem: dict[str, object], headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    body = orjson.dumps(problem)
-    described = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", b"%d" % len(body)), *(headers or [])]
-    await send({"type": "http.response.start", "status": problem["status"], "headers": described})
+async def _answer(
+    scope: Scope, send: Send, problem: dict[str, Any], headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    status, body, content_type = worded(problem, scope["path"])
+    described = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body)), *(headers or [])]
+    await send({"type": "http.response.start", "status": status, "headers": described})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -57,6 +57,9 @@ class ExplainOptions(RequestBody):
     strict: Annotated[bool, Field(description="422 when the tolerance was not reached")] = False
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     top_k: Annotated[int | None, Field(gt=0, description="keep the largest; the rest is summed in `omitted`")] = None
+    format: Annotated[
+        Literal["vitrine", "vertex"], Field(description="of the answer: ours, or that of Vertex Explainable AI")
+    ] = "vitrine"
 
 
 class ExplainRequest(ExplainOptions, PredictRequest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,14 +10,29 @@ from pydantic import BaseModel
 from service.problems import CONTENT_TYPE
 from service.schemas import Problem
 
+_BINARY = {"type": "string", "format": "binary"}
 
-def request_body(model: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
-    """`openapi_extra` of a route with a JSON body, its schema and named examples."""
+
+def request_body(model: type[BaseModel], examples: dict[str, Any], others: Collection[str] = ()) -> dict[str, Any]:
+    """`openapi_extra` of a route with a JSON body, its schema and named examples.
+
+    Args:
+        others: content types of rows in other forms; the other fields are then query parameters.
+    """
     schema = model.model_json_schema()
     schema = _inlined(schema, schema.pop("$defs", {}))
     named = {name: {"value": value} for name, value in examples.items()}
     content = {"application/json": {"schema": schema, "examples": named}}
-    return {"requestBody": {"required": True, "content": content}}
+    if not others:
+        return {"requestBody": {"required": True, "content": content}}
+    body = {"required": True, "content": content | {kind: {"schema": _BINARY} for kind in others}}
+    said = "for rows that are not JSON: as the field of the JSON body"
+    parameters = [
+        {"name": name, "in": "query", "required": False, "description": said, "schema": part}
+        for name, part in schema["properties"].items()
+        if name != "inputs"
+    ]
+    return {"requestBody": body, "parameters": parameters}
 
 
 def form_body(model: type[BaseModel], example: str) -> dict[str, Any]:

@@ -14,14 +14,16 @@ from models.errors import Fault
 from models.rows import describe
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest, NotAcceptable
+from service.formats.requests import FORMATS, read_request
 from service.metrics import Metrics, RequestMeter
 from service.receiving import unless_gone
 from service.records.job_desk import JobDesk
 from service.routes.documentation import request_body, responses
 from service.routes.predict import EXAMPLE, check_row_count
 from service.schemas import ExplainRequest, GlobalExplainRequest
-from service.serving.explainer import Explainer
+from service.serving.explainer import Explainer, to_json
 from service.serving.traffic import Traffic
+from service.serving.vertex import vertex_explanations
 from service.settings import Settings
 
 PNG = "image/png"
@@ -98,10 +100,14 @@ class ExplainAnswers:
             _check_picture(body)
         body = self._traffic.directed(body, request.scope)
         meter.end("read")
-        if wanted.later and self._desk.is_open:
+        # What is fetched later is in our own form.
+        if wanted.later and self._desk.is_open and body.format == "vitrine":
             return accepted(await self._desk.take_rows(body, meter), {"Preference-Applied": "respond-async"})
         explained = await unless_gone(request.receive, self._explainer.explain(body, meter))
         self.metrics.note_explanations(explained.served.record.model, explained.estimates)
+        if wanted.media not in PICTURES and body.format == "vertex":
+            predictions = [row["prediction"] for row in explained.document["explanations"]]
+            return Response(to_json(vertex_explanations(explained, predictions)), media_type=JSON)
         if wanted.media not in PICTURES:
             return Response(explained.answer, media_type=JSON)
         drawing = self._explainer.picture(
@@ -128,7 +134,7 @@ def explain_routes(answering: ExplainAnswers) -> APIRouter:
         description="Predictions with attributions, their standard errors and a receipt. With `Accept: image/png` or "
         "`image/svg+xml`, a picture of one row and one target, with a description in words inside; its id is in "
         "`X-Explanation-Id`. With `Prefer: respond-async`, 202 at once, and the same answer later at its `Location`.",
-        openapi_extra=request_body(ExplainRequest, {"diabetes": {**EXAMPLE, "top_k": 1}}),
+        openapi_extra=request_body(ExplainRequest, {"diabetes": {**EXAMPLE, "top_k": 1}}, FORMATS),
         responses={
             202: {"content": {JSON: {"example": QUEUED}}},
             **responses(400, 404, 406, 413, 415, 422, 503, example=ANSWER, media=PICTURE_MEDIA),
@@ -142,7 +148,9 @@ def explain_routes(answering: ExplainAnswers) -> APIRouter:
     ) -> Response:
         meter = metrics.follow("explain", request.scope)
         media = wanted_media(request.headers.get("accept", "*/*"))
-        body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), ExplainRequest)
+        body, _ = await read_request(
+            request.scope, request.receive, ExplainRequest, settings, others=("width", "theme")
+        )
         wanted = Wanted(media, width, theme, later=prefers_async(prefer or ()))
         return await answering.answer(request, body, wanted, meter)
 

@@ -22,6 +22,10 @@ from service.serving.pool import ModelPool
 def operation_routes(readiness_now: Callable[[], dict[str, Any]], metrics: Metrics, stores: StoreFigures) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
+    @router.get("/", summary="This process runs, for KServe's client")
+    async def alive() -> dict[str, str]:
+        return {"status": "alive"}
+
     @router.get("/health/live", summary="This process runs")
     async def live() -> dict[str, str]:
         return {"status": "live"}

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope
 
 from models.errors import Fault
-from service.bodies import parse_body, parse_json, read_body
 from service.errors import InvalidRequest
+from service.formats.requests import FORMATS, read_request, rows_of_body
 from service.metrics import Metrics
 from service.records.prediction_recorder import PredictionRecorder
 from service.routes.documentation import request_body, responses
@@ -45,12 +45,13 @@ class PredictAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive) -> bytes:
         meter = self._metrics.follow("predict", scope)
-        sent = await read_body(scope, receive, self._settings.body_limit_bytes)
-        body = parse_body(await parse_json(sent), PredictRequest)
+        body, sent = await read_request(scope, receive, PredictRequest, self._settings)
         check_row_count(body, self._settings.max_rows)
         meter.end("read")
         answer = await self._predictor.predict(self._traffic.directed(body, scope), meter, receive)
         encoded = orjson.dumps(answer)
+        if sent is None:
+            sent = rows_of_body(body)
         self._records.note(answer["id"], answer["model"], answer["version"], sent, encoded)
         meter.end("word")
         return encoded
@@ -62,7 +63,7 @@ def predict_routes(answer: PredictAnswer) -> APIRouter:
     @router.post(
         "/predict",
         summary="Predict rows",
-        openapi_extra=request_body(PredictRequest, {"diabetes": EXAMPLE}),
+        openapi_extra=request_body(PredictRequest, {"diabetes": EXAMPLE}, FORMATS),
         responses=responses(400, 404, 413, 415, 422, 503, example=ANSWER),
     )
     async def predict(request: Request) -> Response:

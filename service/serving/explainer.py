@@ -15,7 +15,7 @@ from explain.attribution import Estimate
 from explain.caption import PictureFormat, Theme
 from explain.methods import needs_shap
 from models.database import now
-from models.rows import ModelInput, decode_rows
+from models.rows import ModelInput
 from service.identifiers import new_id
 from service.metrics import RequestMeter
 from service.schemas import ExplainRequest
@@ -27,6 +27,7 @@ from service.serving.receipt import needs_report, write_receipt
 from service.serving.reference_client import ReferenceClient
 from service.serving.resolving import ResolvedRequest, check_request, resolve_request
 from service.serving.served_model import ServedModel
+from service.serving.turns import decode_in_turns, plain_rows
 from service.serving.wording import ExplainedRow, row_document
 
 INLINE_MS = 2.0
@@ -89,7 +90,9 @@ class Explainer:
         served = await self._pool.resolve(request.model, str(request.version))
         meter.resolved(served.record.model, served.record.version, len(request.inputs))
         check_request(request, served.signature)
-        rows = decode_rows(request.inputs, served.signature)
+        inputs = await plain_rows(request.inputs, served.signature)
+        request = request.model_copy(update={"inputs": inputs})
+        rows = await decode_in_turns(inputs, served.signature)
         meter.end("decode")
         predictions = await served.evaluate(rows, served.signature.outputs[0])
         meter.end("engine")
@@ -142,7 +145,7 @@ class Explainer:
             # What is kept says that it is kept; `explain` corrects it where it is not.
             "receipt": receipt | {"recorded": True},
         }
-        return Explained(served, resolved, estimates, document, _to_json(document))
+        return Explained(served, resolved, estimates, document, to_json(document))
 
     async def receipt(
         self, served: ServedModel, resolved: ResolvedRequest, estimates: list[Estimate], started: float
@@ -200,8 +203,8 @@ def _row_documents(
 
 def _marked(explained: Explained, *, recorded: bool) -> Explained:
     document = explained.document | {"receipt": explained.document["receipt"] | {"recorded": recorded}}
-    return replace(explained, document=document, answer=_to_json(document))
+    return replace(explained, document=document, answer=to_json(document))
 
 
-def _to_json(document: dict[str, Any]) -> bytes:
+def to_json(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

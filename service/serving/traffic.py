@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from starlette.types import Scope
 
+from models.registry import CHAMPION
 from service.identifiers import new_id
 from service.schemas import PredictRequest
 from service.serving.pool import ModelPool
@@ -29,6 +30,11 @@ class Traffic:
         """
         if "version" in body.model_fields_set or not self._pool.is_split(body.model):
             return body
+        return body.model_copy(update={"version": self.alias(body.model, scope)})
+
+    def alias(self, model: str, scope: Scope) -> str:
+        """The alias that answers a request for a model that names no version."""
+        if not self._pool.is_split(model):
+            return CHAMPION
         key = next((value for name, value in scope["headers"] if name == _TRAFFIC_KEY), b"")
-        alias = self._pool.alias_for(body.model, key.decode("latin-1") or new_id())
-        return body.model_copy(update={"version": alias})
+        return self._pool.alias_for(model, key.decode("latin-1") or new_id())

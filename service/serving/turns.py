@@ -7,24 +7,52 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import InvalidRows
-from models.rows import ModelInput, decode_rows
+from models.rows import ModelInput, check_array, decode_rows
 from models.signature import Signature
+from service.formats.rows import EncodedRows
+
+Inputs = Sequence[Any] | NDArray[Any] | EncodedRows
+"""Rows of a request: a list of JSON values, an array, or a body in another form."""
 
 TURN_VALUES = 4096
 """Values in a turn: about half a millisecond."""
 
 
-async def decode_in_turns(rows: Sequence[Any], signature: Signature) -> ModelInput:
-    """`decode_rows` for rows of any number.
+async def plain_rows(rows: Inputs, signature: Signature) -> list[Any] | NDArray[Any]:
+    """Rows of a request as JSON has them, or one array of numbers, whatever they came as.
+
+    Raises:
+        InvalidRows: where a body's form cannot hold what the signature wants, or an image cannot be read.
+    """
+    if isinstance(rows, np.ndarray):
+        return rows
+    if type(rows) is not list:
+        return await asyncio.to_thread(cast(EncodedRows, rows).read_as, signature)
+    if signature.image is not None and dict in map(type, rows):
+        from service.formats.pictures import decoded_rows, encoded_in
+
+        name = signature.image.name
+        if any(encoded_in(row, name) is not None for row in rows):
+            return await asyncio.to_thread(decoded_rows, rows, signature)
+    return rows
+
+
+async def decode_in_turns(rows: Inputs, signature: Signature) -> ModelInput:
+    """`decode_rows`, or `check_array`, for rows of any number in any form.
 
     Raises:
         InvalidRows: with one fault for each value that does not fit.
     """
+    if type(rows) is not list or (signature.image is not None and dict in map(type, rows)):
+        rows = await plain_rows(rows, signature)
+        if isinstance(rows, np.ndarray):
+            return await asyncio.to_thread(check_array, rows, signature)
     size = max(1, TURN_VALUES // signature.row_values)
     if len(rows) <= size:
         return decode_rows(rows, signature)

@@ -49,6 +49,10 @@ from service.routes.predict import PredictAnswer, predict_routes
 from service.routes.schedules import schedule_routes
 from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
+from service.routes.v2.explain import TensorExplanations
+from service.routes.v2.infer import DirectInference, Inference
+from service.routes.v2.routes import v2_routes
+from service.routes.v2.statistics import InferenceStatistics
 from service.scrape import ServingFigures, StoreFigures
 from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
@@ -166,10 +170,14 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     )
     app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))
+    statistics = InferenceStatistics()
+    infer = Inference(pool, shadow, metrics, statistics, settings)
+    tensor_explanations = TensorExplanations(pool, explainer, metrics, settings)
+    app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     problems.install(app)
     direct = DirectRoutes(app, [DirectRoute("POST", "/predict", predict)])
     received = Reception(
-        direct,
+        DirectInference(direct, infer),
         body_seconds=settings.receive_timeout_ms / 1000,
         upload_seconds=dict.fromkeys(("/datasets", r"/models/[^/]+/versions"), settings.upload_timeout_ms / 1000),
     )

@@ -41,9 +41,7 @@ async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
     kind = received.partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json"):
         raise WrongContentType(received, [JSON])
-    body = await _read(receive, announced, limit_bytes)
-    if encoding != "identity":
-        body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
+    body = await _read_decoded(receive, encoding, announced, limit_bytes)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -52,6 +50,17 @@ async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
     if len(body) > MAX_VALUES and isinstance(document, dict):
         _check_size({name: value for name, value in document.items() if name != "inputs"})
     return document
+
+
+async def read_bytes(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """The body of a request, whatever its type says; it may be compressed with gzip or deflate.
+
+    Raises:
+        WrongContentType: for another encoding.
+        BodyTooLarge, NotReadable, ClientDisconnect: as for `read_json`.
+    """
+    _, encoding, announced = _headers_of_body(scope)
+    return await _read_decoded(receive, encoding, announced, limit_bytes)
 
 
 def parse_body(document: Any, model: type[Body]) -> Body:
@@ -75,6 +84,11 @@ def _headers_of_body(scope: Scope) -> tuple[str, str, int]:
     if encoding not in ENCODINGS:
         raise WrongContentType(f"{kind}, encoded as {encoding}", [f"{JSON}, as it is or encoded as gzip or deflate"])
     return kind, encoding, length
+
+
+async def _read_decoded(receive: Receive, encoding: str, announced: int, limit_bytes: int) -> bytes:
+    body = await _read(receive, announced, limit_bytes)
+    return body if encoding == "identity" else await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
 
 
 async def _read(receive: Receive, announced: int, limit_bytes: int) -> bytes:

@@ -6,7 +6,6 @@ import logging
 from math import ceil
 from typing import Any
 
-import orjson
 import sqlalchemy.exc
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -20,10 +19,11 @@ from models.rows import describe
 from models.validation import in_our_words
 from service import errors as service_errors
 from service.errors import InvalidRequest, RegistryUnavailable
+from service.protocol_errors import CONTENT_TYPE as CONTENT_TYPE
+from service.protocol_errors import worded
 
 logger = logging.getLogger("vitrine.api")
 
-CONTENT_TYPE = "application/problem+json"
 MAX_ERRORS = 100
 
 STATUSES: dict[type[Exception], tuple[int, str, str]] = {
@@ -44,6 +44,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.Overtaken: (409, "overtaken", "A later attempt has taken over"),
     service_errors.ExplanationJobStateConflict: (409, "explanation-state", "The explanation is finished"),
     service_errors.DatasetInUse: (409, "dataset-in-use", "The data set is needed"),
+    service_errors.VersionHasAlias: (409, "version-has-alias", "The version is served"),
     service_errors.RecordsOff: (409, "records-off", "Explanations are not recorded"),
     model_errors.NoDataset: (409, "no-dataset", "The version has no data set"),
     model_errors.DatasetChanged: (409, "dataset-changed", "The data set has changed"),
@@ -152,13 +153,16 @@ async def answer_error(request: Request, error: Exception) -> Response:
     raise error
 
 
-def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(document), document["status"], headers, CONTENT_TYPE)
+def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None, *, path: str) -> Response:
+    """An error met under a path: a problem document, or the form of the protocol that is spoken there."""
+    status, body, media = worded(path, document)
+    return Response(body, status, headers, media)
 
 
-async def _answer_known(_request: Request, error: Exception) -> Response:
+async def _answer_known(request: Request, error: Exception) -> Response:
     seconds = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS.get(type(error))
-    return problem_response(problem_document(error), {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None)
+    headers = {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None
+    return problem_response(problem_document(error), headers, path=request.scope["path"])
 
 
 async def _answer_database_away(request: Request, error: Exception) -> Response:
@@ -189,7 +193,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         "status": error.status_code,
         "detail": details.get(error.status_code, error.detail),
     }
-    return problem_response(document, dict(error.headers or {}))
+    return problem_response(document, dict(error.headers or {}), path=request.scope["path"])
 
 
 async def _answer_nobody(_request: Request, _error: Exception) -> Response:

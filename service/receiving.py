@@ -140,7 +140,8 @@ class Reception:
         try:
             timeout_ms = _milliseconds(asked)
         except InvalidRequest as error:
-            await problem_response(problem_document(error))(scope, exchange.receive, exchange.send)
+            refusal = problem_response(problem_document(error), path=scope["path"])
+            await refusal(scope, exchange.receive, exchange.send)
             return
         limit = asyncio.timeout(timeout_ms / 1000)
         try:
@@ -149,7 +150,7 @@ class Reception:
         except TimeoutError:
             if not limit.expired() or exchange.answering:
                 raise
-            late = problem_response(problem_document(OutOfTime(timeout_ms)))
+            late = problem_response(problem_document(OutOfTime(timeout_ms)), path=scope["path"])
             await late(scope, exchange.receive, exchange.send)
 
 

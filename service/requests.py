@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Sequence
 from time import perf_counter
 
-import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.draining import Drain
 from service.identifiers import new_id
 from service.logs import add_to_context
-from service.problems import CONTENT_TYPE, draining_problem, unexpected_problem
+from service.problems import draining_problem, unexpected_problem
+from service.protocol_errors import worded
 
 logger = logging.getLogger("vitrine.api")
 access = logging.getLogger("vitrine.access")
@@ -66,14 +67,15 @@ class AnsweredRequests:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             elif status == 0 and self._drain.out_of_time:
                 task.uncancel()
-                await _answer(send_and_note, draining_problem(), [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)])
+                headers = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)]
+                await _answer(scope, send_and_note, draining_problem(), headers)
             else:
                 raise
         except Exception:
             logger.exception("unexpected error at %s %s", scope["method"], _path(scope))
             if status:
                 raise  # half an answer is out: all that is left is to break the connection
-            await _answer(send_and_note, unexpected_problem(request_id))
+            await _answer(scope, send_and_note, unexpected_problem(request_id))
         finally:
             self._drain.leave(task)
             _log_access(scope, status, started)
@@ -87,10 +89,12 @@ def _request_id(scope: Scope) -> str:
     return new_id()
 
 
-async def _answer(send: Send, problem: dict[str, object], headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    body = orjson.dumps(problem)
-    described = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", b"%d" % len(body)), *(headers or [])]
-    await send({"type": "http.response.start", "status": problem["status"], "headers": described})
+async def _answer(
+    scope: Scope, send: Send, problem: dict[str, object], headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    status, body, media = worded(scope["path"], problem)
+    described = [(b"content-type", media.encode()), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": described})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -8,8 +8,12 @@ BENCH_BIN := .venv-bench/bin
 # The environment is whole when this file is newer than what it was made from.
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
+PEERS := mlserver bentoml litserve ray kserve
+# Installed from Debian where it is on no path.
+WRK := $(shell command -v wrk || echo /usr/bin/wrk)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: install run test soak check format lint types imports bench lock clean
+.PHONY: install run test soak check format lint types imports bench bench-serving profile-serving peers lock clean
 
 install: $(STAMP)
 
@@ -23,8 +27,9 @@ $(STAMP): requirements/installer.lock $(LOCK) pyproject.toml
 run: install
 	$(BIN)/vitrine up --demo --home $(HOME_DIR) --port $(PORT)
 
+# Several processes, one file of tests at a time each: those of a file share a server.
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The tests that take minutes: many swaps, long loads.
 soak: install
@@ -49,6 +54,26 @@ bench: install $(BENCH_STAMP)
 	$(BIN)/python -m benchmarks.latency
 	$(BENCH_BIN)/python -m benchmarks.shapley
 
+# How fast predictions are served, beside other servers. ARGUMENTS="table --rounds 1 --servers vitrine litserve" for less.
+bench-serving: install peers
+	$(BIN)/python -m benchmarks.serving --home .bench $(ARGUMENTS)
+
+# Where the time of one request goes.
+profile-serving: install $(BENCH_STAMP) $(WRK)
+	$(BIN)/python -m benchmarks.serving.profiling --home .bench $(ARGUMENTS)
+
+# The servers that ours is measured beside, each in an environment of its own, and what loads them.
+peers: $(WRK) $(PEERS:%=.venv-peers/%/.installed)
+
+.venv-peers/%/.installed: requirements/peers/%.lock $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-peers/$*
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-peers/$*/bin/python $<
+	@touch $@
+
+/usr/bin/wrk:
+	$(SUDO) apt-get -qq update
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends wrk
+
 # The estimators that ours are measured against, in an environment of their own.
 $(BENCH_STAMP): $(STAMP) requirements/bench.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-bench
@@ -62,10 +87,13 @@ lock:
 	$(BIN)/uv pip compile pyproject.toml --extra tracking $(COMPILE) --constraint $(LOCK) -o requirements/tracking.lock
 	$(BIN)/uv pip compile pyproject.toml --extra bench $(COMPILE) --constraint $(LOCK) -o requirements/bench.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gpu $(COMPILE) --constraint $(LOCK) -o requirements/gpu.lock
+	for peer in $(PEERS); do \
+		$(BIN)/uv pip compile requirements/peers/$$peer.in $(COMPILE) -o requirements/peers/$$peer.lock || exit 1; \
+	done
 	echo uv | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/installer.lock
 	echo hatchling | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/build.lock
 
 COMPILE := --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
 clean:
-	rm -rf .venv .venv-bench
+	rm -rf .venv .venv-bench .venv-peers .bench

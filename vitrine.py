@@ -120,6 +120,27 @@ def predict(model: str, inputs: Sequence[Any], *, version: int | str = "champion
     return Call("POST", "/predict", lambda response: response.json()["predictions"], body)
 
 
+def predict_answer(model: str, inputs: Sequence[Any], *, version: int | str = "champion") -> Call[Document]:
+    """The whole answer: `predictions`, the number of the `version`, and the `id` that a record is found by."""
+    return Call("POST", "/predict", _json, {"model": model, "version": version, "inputs": list(inputs)})
+
+
+def prediction(prediction_id: str) -> Call[Document]:
+    """A recorded prediction, with the inputs it was made from as far as they are kept."""
+    return Call("GET", f"/predictions/{_quoted(prediction_id)}", _json)
+
+
+def explain_prediction(prediction_id: str, *, rows: Sequence[int] | None = None, **options: Any) -> Call[Document]:
+    """Explains a recorded prediction with the version that made it. Options are those of `POST /explain`.
+
+    Args:
+        rows: which rows of the request, from 0; without them, all.
+    """
+    body = options if rows is None else {"rows": list(rows), **options}
+    path = f"/predictions/{_quoted(prediction_id)}/explain"
+    return Call("POST", path, _json, body, extra_seconds=_deadline_seconds(options))
+
+
 def explain(model: str, inputs: Sequence[Any], *, version: int | str = "champion", **options: Any) -> Call[Document]:
     """The explanations of some rows with their receipt. Options are those of `POST /explain`."""
     body = {"model": model, "version": version, "inputs": list(inputs), **options}
@@ -458,6 +479,9 @@ class _Method(Generic[P, T]):
 
 class _Methods:
     predict = _Method(predict)
+    predict_answer = _Method(predict_answer)
+    prediction = _Method(prediction)
+    explain_prediction = _Method(explain_prediction)
     explain = _Method(explain)
     explain_as_shap = _Method(explain_as_shap)
     picture = _Method(picture)

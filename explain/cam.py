@@ -182,7 +182,7 @@ class KerasFeatureMaps:
         signature = [tf.TensorSpec((slice_rows, *shape), tf.float32), tf.TensorSpec((slice_rows,), tf.int32)]
 
         # Without XLA: for one row at a time it gains little, and it lacks operations that heads are made of.
-        @tf.function(input_signature=signature)
+        @tf.function(input_signature=signature, autograph=False)
         def maps(rows: Any, targets: Any) -> Any:
             watched, *others = keras.tree.flatten(before(rows, training=False))
             with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -77,7 +77,11 @@ class KerasGradient:
         self._is_cut = False
         rows_spec = tf.TensorSpec((self.slice_rows, *self._shape), tf.float32)
 
-        @tf.function(input_signature=[rows_spec, tf.TensorSpec((self.slice_rows,), tf.int32)], jit_compile=xla)
+        # Without autograph, which writes a file for each function that it translates, and leaves it where the process
+        # is killed. Keras layers need none.
+        @tf.function(
+            input_signature=[rows_spec, tf.TensorSpec((self.slice_rows,), tf.int32)], jit_compile=xla, autograph=False
+        )
         def one(rows: Any, targets: Any) -> Any:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(rows)
@@ -88,7 +92,9 @@ class KerasGradient:
             return rows if slopes is None else slopes
 
         @tf.function(
-            input_signature=[rows_spec, tf.TensorSpec((self.slice_rows, n_targets), tf.int32)], jit_compile=xla
+            input_signature=[rows_spec, tf.TensorSpec((self.slice_rows, n_targets), tf.int32)],
+            jit_compile=xla,
+            autograph=False,
         )
         def several(rows: Any, targets: Any) -> Any:
             with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:

@@ -38,7 +38,7 @@ class Artifact:
 
     @cached_property
     def signature(self) -> Signature:
-        return Signature.from_json(orjson.loads((self.directory / SIGNATURE).read_bytes()))
+        return read_signature(self.directory)
 
     @cached_property
     def card(self) -> dict[str, Any]:
@@ -186,6 +186,11 @@ def open_artifact(directory: Path) -> Artifact:
         if found != expected:
             raise CorruptVersion(str(directory), name, f"has changed (expected SHA-256 {expected[:12]}...)")
     return Artifact(directory, hashes)
+
+
+def read_signature(directory: Path) -> Signature:
+    """The signature of a version, without a look at its other files."""
+    return Signature.from_json(orjson.loads((directory / SIGNATURE).read_bytes()))
 
 
 def _sha256(path: Path) -> str:

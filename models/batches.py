@@ -32,19 +32,24 @@ def shuffled_batches(
     with tf.device("CPU:0"):
         held = tuple(tf.convert_to_tensor(array) for array in arrays)
 
+    # TensorFlow would translate each function by autograph, which writes a file that stays where the process is killed.
+    as_it_is = tf.autograph.experimental.do_not_convert
+
+    @as_it_is
     def order(epoch: Any) -> Any:
         rows = tf.range(n_rows, dtype=tf.int64)
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
         random: Any = tf.random
         return random.experimental.stateless_shuffle(rows, seed=key, alg="philox")
 
+    @as_it_is
     def cut(rows: Any) -> tf.data.Dataset:
         steps = tf.data.Dataset.range(n_batches(n_rows, batch_size))
-        return steps.map(lambda step: rows[step * batch_size : (step + 1) * batch_size])
+        return steps.map(as_it_is(lambda step: rows[step * batch_size : (step + 1) * batch_size]))
 
     indices = tf.data.Dataset.range(first_epoch, epochs).map(order).prefetch(1).flat_map(cut)
     stream = indices.map(
-        lambda rows: tuple(tf.gather(array, rows) for array in held),
+        as_it_is(lambda rows: tuple(tf.gather(array, rows) for array in held)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from explain.gradients import KerasGradient, compute_device, fitting_slice_rows
+from explain.paths import Gradient
 from models import artifact
 from models.changes import Predecessor, changes_between, refuse_breaking
 from models.datasets import Dataset, Split, split_dataset
@@ -24,7 +26,7 @@ from models.export import export_onnx, hybrid_rows
 from models.folds import Metrics, cross_validate
 from models.gates.gate import Candidate, Champion
 from models.gates.judging import judge
-from models.gradient_export import export_gradients
+from models.gradient_export import GradientReport, export_gradients, exported_gradient
 from models.inference import keras_outputs, open_session, session_outputs
 from models.loading import describe_loaded, load_data
 from models.outputs import target_columns, target_model
@@ -101,9 +103,9 @@ def build_version(
     reporter.step("explaining")
     background, weights = choose_background(dataset, split, spec.background.rows, spec.training.seed)
 
-    def judged(aside: Path) -> dict[str, Any]:
+    def judged(exported: Exported) -> dict[str, Any]:
         rows = (background, weights)
-        return judge_version(spec, dataset, split, fitted.model, evaluation, rows, champion_now, aside, reporter)
+        return judge_version(spec, dataset, split, fitted.model, evaluation, rows, champion_now, exported, reporter)
 
     return write_version(
         directory,
@@ -138,14 +140,10 @@ def judge_version(
     evaluation: dict[str, Any],
     background: tuple[ModelInput, NDArray[np.float64]],
     champion_now: Callable[[], Champion | None],
-    aside: Path,
+    exported: Exported,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """The gates of a specification, and the report on explanations, of a version whose model and export are written.
-
-    Args:
-        aside: the folder that it is written to.
-    """
+    """The gates of a specification, and the report on explanations, of a version that is written, but not in place."""
     signature = dataset.signature
     outputs = target_columns(predict_raw(model, dataset.inputs[split.test]), signature, signature.outputs[0])
     candidate = Candidate(
@@ -154,8 +152,8 @@ def judge_version(
         split,
         outputs,
         evaluation,
-        _engine(model, signature, aside),
-        lambda: target_model(model, signature, signature.outputs[0]),
+        _engine(model, signature, exported.aside),
+        lambda: _gradient(model, signature, exported),
         background,
     )
     judgement = judge(candidate, champion_now, reporter.gate)
@@ -171,6 +169,14 @@ class VersionRows:
     others: ModelInput
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A version whose model and exports are written, but not yet in place: the folder, and the report on gradients."""
+
+    aside: Path
+    gradient: GradientReport
+
+
 def write_version(
     directory: Path,
     model: Any,
@@ -180,7 +186,7 @@ def write_version(
     *,
     seed: int,
     fence: Callable[[], None] = lambda: None,
-    judged: Callable[[Path], dict[str, Any]] = lambda _: {},
+    judged: Callable[[Exported], dict[str, Any]] = lambda _: {},
 ) -> dict[str, Any]:
     """Writes a version whose model is there; returns its card, to which what is measured here is added.
 
@@ -188,7 +194,7 @@ def write_version(
         model: in raw units, with the layers `output` and, for a classification, `logit`.
         seed: of the rows that are mixed from others to compare the export on.
         fence: called before the version is put in place.
-        judged: what gates say, for the card, of the folder in which model and export are written.
+        judged: what gates say, for the card, of what is written so far.
 
     Raises:
         DiskFull: when it cannot be written.
@@ -203,7 +209,7 @@ def write_version(
         artifact.write_background(aside, signature, background, weights)
         card = {
             **card,
-            **judged(aside),
+            **judged(Exported(aside, gradient)),
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "task": signature.task,
             "spread": _spread(model, signature, background, weights),
@@ -263,6 +269,16 @@ def _engine(model: Any, signature: Signature, aside: Path) -> Callable[[ModelInp
     if not path.exists():
         return keras_outputs(model, signature)[signature.outputs[0]]
     return session_outputs(open_session(path.read_bytes(), threads=1), signature)[signature.outputs[0]]
+
+
+def _gradient(model: Any, signature: Signature, exported: Exported) -> Gradient:
+    """What will take the gradients of the default output of a version that is being written."""
+    output = signature.outputs[0]
+    path = exported.aside / artifact.GRADIENT.format(output=output)
+    if path.exists() and compute_device() == "cpu":
+        return exported_gradient(path, signature, output, exported.gradient.to_json(), threads=1)
+    network = target_model(model, signature, output)
+    return KerasGradient(network, fitting_slice_rows(network))
 
 
 def _spread(

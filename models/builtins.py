@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from models.facts import DataFacts
 from models.raw import RawColumn, RawData
 from models.rows import describe
 from models.signature import FeatureKind, Task
+from models.sources.profile import number_in_words
 
 _CELL_MEASURES = (
     "radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",
@@ -21,7 +23,8 @@ _CELL_MEASURES = (
 
 def _columns(task: Task, target: str, features: tuple[str, ...], labels: tuple[str, ...] = ()) -> DataFacts:
     kinds: dict[str, FeatureKind] = dict.fromkeys(features, "numeric")
-    return DataFacts(task, target, kinds, labels)
+    possible: tuple[FeatureKind, ...] = ("numeric", "categorical")
+    return DataFacts(task, target, kinds, labels, dict.fromkeys(features, possible))
 
 
 BUILTINS: dict[str, DataFacts] = {
@@ -70,8 +73,12 @@ def facts_of_builtin(name: str) -> DataFacts:
     return BUILTINS[name]
 
 
-def read_builtin(name: str) -> RawData:
-    """The columns of a built-in data set, its target last, under scikit-learn's own names."""
+def read_builtin(name: str, kinds: Mapping[str, FeatureKind] | None = None) -> RawData:
+    """The columns of a built-in data set, its target last, under scikit-learn's own names.
+
+    Args:
+        kinds: of columns that are read as another kind than they have: numbers as categories.
+    """
     facts, bunch = BUILTINS[name], load_bunch(name)
     columns: dict[str, RawColumn]
     if facts.whole_kind == "image":
@@ -85,6 +92,10 @@ def read_builtin(name: str) -> RawData:
         columns[facts.target] = RawColumn("categorical", np.array(facts.labels, dtype=object)[bunch.target])
     else:
         columns[facts.target] = RawColumn("numeric", bunch.target.astype(np.float64))
+    for feature, kind in (kinds or {}).items():
+        if kind == "categorical" != columns[feature].kind:
+            words = [number_in_words(value) for value in columns[feature].values]
+            columns[feature] = RawColumn("categorical", np.array(words, dtype=object))
     digests = row_digests(facts, bunch)
     return RawData(columns, len(digests), hashlib.sha256(b"".join(digests)).hexdigest(), digests)
 

@@ -10,9 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.builtins import BUILTINS, load_bunch, row_digests
+from models.builtins import BUILTINS, read_builtin
 from models.rows import ModelInput
-from models.signature import Feature, Signature
+from models.signature import Signature
+from models.spec.data import SplitSpec
+from models.spec.preprocessing import PreprocessingSpec
 
 Part = Literal["train", "validation", "test"]
 
@@ -49,24 +51,11 @@ class Split:
 
 
 def load_builtin(name: str, ignored: Iterable[str] = ()) -> Dataset:
-    """Loads one of scikit-learn's bundled data sets under its own feature names and in raw units."""
-    facts, bunch = BUILTINS[name], load_bunch(name)
-    ignored = tuple(ignored)
-    targets = bunch.target.astype(np.int64 if facts.labels else np.float32)
-    if facts.whole_kind == "image":
-        inputs = bunch.images[..., np.newaxis].astype(np.float32)
-        features = (Feature("image", "image", inputs.shape[1:], (0.0, 16.0)),)
-        columns: dict[str, NDArray[np.float64]] = {}
-    else:
-        columns = {feature: bunch.data[:, i].astype(np.float64) for i, feature in enumerate(facts.features)}
-        kept = [feature for feature in facts.features if feature not in ignored]
-        inputs = np.column_stack([columns[feature] for feature in kept]).astype(np.float32)
-        features = tuple(
-            Feature(feature, "numeric", (), (float(columns[feature].min()), float(columns[feature].max())))
-            for feature in kept
-        )
-    signature = Signature(features, facts.task, facts.target, facts.labels, ignored)
-    return Dataset(signature, inputs, targets, row_digests(facts, bunch), columns)
+    """One of scikit-learn's bundled data sets, as a specification that says nothing else of it loads it."""
+    from models.tables import dataset_of  # which is made of what is in this file
+
+    facts = BUILTINS[name].with_features(dict.fromkeys(ignored, "ignore"))
+    return dataset_of(read_builtin(name), facts, SplitSpec(), PreprocessingSpec())
 
 
 def split_dataset(dataset: Dataset, *, test: float, validation: float, by: str = "row") -> Split:

@@ -166,7 +166,7 @@ def _gigabytes(n_bytes: int) -> str:
 
 
 def _words(fault: Fault) -> str:
-    return f"{fault.pointer}: expected {fault.expected}, received {fault.received}"
+    return f"{fault.pointer}: {_cured(fault)}"
 
 
 class SearchWithoutResult(VitrineError):

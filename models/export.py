@@ -131,7 +131,7 @@ def _convert(served: Any, signature: Signature) -> bytes:
             return served(rows, training=False)
 
         try:
-            function = tf.function(graph, input_signature=spec)
+            function = tf.function(graph, input_signature=spec, autograph=False)
             proto, _ = tf2onnx.convert.from_function(
                 function, input_signature=spec, opset=OPSET, custom_op_handlers={"Erfc": (_write_erfc, [])}
             )

@@ -18,7 +18,7 @@ class DataFacts:
 
     `kinds` has each feature in the order of the data, without the target and the ignored columns. `possible` has for
     each column the kinds that its values can be read as, the inferred one first; `nullable` are the columns with
-    missing values.
+    missing values. `several_sizes` says that images are of several sizes: a specification states the one they become.
     """
 
     task: Task
@@ -28,6 +28,7 @@ class DataFacts:
     possible: Mapping[str, tuple[FeatureKind, ...]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     nullable: frozenset[str] = frozenset()
+    several_sizes: bool = False
 
     @property
     def features(self) -> tuple[str, ...]:

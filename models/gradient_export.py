@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,20 @@ def open_gradient(version: artifact.Artifact, output: str, *, threads: int) -> O
     path = version.gradient_path(output)
     if path is None:
         return None
-    report = version.card["gradient"]
+    return exported_gradient(path, version.signature, output, version.card["gradient"], threads=threads)
+
+
+def exported_gradient(
+    path: Path, signature: Signature, output: str, report: Mapping[str, Any], *, threads: int
+) -> OnnxGradient:
+    """The gradient of an output as it is served.
+
+    Args:
+        report: a `GradientReport` as JSON.
+    """
     return OnnxGradient(
         path.read_bytes(),
-        version.signature,
+        signature,
         output,
         call_rows=report["call_rows"],
         fills=report["batch_invariance"]["max_difference"][output] > 0,

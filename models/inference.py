@@ -75,7 +75,7 @@ def keras_outputs(model: Any, signature: Signature) -> dict[str, FixedBatches]:
     for output in signature.outputs:
         network = target_model(model, signature, output)
         function = tf.function(
-            lambda rows, network=network: network(rows, training=False), input_signature=[spec]
+            lambda rows, network=network: network(rows, training=False), input_signature=[spec], autograph=False
         ).get_concrete_function()
         calls[output] = FixedBatches(
             lambda rows, function=function: function(tf.constant(rows)).numpy(), signature.input_shape

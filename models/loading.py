@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from models.builtins import read_builtin
+from models.builtins import facts_of_builtin, read_builtin
 from models.changes import Change, Predecessor
-from models.datasets import Dataset, Split, load_builtin
+from models.datasets import Dataset, Split
 from models.raw import RawData
 from models.sources.folder import DataFolder
 from models.sources.profile import Profile
@@ -37,12 +37,13 @@ def load_data(spec: TrainingSpec, data: DataFolder | None = None) -> LoadedData:
         InvalidDataset: when a feature cannot be learned from it.
     """
     if spec.dataset.builtin is not None:
-        ignored = [name for name, kind in spec.features.items() if kind == "ignore"]
-        return LoadedData(load_builtin(spec.dataset.builtin, ignored), read_builtin(spec.dataset.builtin), None)
-    assert data is not None  # parse_spec has found the file there
-    raw, facts = data.read(spec)
-    dataset = dataset_of(raw, facts, spec.split, spec.preprocessing)
-    return LoadedData(dataset, raw, data.profile(spec.dataset))
+        facts, profile = facts_of_builtin(spec.dataset.builtin).with_features(spec.features), None
+        raw = read_builtin(spec.dataset.builtin, facts.kinds)
+    else:
+        assert data is not None  # parse_spec has found the file there
+        raw, facts = data.read(spec)
+        profile = data.profile(spec.dataset)
+    return LoadedData(dataset_of(raw, facts, spec.split, spec.preprocessing), raw, profile)
 
 
 def load_dataset(spec: TrainingSpec, data: DataFolder | None = None) -> Dataset:

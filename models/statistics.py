@@ -59,7 +59,7 @@ class Probe:
         probe = keras.Model(network.inputs, [[each.values for each in self._watched], network.output])
         loss, watched = network.loss, self._watched
 
-        @tf.function
+        @tf.function(autograph=False)
         def measure(rows: Any, targets: Any) -> Any:
             with tf.GradientTape() as tape:
                 activations, outputs = probe(rows, training=False)

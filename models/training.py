@@ -151,7 +151,12 @@ def fit(
 def _check_parts(dataset: Dataset, split: Split) -> None:
     for part in ("train", "validation", "test"):
         if len(getattr(split, part)) == 0:
-            raise InvalidDataset(f"The {part} part has no rows: {len(dataset.targets)} rows are too few for the split.")
+            rows, different = len(dataset.targets), len(set(dataset.row_digests))
+            copies = f", {different:,} of them different (copies of a row are in one part)," if different < rows else ""
+            raise InvalidDataset(
+                f"The {part} part has no rows: {rows:,} rows{copies} are too few for the split. Give more rows, or "
+                'larger parts in "split".'
+            )
     if dataset.signature.task == "classification" and len(held := np.unique(dataset.targets[split.train])) == 1:
         label = dataset.signature.labels[held[0]]
         raise InvalidDataset(

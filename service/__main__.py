@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli import datasets, doctor, jobs, models, online, schedules
+from service.cli import datasets, doctor, jobs, models, online, predictions, schedules
 from service.cli.connection import MISUSED, HomeOption, fail, read_settings_or_exit
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ cli.add_typer(schedules.app, name="schedules")
 cli.add_typer(jobs.app, name="jobs")
 cli.command()(online.predict)
 cli.command()(online.explain)
+cli.add_typer(predictions.app, name="predictions")
 cli.add_typer(datasets.app, name="datasets")
 cli.add_typer(models.app, name="models")
 cli.command()(doctor.doctor)

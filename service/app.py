@@ -33,19 +33,25 @@ from service.records.global_forms import GlobalForms
 from service.records.job_desk import JobDesk
 from service.records.job_runner import ExplanationJobRunner
 from service.records.jobs import ExplanationJobStore
+from service.records.keeping import Keeping
+from service.records.prediction_recorder import CLOSE_SECONDS, PredictionRecorder, in_words
+from service.records.prediction_store import PredictionStore
+from service.records.predictions import NoteEncoder
 from service.records.recorder import Recorder, keep_nothing
 from service.records.replay import Replayer
 from service.records.retention import sweep_for_ever
-from service.records.store import ExplanationStore, open_records_database
+from service.records.store import ExplanationStore
+from service.records.table import open_records_database
 from service.records.writer import RecordWriter
 from service.requests import AnsweredRequests
 from service.routes.datasets import dataset_routes
 from service.routes.direct import DirectRoute, DirectRoutes
-from service.routes.explain import explain_routes
+from service.routes.explain import ExplainAnswers, explain_routes
 from service.routes.explanations import explanation_routes
 from service.routes.models import model_routes
 from service.routes.operations import operation_routes, readiness
 from service.routes.predict import PredictAnswer, predict_routes
+from service.routes.predictions import prediction_routes
 from service.routes.schedules import schedule_routes
 from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
@@ -53,7 +59,7 @@ from service.routes.v2.explain import TensorExplanations
 from service.routes.v2.infer import DirectInference, Inference
 from service.routes.v2.routes import v2_routes
 from service.routes.v2.statistics import InferenceStatistics
-from service.scrape import ServingFigures, StoreFigures
+from service.scrape import RecordFigures, ServingFigures, StoreFigures
 from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
 from service.serving.explainer import Explainer
@@ -77,13 +83,26 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     # A request should not wait for a lock as long as a job may.
     engine = open_database(settings.registry_url, lock_wait_ms=LOCK_WAIT_MS)
     registry = Registry(engine)
+    records_engine = open_records_database(settings.registry_url)
     records = ExplanationStore(
-        open_records_database(settings.registry_url),
+        records_engine,
         retention=timedelta(days=settings.explanation_retention_days),
         clock=lambda: datetime.now(UTC),
     )
     writer = RecordWriter(records.insert)
-    recorder = Recorder(writer, keep_inputs=settings.record_inputs)
+    keeping = Keeping(settings.record_inputs, frozenset(settings.redacted_features))
+    recorder = Recorder(writer, keeping)
+    predictions = PredictionStore(
+        records_engine,
+        retention=timedelta(days=settings.prediction_retention_days),
+        max_records=settings.keep_predictions,
+        taken=in_words(settings.record_predictions),
+        clock=lambda: datetime.now(UTC),
+    )
+    encoder = NoteEncoder(keeping, registry)
+    prediction_recorder = PredictionRecorder(
+        lambda notes: predictions.insert(encoder.records(notes)), rate=settings.record_predictions
+    )
     jobs = JobQueue(settings.jobs_url, engine)
     compute = ComputeClient(settings.logs_directory / "compute.log")
     metrics = Metrics()
@@ -112,30 +131,34 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         explainer,
         PatientExplainer(compute, reference, folder),
         owner=new_id(),
-        keep_inputs=settings.record_inputs,
+        keeping=keeping,
         note=metrics.note_explanations,
     )
     datasets = DatasetDesk(folder, settings, registry, jobs, schedules, lambda: datetime.now(UTC))
     desk = JobDesk(explanation_jobs, runner, pool, explainer, is_open=settings.record_explanations)
 
     def readiness_now() -> dict[str, Any]:
-        return readiness(pool, writer, drain, settings.required_models)
+        recorded = {"explanations": writer.problem, "predictions": prediction_recorder.problem}
+        return readiness(pool, recorded, drain, settings.required_models)
 
     serving = ServingFigures(pool, compute, lambda: readiness_now()["status"], metrics.registry)
+    RecordFigures(prediction_recorder, metrics.registry)
     stores = StoreFigures(JobFiguresReader(jobs, engine, time.time).read, metrics.registry)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         compute.start()
         writer.start()
+        prediction_recorder.start()
         # What exists now stays: the collector need not look through it again and again beside predictions.
         gc.collect()
         gc.freeze()
         works = (
             pool.follow(),
             serving.note_first_ready(),
-            sweep_for_ever(records.sweep),
-            sweep_for_ever(explanation_jobs.sweep),
+            sweep_for_ever(records.sweep, "explanations"),
+            sweep_for_ever(predictions.sweep, "predictions"),
+            sweep_for_ever(explanation_jobs.sweep, "explanation jobs"),
             runner.run_for_ever(),
             reference.rest_when_idle(),
             shadow.follow(),
@@ -150,6 +173,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         await asyncio.to_thread(reference.close)
         await asyncio.to_thread(compute.close)
         await asyncio.to_thread(writer.close, seconds=3)
+        await asyncio.to_thread(prediction_recorder.close, seconds=CLOSE_SECONDS)
         jobs.close()
         records.close()
         engine.dispose()
@@ -157,9 +181,11 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app = FastAPI(
         title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan, telemetry=NO_TELEMETRY
     )
-    predict = PredictAnswer(Predictor(pool, shadow), metrics, settings)
+    predict = PredictAnswer(Predictor(pool, shadow), prediction_recorder, metrics, settings)
     app.include_router(predict_routes(predict))
-    app.include_router(explain_routes(explainer, desk, metrics, settings))
+    answering = ExplainAnswers(explainer, desk, metrics, settings)
+    app.include_router(explain_routes(answering))
+    app.include_router(prediction_routes(predictions, answering))
     replayer = Replayer(records, pool, explainer)
     app.include_router(explanation_routes(records, desk, replayer, explainer, GlobalForms(pool, compute), metrics))
     app.include_router(dataset_routes(datasets))
@@ -171,7 +197,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     statistics = InferenceStatistics()
-    infer = Inference(pool, shadow, metrics, statistics, settings)
+    infer = Inference(pool, shadow, prediction_recorder, metrics, statistics, settings)
     tensor_explanations = TensorExplanations(pool, explainer, metrics, settings)
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     problems.install(app)

@@ -30,18 +30,32 @@ MAX_VALUES = 10_000
 
 
 async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
-    """The JSON document of a request; a body may be compressed with gzip or deflate.
+    """The JSON document of a request. Raises as `read_body` and `parse_json`."""
+    return await parse_json(await read_body(scope, receive, limit_bytes))
+
+
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """The body of a request for JSON, as it was before gzip or deflate.
 
     Raises:
-        WrongContentType, BodyTooLarge, NotReadable: as their messages say. NaN and Infinity are no JSON; their
-            places are named.
+        WrongContentType, BodyTooLarge, NotReadable: as their messages say.
         ClientDisconnect: when the client went away before its body was here.
     """
     received, encoding, announced = _headers_of_body(scope)
     kind = received.partition(";")[0].strip().lower()
     if kind != JSON and not kind.endswith("+json"):
         raise WrongContentType(received, [JSON])
-    body = await _read_decoded(receive, encoding, announced, limit_bytes)
+    return await _unpacked(receive, encoding, announced, limit_bytes)
+
+
+async def read_bytes(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """The body of a request, whatever its type says, as it was before gzip or deflate. Raises as `read_body`."""
+    _, encoding, announced = _headers_of_body(scope)
+    return await _unpacked(receive, encoding, announced, limit_bytes)
+
+
+async def parse_json(body: bytes) -> Any:
+    """The document in a body. Raises `NotReadable`: NaN and Infinity are no JSON, and their places are named."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -50,17 +64,6 @@ async def read_json(scope: Scope, receive: Receive, limit_bytes: int) -> Any:
     if len(body) > MAX_VALUES and isinstance(document, dict):
         _check_size({name: value for name, value in document.items() if name != "inputs"})
     return document
-
-
-async def read_bytes(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
-    """The body of a request, whatever its type says; it may be compressed with gzip or deflate.
-
-    Raises:
-        WrongContentType: for another encoding.
-        BodyTooLarge, NotReadable, ClientDisconnect: as for `read_json`.
-    """
-    _, encoding, announced = _headers_of_body(scope)
-    return await _read_decoded(receive, encoding, announced, limit_bytes)
 
 
 def parse_body(document: Any, model: type[Body]) -> Body:
@@ -86,9 +89,11 @@ def _headers_of_body(scope: Scope) -> tuple[str, str, int]:
     return kind, encoding, length
 
 
-async def _read_decoded(receive: Receive, encoding: str, announced: int, limit_bytes: int) -> bytes:
+async def _unpacked(receive: Receive, encoding: str, announced: int, limit_bytes: int) -> bytes:
     body = await _read(receive, announced, limit_bytes)
-    return body if encoding == "identity" else await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
+    if encoding != "identity":
+        body = await asyncio.to_thread(_expanded, body, encoding, limit_bytes)
+    return body
 
 
 async def _read(receive: Receive, announced: int, limit_bytes: int) -> bytes:

@@ -136,6 +136,25 @@ class UnknownExplanation(VitrineError):
         self.explanation = explanation
 
 
+class UnknownPrediction(VitrineError):
+    def __init__(self, prediction: str, taken: str, kept_days: int, max_records: int) -> None:
+        super().__init__(
+            f"There is no recorded prediction {prediction!r}. This server records {taken} predictions "
+            f"(VITRINE_RECORD_PREDICTIONS), within a second of their answers; they are kept for {kept_days} days, the "
+            f"latest {max_records:,} of them. With the inputs at hand, send them to POST /explain."
+        )
+
+
+class VersionGone(VitrineError):
+    """The version that made a prediction is no more: no other would explain it."""
+
+    def __init__(self, prediction: str, model: str, version: int) -> None:
+        super().__init__(
+            f"Prediction {prediction!r} was made by version {version} of {model!r}, which has been deleted: no other "
+            f"version can say why it answered so. GET /predictions/{prediction} still has what it was."
+        )
+
+
 class ExplanationJobStateConflict(VitrineError):
     """An explanation that cannot be cancelled any more."""
 
@@ -171,21 +190,31 @@ class RecordsOff(VitrineError):
 
 
 class InputsNotKept(VitrineError):
-    """A record without the values that were explained."""
+    """A record without the values that were predicted or explained."""
 
-    def __init__(self, explanation: str, purpose: str) -> None:
+    def __init__(self, record: str, purpose: str) -> None:
         super().__init__(
-            f"Explanation {explanation!r} cannot be {purpose}: its inputs were not kept. Records hold inputs when the "
+            f"{record} cannot be {purpose}: its inputs were not kept. Records hold inputs when the "
             "server runs with VITRINE_RECORD_INPUTS=true; with the inputs at hand, send them to POST /explain."
         )
-        self.explanation = explanation
+
+
+class InputsRedacted(VitrineError):
+    """A record without the values of some features."""
+
+    def __init__(self, record: str, purpose: str, redacted: Sequence[str]) -> None:
+        super().__init__(
+            f"{record} cannot be {purpose}: the values of {', '.join(redacted)} were redacted "
+            "(VITRINE_REDACTED_FEATURES). With the inputs at hand, send them to POST /explain."
+        )
+        self.redacted = tuple(redacted)
 
 
 class RecordsUnavailable(VitrineError):
     """The database that holds the records cannot be read."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"Recorded explanations cannot be read now: {reason}. Try again shortly.")
+        super().__init__(f"Records cannot be read now: {reason}. Try again shortly.")
 
 
 class ComputeUnavailable(VitrineError):

@@ -36,9 +36,20 @@ def new_id() -> str:
     )
 
 
+def is_id(text: str) -> bool:
+    """Whether this could be one of our identifiers."""
+    return len(text) == 26 and all(character in _ALPHABET for character in text)
+
+
 def created_at(identifier: str) -> str:
     """When an identifier was made, as RFC 3339 in UTC with milliseconds."""
     milliseconds = 0
     for character in identifier[:10]:
         milliseconds = milliseconds << 5 | _ALPHABET.index(character)
     return in_rfc_3339(datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+def first_id_at(moment: datetime) -> str:
+    """The least identifier that can be made at a moment: those made before are less."""
+    milliseconds = int(moment.timestamp() * 1000)
+    return "".join([_ALPHABET[milliseconds >> shift & 31] for shift in range(45, -1, -5)]) + "0" * 16

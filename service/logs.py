@@ -72,6 +72,11 @@ def current_context() -> dict[str, Any]:
     return dict(_context.get())
 
 
+def current_request_id() -> str | None:
+    """The id of the request that is being answered here."""
+    return _context.get().get("request_id")
+
+
 def add_context(record: logging.LogRecord) -> bool:
     """A logging filter that lets everything pass and gives it the fields of its context."""
     for name, value in _context.get().items():

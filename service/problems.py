@@ -6,6 +6,7 @@ import logging
 from math import ceil
 from typing import Any
 
+import orjson
 import sqlalchemy.exc
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -19,12 +20,16 @@ from models.rows import describe
 from models.validation import in_our_words
 from service import errors as service_errors
 from service.errors import InvalidRequest, RegistryUnavailable
-from service.protocol_errors import CONTENT_TYPE as CONTENT_TYPE
-from service.protocol_errors import worded
 
 logger = logging.getLogger("vitrine.api")
 
+CONTENT_TYPE = "application/problem+json"
+V2 = "/v2"
+_V2_STATUSES = frozenset({400, 404, 405, 408, 413, 415, 429, 499, 500, 501, 503, 504})
+"""What V2 servers answer; of what is said here by other statuses, those below 500 are 400 there, and the rest 500."""
 MAX_ERRORS = 100
+SHOWN_FAULTS = 10
+"""Faults that are named where one string has to hold them all."""
 
 STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.NotReadable: (400, "not-readable", "The body cannot be read"),
@@ -35,6 +40,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.UnknownJob: (404, "unknown-job", "No such job"),
     service_errors.UnknownSchedule: (404, "unknown-schedule", "No such schedule"),
     service_errors.UnknownExplanation: (404, "unknown-explanation", "No such explanation"),
+    service_errors.UnknownPrediction: (404, "unknown-prediction", "No such recorded prediction"),
     service_errors.NotAcceptable: (406, "not-acceptable", "No such representation"),
     service_errors.BodyTooSlow: (408, "request-too-slow", "The request took too long to arrive"),
     model_errors.GatesFailed: (409, "gates-failed", "The version failed its gates"),
@@ -49,7 +55,9 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     model_errors.NoDataset: (409, "no-dataset", "The version has no data set"),
     model_errors.DatasetChanged: (409, "dataset-changed", "The data set has changed"),
     service_errors.ExplanationCancelled: (410, "explanation-cancelled", "The explanation was cancelled"),
+    service_errors.VersionGone: (410, "version-gone", "The version is no more"),
     service_errors.InputsNotKept: (409, "inputs-not-kept", "The inputs were not kept"),
+    service_errors.InputsRedacted: (409, "inputs-redacted", "Inputs were redacted"),
     service_errors.BodyTooLarge: (413, "body-too-large", "The body is too large"),
     service_errors.UploadTooLarge: (413, "upload-too-large", "The file is too large"),
     service_errors.WrongContentType: (415, "wrong-content-type", "The content type cannot be read"),
@@ -85,7 +93,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.VersionUnavailable: (503, "version-unavailable", "The version cannot be loaded now"),
     service_errors.RegistryUnavailable: (503, "registry-unavailable", "The registry cannot be reached"),
     service_errors.JobsUnavailable: (503, "jobs-unavailable", "The job database cannot be reached"),
-    service_errors.RecordsUnavailable: (503, "records-unavailable", "Recorded explanations cannot be read"),
+    service_errors.RecordsUnavailable: (503, "records-unavailable", "Records cannot be read"),
     service_errors.OutOfTime: (504, "out-of-time", "The request's own time has passed"),
     service_errors.DiskTooSmall: (507, "disk-too-small", "The disk has no room"),
     model_errors.DiskFull: (507, "disk-full", "The disk is full"),
@@ -153,10 +161,35 @@ async def answer_error(request: Request, error: Exception) -> Response:
     raise error
 
 
-def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None, *, path: str) -> Response:
-    """An error met under a path: a problem document, or the form of the protocol that is spoken there."""
-    status, body, media = worded(path, document)
-    return Response(body, status, headers, media)
+def worded(document: dict[str, Any], path: str) -> tuple[int, bytes, str]:
+    """Status, body and content type of the answer to an error that was met under a path: the problem document, or the
+    form of the protocol that is spoken there.
+    """
+    status = document["status"]
+    if path != V2 and not path.startswith(V2 + "/"):
+        return status, orjson.dumps(document), CONTENT_TYPE
+    if status not in _V2_STATUSES:
+        status = 400 if status < 500 else 500
+    return status, orjson.dumps({"error": in_one_string(document)}), "application/json"
+
+
+def in_one_string(document: dict[str, Any]) -> str:
+    """A problem document for protocols whose errors are one string; faults are named in it."""
+    if not (faults := document.get("errors")):
+        return document["detail"]
+    words = [
+        f"{fault['pointer']}: expected {fault['expected']}, received {fault['received']}"
+        + (f" ({fault['detail']})" if "detail" in fault else "")
+        for fault in faults[:SHOWN_FAULTS]
+    ]
+    if (more := document["error_count"] - len(words)) > 0:
+        words.append(f"and {more} more")
+    return f"{document['title']}: {'; '.join(words)}"
+
+
+def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None, *, path: str = "") -> Response:
+    status, body, content_type = worded(document, path)
+    return Response(body, status, headers, content_type)
 
 
 async def _answer_known(request: Request, error: Exception) -> Response:

@@ -140,8 +140,7 @@ class Reception:
         try:
             timeout_ms = _milliseconds(asked)
         except InvalidRequest as error:
-            refusal = problem_response(problem_document(error), path=scope["path"])
-            await refusal(scope, exchange.receive, exchange.send)
+            await problem_response(problem_document(error), path=scope["path"])(scope, exchange.receive, exchange.send)
             return
         limit = asyncio.timeout(timeout_ms / 1000)
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
 from time import perf_counter
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,8 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.draining import Drain
 from service.identifiers import new_id
 from service.logs import add_to_context
-from service.problems import draining_problem, unexpected_problem
-from service.protocol_errors import worded
+from service.problems import draining_problem, unexpected_problem, worded
 
 logger = logging.getLogger("vitrine.api")
 access = logging.getLogger("vitrine.access")
@@ -67,8 +66,7 @@ class AnsweredRequests:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             elif status == 0 and self._drain.out_of_time:
                 task.uncancel()
-                headers = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)]
-                await _answer(scope, send_and_note, draining_problem(), headers)
+                await _answer(scope, send_and_note, draining_problem(), [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)])
             else:
                 raise
         except Exception:
@@ -90,10 +88,10 @@ def _request_id(scope: Scope) -> str:
 
 
 async def _answer(
-    scope: Scope, send: Send, problem: dict[str, object], headers: Sequence[tuple[bytes, bytes]] = ()
+    scope: Scope, send: Send, problem: dict[str, Any], headers: list[tuple[bytes, bytes]] | None = None
 ) -> None:
-    status, body, media = worded(scope["path"], problem)
-    described = [(b"content-type", media.encode()), (b"content-length", b"%d" % len(body)), *headers]
+    status, body, content_type = worded(problem, scope["path"])
+    described = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body)), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": described})
     await send({"type": "http.response.body", "body": body})
 

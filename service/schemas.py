@@ -34,7 +34,9 @@ class PredictRequest(RequestBody):
     ]
 
 
-class ExplainRequest(PredictRequest):
+class ExplainOptions(RequestBody):
+    """What can be asked of an explanation, beside its rows."""
+
     target: Annotated[
         str | Annotated[list[str], Field(min_length=1)],
         Field(description='"predicted", "all", a label, or a list of labels'),
@@ -55,6 +57,17 @@ class ExplainRequest(PredictRequest):
     strict: Annotated[bool, Field(description="422 when the tolerance was not reached")] = False
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     top_k: Annotated[int | None, Field(gt=0, description="keep the largest; the rest is summed in `omitted`")] = None
+
+
+class ExplainRequest(ExplainOptions, PredictRequest):
+    """Rows, and what is asked of their explanations."""
+
+
+class ExplainPredictionRequest(ExplainOptions):
+    rows: Annotated[
+        list[Annotated[int, Field(ge=0)]] | None,
+        Field(min_length=1, description="which rows of the request, from 0; null: all of them"),
+    ] = None
 
 
 class GlobalExplainRequest(RequestBody):
@@ -103,7 +116,9 @@ class PruneRequest(RequestBody):
     keep_versions: Annotated[
         int | None, Field(ge=1, description="latest versions of each model that stay; default: VITRINE_KEEP_VERSIONS")
     ] = None
-    model: Annotated[str | None, Field(max_length=200, description="of this model alone, and no checkpoints")] = None
+    model: Annotated[
+        str | None, Field(max_length=200, description="of this model alone: neither checkpoints nor imported files")
+    ] = None
     dry_run: Annotated[bool, Field(description="delete nothing")] = False
 
 

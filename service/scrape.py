@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from service.jobs.figures import DURATION_SECONDS, JobFigures
+from service.records.prediction_recorder import PredictionRecorder
 from service.serving.compute import ComputeClient
 from service.serving.pool import ModelPool
 from service.tallies import cumulative_buckets
@@ -90,6 +91,26 @@ class ServingFigures(Collector):
         for kind, count in waiting.items():
             orders.add_metric([kind], count)
         yield orders
+
+
+class RecordFigures(Collector):
+    """How the recording of predictions goes."""
+
+    def __init__(self, recorder: PredictionRecorder, registry: CollectorRegistry) -> None:
+        self._recorder = recorder
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        records = CounterMetricFamily(
+            "vitrine_prediction_records_total",
+            "Predictions that were to be recorded, by what became of their records.",
+            labels=["outcome"],
+        )
+        records.add_metric(["written"], self._recorder.written)
+        records.add_metric(["dropped"], self._recorder.dropped)
+        yield records
+        text = "Records of predictions that wait to be written."
+        yield GaugeMetricFamily("vitrine_prediction_records_waiting", text, self._recorder.waiting)
 
 
 class StoreFigures(Collector):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -9,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from models.sources.limits import EXPANDED_LIMIT_BYTES
@@ -33,6 +36,18 @@ def _server_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("expected http://HOST:PORT or https://HOST")
     return url.rstrip("/")
+
+
+def _part(value: object) -> float:
+    named = {"off": 0.0, "all": 1.0}
+    try:
+        part = named.get(str(value).lower())
+        part = float(str(value)) if part is None else part
+    except ValueError:
+        part = math.nan
+    if not 0 <= part <= 1:
+        raise ValueError("expected off, all, or a part of the predictions such as 0.05")
+    return part
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
@@ -106,7 +121,15 @@ class Settings(BaseModel):
 
     record_explanations: Annotated[bool, Field(description="explanations can be found by id, and replayed")] = True
     explanation_retention_days: Annotated[int, Field(ge=1, description="how long explanations are kept")] = 7
-    record_inputs: Annotated[bool, Field(description="records hold the values that were explained")] = True
+    record_predictions: Annotated[
+        float, BeforeValidator(_part), Field(description="which predictions are kept: off, all, or a part such as 0.05")
+    ] = 0.0
+    prediction_retention_days: Annotated[int, Field(ge=1, description="how long predictions are kept")] = 7
+    keep_predictions: Annotated[int, Field(ge=1, description="latest recorded predictions that are kept")] = 1_000_000
+    record_inputs: Annotated[bool, Field(description="records hold the values that were predicted or explained")] = True
+    redacted_features: Annotated[
+        tuple[str, ...], Field(description="names of features whose values no record holds")
+    ] = ()
     log_format: Annotated[LogFormat, Field(description="text for people, json for machines")] = "text"
     log_level: LogLevel = "INFO"
     drain_seconds: Annotated[
@@ -178,7 +201,7 @@ class Settings(BaseModel):
         for name in type(self).model_fields:
             value = getattr(self, name)
             if value is not None:
-                variables[PREFIX + name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+                variables[PREFIX + name.upper()] = _joined(value) if isinstance(value, tuple) else str(value)
         return variables
 
 
@@ -193,13 +216,25 @@ def read_settings(environment: Mapping[str, str], **overrides: object) -> Settin
         for name, value in environment.items()
         if name.startswith(PREFIX) and name != "VITRINE_LIFELINE_FD"
     }
-    if "required_models" in values:
-        values["required_models"] = [name for name in str(values["required_models"]).split(",") if name]
+    for name in ("required_models", "redacted_features"):
+        if name in values:
+            values[name] = _names(str(values[name]))
     values |= {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("\n".join(_in_words(fault) for fault in error.errors(include_url=False))) from None
+
+
+def _names(text: str) -> list[str]:
+    """Names separated by commas; one that holds a comma is in double quotes, as in a CSV file."""
+    return [name for line in csv.reader([text], skipinitialspace=True) for name in line if name]
+
+
+def _joined(names: tuple[str, ...]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
 
 
 def _in_words(fault: ErrorDetails) -> str:

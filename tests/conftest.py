@@ -1,8 +1,12 @@
-"""Versions that are trained once and shared by every test."""
+"""Versions that are trained once and shared by every test, and how tests are shared by several processes."""
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers fill the cores already; threads of linear algebra that wait for each other there only burn them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +14,22 @@ from typing import Any
 
 import pytest
 from postgres import Postgres, find_postgres
+from sharing import is_worker, made_once, number_of_workers
 from tools import missing
 
 from models.artifact import Artifact, open_artifact
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means."""
+    return number_of_workers()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the dear files, which start servers, so that workers end at about the same time."""
+    if is_worker():
+        items.sort(key=lambda item: item.path.parent.name != "service")
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +65,18 @@ def postgres() -> Iterator[Postgres]:
         server.remove()
 
 
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow's, to copy: its migrations take seconds."""
+    from models.tracking import open_tracking
+
+    def migrate(aside: Path) -> None:
+        aside.mkdir()
+        open_tracking(f"sqlite:///{aside / 'mlflow.sqlite'}", aside / "artifacts").probe()
+
+    return made_once(tmp_path_factory, "mlflow", migrate) / "mlflow.sqlite"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A fresh database of each kind that we run on."""
@@ -80,7 +109,6 @@ def celu_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     hidden = keras.layers.Dense(16, activation="celu")(normalization(inputs))
     model = keras.Model(inputs, in_target_units(keras.layers.Dense(1)(hidden), 152.0, 77.0))
     background = dataset.inputs[::5]
-    directory = tmp_path_factory.mktemp("versions") / "celu"
     card = {
         "model": "celu",
         "data": {"dataset": {"builtin": "diabetes"}, "sha256": dataset.sha256},
@@ -90,8 +118,11 @@ def celu_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
         "training": {"curves": {}, "warnings": []},
     }
     rows = VersionRows(background, np.full(len(background), 1 / len(background)), dataset.inputs[1::5])
-    write_version(directory, model, dataset.signature, rows, card, seed=0, fence=lambda: None)
-    return open_artifact(directory)
+
+    def write(directory: Path) -> None:
+        write_version(directory, model, dataset.signature, rows, card, seed=0, fence=lambda: None)
+
+    return open_artifact(made_once(tmp_path_factory, "celu", write))
 
 
 def _train(
@@ -101,7 +132,6 @@ def _train(
     from models.building import Reporter, build_version
     from models.spec import parse_spec
 
-    directory = folders.mktemp("versions") / model
     spec = parse_spec(
         {
             "model": model,
@@ -110,5 +140,4 @@ def _train(
             "training": {"epochs": epochs},
         }
     )
-    build_version(spec, directory, Reporter())
-    return open_artifact(directory)
+    return open_artifact(made_once(folders, model, lambda directory: build_version(spec, directory, Reporter())))

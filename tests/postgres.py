@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from threading import Event
 from time import monotonic
 
 import psycopg
+from ports import free_port
 
 
 def find_postgres() -> Path | None:
@@ -36,9 +36,7 @@ class Postgres:
     _databases: int = 0
 
     def __post_init__(self) -> None:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = listener.getsockname()[1]
+        self.port = free_port()
         if self._user:
             shutil.chown(self.folder, "postgres", "postgres")
         data = str(self.folder / "data")

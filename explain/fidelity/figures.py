@@ -39,6 +39,10 @@ def infidelity(sample: Sample) -> Finding:
 
 def max_sensitivity(sample: Sample) -> Finding:
     spreads = sensitivity.element_spreads(sample.subject.background)
+    if sample.subject.movable is not None:
+        spreads = np.where(sample.subject.movable, spreads, 0.0)
+    if not spreads.any():
+        return not_run("max-sensitivity", "no element of these rows can move a little")
     largest = []
     for i in sample.few:
         target = sample.targets[i]

@@ -14,10 +14,15 @@ RADIUS = 0.05
 
 
 def element_spreads(background: Background) -> NDArray[np.float64]:
-    """`row_shape`: the weighted standard deviation of each element over the background."""
+    """`row_shape`: the weighted standard deviation of each element over the background rows that have it; 0 where none
+    has."""
     rows = background.rows.astype(np.float64)
-    mean = np.einsum("b,b...->...", background.weights, rows)
-    return np.sqrt(np.einsum("b,b...->...", background.weights, (rows - mean) ** 2))
+    there = ~np.isnan(rows)
+    weights = background.weights.reshape(-1, *(1,) * (rows.ndim - 1)) * there
+    shares = weights / np.maximum(weights.sum(axis=0), np.finfo(np.float64).tiny)
+    known = np.where(there, rows, 0.0)
+    mean = (shares * known).sum(axis=0)
+    return np.sqrt((shares * (known - mean) ** 2).sum(axis=0))
 
 
 def max_sensitivity(

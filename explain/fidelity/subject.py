@@ -26,6 +26,8 @@ class Subject:
             models, made for the checks, of which the right answer is known. Where it has a gradient of this model
             (expected gradients), it must be False.
         path_tolerance: of S, the residual up to which a path method says that it has reached its tolerance.
+        movable: `row_shape`, the elements whose values can move a little and still mean something, which codes of
+            categories and words cannot; None for all of them.
     """
 
     evaluate: Evaluate
@@ -34,6 +36,7 @@ class Subject:
     explain: Explain
     sees_only_game: bool
     path_tolerance: float = 0.01
+    movable: NDArray[np.bool_] | None = None
 
     def game(self, row: Rows) -> Game:
         return Game(self.evaluate, row, self.background, self.players)

@@ -150,7 +150,8 @@ def _slope(model: Any, signature: Signature) -> Callable[[ModelInput, NDArray[An
     rows = tf.TensorSpec(shape, tf.float32)
     if gradient(tf.zeros(shape), tf.zeros(SLICE_ROWS)) is None:
         return None
-    compiled = tf.function(gradient, input_signature=[rows, tf.TensorSpec((SLICE_ROWS,), tf.float32)])
+    known = tf.TensorSpec((SLICE_ROWS,), tf.float32)
+    compiled = tf.function(gradient, input_signature=[rows, known], autograph=False)
 
     def slope(rows: ModelInput, truth: NDArray[Any]) -> NDArray[Any]:
         lacking = SLICE_ROWS - len(rows)

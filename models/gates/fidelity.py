@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,14 @@ from explain.fidelity.checking import check_fidelity
 from explain.fidelity.report import FidelityReport
 from explain.fidelity.sample import Effort
 from explain.fidelity.subject import Subject
-from explain.game import Background, Game
+from explain.game import Background, Evaluate, Game
 from explain.limits import Limits
 from explain.methods import METHODS
 from explain.players import feature_players, pixel_players
 from explain.running import Work
+from explain.text import dropping
 from models.gates.gate import Candidate, Verdict
-from models.signature import Signature
+from models.signature import PADDING, Signature
 from models.spec.gating import FidelityGate
 
 ROWS, IMAGE_ROWS = 16, 8
@@ -65,23 +65,41 @@ def judge_fidelity(gate: FidelityGate, candidate: Candidate) -> tuple[Verdict, F
 
 
 def _subject(candidate: Candidate, rng: np.random.Generator) -> Subject:
-    rows, weights = candidate.background
     signature = candidate.dataset.signature
-    most = IMAGE_BACKGROUND if signature.kind == "image" else COLUMNS_BACKGROUND
-    if len(rows) > most:
-        chosen = np.sort(rng.choice(len(rows), size=most, replace=False, p=weights))
-        rows, weights = rows[chosen], np.full(most, 1 / most)
-    background = Background.of(rows, candidate.evaluate, weights)
+    evaluate, background = _against(candidate, rng)
     players = _players(signature)
-    method = _method(int(players.max()) + 1, len(rows), signature)
-    gradient = _gradient_of(candidate) if METHODS[method].needs == "gradient" else None
+    method = _method(int(players.max()) + 1, len(background.rows), signature)
+    gradient = candidate.gradient() if METHODS[method].needs == "gradient" else None
     limits = Limits(TOLERANCE, BUDGET)
 
     def explain(game: Game, targets: Sequence[int], seed: int) -> Estimate:
         work = Work(game, tuple(targets), seed, limits, SLICE_ROWS)
-        return METHODS[method].run(replace(work, gradient=gradient) if gradient else work)
+        return METHODS[method].run(replace(work, gradient=lambda: gradient) if gradient else work)
 
-    return Subject(candidate.evaluate, background, players, explain, gradient is None, TOLERANCE)
+    return Subject(evaluate, background, players, explain, gradient is None, TOLERANCE, _movable(signature))
+
+
+def _against(candidate: Candidate, rng: np.random.Generator) -> tuple[Evaluate, Background]:
+    """What rows are explained against: some rows of the version's background; a text against the text of no words, from
+    which words that are hidden are left out, as it is when it is served."""
+    rows, weights = candidate.background
+    kind = candidate.dataset.signature.kind
+    if kind == "text":
+        evaluate = dropping(candidate.evaluate, PADDING)
+        return evaluate, Background.of(np.full_like(rows[:1], PADDING), evaluate)
+    most = IMAGE_BACKGROUND if kind == "image" else COLUMNS_BACKGROUND
+    if len(rows) > most:
+        chosen = np.sort(rng.choice(len(rows), size=most, replace=False, p=weights))
+        rows, weights = rows[chosen], np.full(most, 1 / most)
+    return candidate.evaluate, Background.of(rows, candidate.evaluate, weights)
+
+
+def _movable(signature: Signature) -> NDArray[np.bool_]:
+    """The elements of a row that are numbers."""
+    if signature.kind in ("image", "series"):
+        return np.ones(signature.input_shape, np.bool_)
+    widths = [feature.width for feature in signature.features]
+    return np.repeat([feature.kind == "numeric" for feature in signature.features], widths)
 
 
 def _players(signature: Signature) -> NDArray[np.intp]:
@@ -96,7 +114,7 @@ def _players(signature: Signature) -> NDArray[np.intp]:
             window = np.arange(steps) // math.ceil(steps / WINDOWS)
             return (window[:, np.newaxis] * channels + np.arange(channels)).astype(np.intp)
         case "columns":
-            widths = [place.stop - place.start for place in signature.places]
+            widths = [feature.width for feature in signature.features]
             return np.repeat(np.arange(len(widths), dtype=np.intp), widths)
 
 
@@ -105,14 +123,6 @@ def _method(n_players: int, n_background: int, signature: Signature) -> str:
         return "exact"
     gradients = signature.is_continuous and (signature.kind == "image" or n_players > KERNEL_PLAYERS)
     return "expected-gradients" if gradients else "kernel"
-
-
-def _gradient_of(candidate: Candidate) -> Callable[[], Any]:
-    from explain.gradients import KerasGradient, fitting_slice_rows
-
-    network = candidate.network()
-    gradient = KerasGradient(network, fitting_slice_rows(network))
-    return lambda: gradient
 
 
 def _effort(candidate: Candidate) -> Effort:

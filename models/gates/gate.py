@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explain.paths import Gradient
 from models.artifact import Artifact
 from models.datasets import Dataset, Split
 from models.rows import ModelInput
@@ -37,7 +38,7 @@ class Candidate:
         outputs: of the rows of the test part.
         evaluation: what the card says of them.
         evaluate: the engine that will serve it, for its default output.
-        network: the Keras model `(n_rows, *input_shape)` to `(n_rows, n_targets)` of that output.
+        gradient: makes ready what will take the gradients of that output when it is served.
     """
 
     spec: TrainingSpec
@@ -46,7 +47,7 @@ class Candidate:
     outputs: Outputs
     evaluation: Mapping[str, Any]
     evaluate: Callable[[ModelInput], Outputs]
-    network: Callable[[], Any]
+    gradient: Callable[[], Gradient]
     background: tuple[ModelInput, NDArray[np.float64]]
 
     @property

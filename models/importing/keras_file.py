@@ -51,6 +51,8 @@ def check_keras_file(path: Path) -> dict[str, Any]:
             config = _read_config(archive)
             if (damaged := archive.testzip()) is not None:
                 raise UnsafeModelFile(f"its entry {damaged} is damaged", _RESAVE)
+    except FileNotFoundError:
+        raise UnsafeModelFile("it is not stored any more", "Send it again.") from None
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise UnsafeModelFile(f"it is no whole .keras file (a ZIP archive): {error}", _RESAVE) from None
     check_config(config)

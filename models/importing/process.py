@@ -15,6 +15,7 @@ import numpy as np
 
 from models.errors import ModelDoesNotFit, UnsafeModelFile
 from models.importing.keras_file import check_keras_file, check_weights
+from models.lean_keras import import_keras
 from models.memory import available_bytes
 from models.rows import ModelInput
 from models.signature import Signature
@@ -106,6 +107,7 @@ def main() -> None:
 
 
 def _make_fit(source: Path, folder: Path, signature: Signature, outputs: str) -> list[str]:
+    import_keras()
     import keras
 
     from models.importing.wiring import wire

@@ -15,6 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from models.building import (
+    Exported,
     Reporter,
     VersionRows,
     asked_of_evaluation,
@@ -73,21 +74,21 @@ def import_version(
     """
     reporter.step("loading")
     around = around or Around()
-    with tempfile.TemporaryDirectory(prefix="vitrine-import-") as folder:
-        if spec.dataset is None:
-            return _with_given_rows(spec, file, directory, reporter, around, Path(folder), limit_seconds)
-        return _with_dataset(spec, file, directory, reporter, around, Path(folder), limit_seconds)
+
+    def load(signature: Signature, rows: ModelInput) -> tuple[Any, list[str]]:
+        with tempfile.TemporaryDirectory(prefix="vitrine-import-") as folder:
+            imported = import_model(file, signature, spec.outputs, rows, Path(folder), limit_seconds=limit_seconds)
+            return keras.saving.load_model(imported.path, compile=False, safe_mode=True), list(imported.notes)
+
+    build = _with_given_rows if spec.dataset is None else _with_dataset
+    return build(spec, directory, reporter, around, load)
 
 
-def _with_dataset(
-    spec: ImportSpec,
-    file: Path,
-    directory: Path,
-    reporter: Reporter,
-    around: Around,
-    folder: Path,
-    limit_seconds: float,
-) -> dict[str, Any]:
+Load = Callable[[Signature, ModelInput], tuple[Any, list[str]]]
+"""The model of the file, wired to a signature and run on rows, and what there is to say of it."""
+
+
+def _with_dataset(spec: ImportSpec, directory: Path, reporter: Reporter, around: Around, load: Load) -> dict[str, Any]:
     facts_of = around.data.facts_of if around.data else builtin_facts
     training = spec.as_training(facts_of)
     loaded = load_data(training, around.data)
@@ -96,15 +97,15 @@ def _with_dataset(
     split = split_dataset(dataset, test=training.split.test, validation=training.split.validation, by=training.split.by)
     background = choose_background(dataset, split, training.background.rows, spec.seed)
     rows = np.concatenate([background[0], dataset.inputs[split.test]])
-    model, notes = _loaded(spec, file, dataset.signature, rows, folder, limit_seconds)
+    model, notes = load(dataset.signature, rows)
     reporter.step("evaluating")
     asked = asked_of_evaluation(training, dataset, split, model)
     evaluation, surrogate = evaluate_version(model, dataset, split, asked, predict_raw, reporter.evaluation)
     reporter.step("explaining")
 
-    def judged(aside: Path) -> dict[str, Any]:
+    def judged(exported: Exported) -> dict[str, Any]:
         champion = around.champion_now
-        return judge_version(training, dataset, split, model, evaluation, background, champion, aside, reporter)
+        return judge_version(training, dataset, split, model, evaluation, background, champion, exported, reporter)
 
     note = "Imported: whether it has learned from the rows of the test part is not known."
     card = {
@@ -134,19 +135,13 @@ def _with_dataset(
 
 
 def _with_given_rows(
-    spec: ImportSpec,
-    file: Path,
-    directory: Path,
-    reporter: Reporter,
-    around: Around,
-    folder: Path,
-    limit_seconds: float,
+    spec: ImportSpec, directory: Path, reporter: Reporter, around: Around, load: Load
 ) -> dict[str, Any]:
     assert spec.given is not None
     given, signature = spec.given, spec.given_signature()
     _changes(spec, signature, around.before)
     background, tested = decode_rows(given.background, signature), decode_rows(given.inputs, signature)
-    model, notes = _loaded(spec, file, signature, np.concatenate([background, tested]), folder, limit_seconds)
+    model, notes = load(signature, np.concatenate([background, tested]))
     reporter.step("evaluating")
     evaluation: dict[str, Any] = {"rows": 0, "metrics": {}}
     if len(tested):
@@ -169,14 +164,6 @@ def _with_given_rows(
     weights = np.full(len(background), 1.0 / len(background))
     rows = VersionRows(background, weights, tested if len(tested) else background)
     return write_version(directory, model, signature, rows, card, seed=spec.seed, fence=reporter.fence)
-
-
-def _loaded(
-    spec: ImportSpec, file: Path, signature: Signature, rows: ModelInput, folder: Path, limit_seconds: float
-) -> tuple[Any, list[str]]:
-    """The model, wired, and what there is to say of it."""
-    imported = import_model(file, signature, spec.outputs, rows, folder, limit_seconds=limit_seconds)
-    return keras.saving.load_model(imported.path, compile=False, safe_mode=True), list(imported.notes)
 
 
 def _changes(spec: ImportSpec, signature: Signature, before: Predecessor | None) -> tuple[Change, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import keras
 import numpy as np
@@ -32,30 +32,34 @@ def wire(model: Any, signature: Signature, outputs: Outputs, rows: ModelInput) -
     Raises:
         ModelDoesNotFit: when the model takes or gives something else than its signature says.
     """
-    _check_ends(model, signature)
-    inputs, result, whole = _on_own_input(model, signature)
+    _check_inputs(model, signature)
+    _check_outputs(model, signature)
+    inputs, result, whole, notes = _on_own_input(model, signature)
     checked = keras.Model(inputs, result)
     _check_values(predict_raw(checked, rows), signature, outputs)
     if signature.task == "regression":
-        return keras.Model(inputs, keras.layers.Activation("linear", name="output")(result)), []
+        return keras.Model(inputs, keras.layers.Activation("linear", name="output")(result)), notes
     activation = "softmax" if signature.n_network_outputs > 1 else "sigmoid"
-    linear, notes = (result, []) if outputs == "logits" else _linear_of(result, None if whole else checked)
+    linear, doubts = (result, []) if outputs == "logits" else _linear_of(result, None if whole else checked)
     if linear.shape[-1] == 2 and signature.n_network_outputs == 1:
         linear = _weighted(linear, (-1.0, 1.0))
     logit = keras.layers.Activation("linear", name="logit")(linear)
-    return keras.Model(inputs, keras.layers.Activation(activation, name="output")(logit)), notes
+    return keras.Model(inputs, keras.layers.Activation(activation, name="output")(logit)), [*notes, *doubts]
 
 
-def _check_ends(model: Any, signature: Signature) -> None:
+def _check_inputs(model: Any, signature: Signature) -> None:
     named = signature.feature_names
     columns = f" ({', '.join(named[:5])}{', ...' if len(named) > 5 else ''})" if signature.kind == "columns" else ""
     takes = f"one input of shape {_shape(signature.input_shape)}{columns}"
     if not getattr(model, "inputs", None):
         raise ModelDoesNotFit(takes, "a model that was never built", "Give it a keras.Input, and save it again.")
+    for entry in model.inputs:
+        if not str(entry.dtype).startswith(("float", "bfloat", "int", "uint", "bool")):
+            cure = "Put what turns other values into numbers in front of it, outside: a version is given numbers."
+            raise ModelDoesNotFit(takes, f"the input {entry.name} of {entry.dtype}", cure)
     if len(model.inputs) != 1:
-        names = ", ".join(f"{entry.name} {_shape(entry.shape[1:])}" for entry in model.inputs)
-        cure = "Wrap it in a functional model that takes one array in signature order, and splits it."
-        raise ModelDoesNotFit(takes, f"{len(model.inputs)} inputs: {names}", cure)
+        _check_several_inputs(model, signature, takes)
+        return
     shape = tuple(model.inputs[0].shape[1:])
     fits = len(shape) == len(signature.input_shape) and all(
         size in (None, wanted) for size, wanted in zip(shape, signature.input_shape, strict=True)
@@ -63,6 +67,28 @@ def _check_ends(model: Any, signature: Signature) -> None:
     if not fits:
         cure = "Give a signature with the features that it takes, in the units and the order that it takes them in."
         raise ModelDoesNotFit(takes, f"one of shape {_shape(shape)}", cure)
+
+
+def _check_several_inputs(model: Any, signature: Signature, takes: str) -> None:
+    widths = [_width_of(entry) for entry in model.inputs]
+    if signature.kind == "columns" and None not in widths and sum(filter(None, widths)) == signature.input_shape[0]:
+        return
+    names = ", ".join(f"{entry.name} {_shape(entry.shape[1:])}" for entry in model.inputs)
+    cure = (
+        "Give as many features as its inputs have columns together; or wrap it in a functional model that takes one "
+        "array in signature order, and splits it: rows = keras.Input((3,)); "
+        "keras.Model(rows, model([rows[:, :1], rows[:, 1:]]))."
+    )
+    raise ModelDoesNotFit(f"{takes}, or several that share its columns", f"{len(model.inputs)} inputs: {names}", cure)
+
+
+def _width_of(entry: Any) -> int | None:
+    """How many columns an input takes; None for one that takes something else."""
+    shape = tuple(entry.shape[1:])
+    return 1 if shape == () else shape[0] if len(shape) == 1 else None
+
+
+def _check_outputs(model: Any, signature: Signature) -> None:
     gives = _outputs_in_words(signature)
     if len(model.outputs) != 1:
         raise ModelDoesNotFit(gives, f"{len(model.outputs)} outputs", "Save a model with the one that is to be served.")
@@ -116,22 +142,42 @@ def _last(count: int) -> str:
     return "softmax" if count > 1 else "sigmoid"
 
 
-def _on_own_input(model: Any, signature: Signature) -> tuple[Any, Any, bool]:
-    """Input and output tensors of a version, and whether the model is one layer between them, whole.
+def _on_own_input(model: Any, signature: Signature) -> tuple[Any, Any, bool, list[str]]:
+    """Input and output tensors of a version, whether the model is one layer between them, whole, and notes.
 
     Its layers stay as they are where they can: methods that look at layers, and the export, then see them.
     """
-    entry = model.inputs[0]
-    names = {layer.name for layer in model.layers}
-    if tuple(entry.shape[1:]) == signature.input_shape and entry.dtype == "float32" and not names & {"logit", "output"}:
-        return entry, model.outputs[0], False
+    entry, single = model.inputs[0], len(model.inputs) == 1
+    is_taken = any(layer.name in ("logit", "output") for layer in model.layers)
+    if single and tuple(entry.shape[1:]) == signature.input_shape and entry.dtype == "float32" and not is_taken:
+        return entry, model.outputs[0], False, []
     inputs = keras.Input(signature.input_shape, name=signature.kind)
-    ops: Any = keras.ops
-    taken = inputs if str(entry.dtype).startswith("float") else ops.cast(inputs, entry.dtype)
+    taken, notes = (_cast(inputs, entry), []) if single else _shared_out(inputs, model, signature)
     # Called anew, layer by layer: another copy of the graph on the same layers, whose names do not meet ours.
     inner = keras.Model(model.inputs, model.outputs[0], name="imported")
     result = inner(taken)
-    return inputs, result, True
+    return inputs, result, True, notes
+
+
+def _shared_out(inputs: Any, model: Any, signature: Signature) -> tuple[list[Any], list[str]]:
+    """The columns of each of several inputs: that of its name where each has one and they are called as the features
+    are, else as many as it takes, in order; and a note that says which."""
+    columns = [feature.name for feature in signature.features for _ in range(feature.width)]
+    widths = [_width_of(entry) or 0 for entry in model.inputs]
+    named = sorted(entry.name for entry in model.inputs) == sorted(columns)
+    starts = [columns.index(entry.name) for entry in model.inputs] if named else [0, *np.cumsum(widths)[:-1].tolist()]
+    parts, said, ops = [], [], cast(Any, keras.ops)
+    for entry, start, width in zip(model.inputs, starts, widths, strict=True):
+        part = inputs[:, start : start + width]
+        parts.append(_cast(ops.squeeze(part, 1) if len(entry.shape) == 1 else part, entry))
+        said.append(f"{entry.name} takes {', '.join(dict.fromkeys(columns[start : start + width]))}")
+    how = "by its name" if named else "in the order of the features"
+    return parts, [f"Each of its inputs is given columns {how}: {'; '.join(said)}."]
+
+
+def _cast(tensor: Any, entry: Any) -> Any:
+    ops: Any = keras.ops
+    return tensor if str(entry.dtype).startswith("float") else ops.cast(tensor, entry.dtype)
 
 
 def _linear_of(result: Any, flat: Any) -> tuple[Any, list[str]]:

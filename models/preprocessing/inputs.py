@@ -12,6 +12,7 @@ import keras
 
 from models.preprocessing.categories import encoded_categories
 from models.preprocessing.dates import encoded_dates
+from models.preprocessing.images import encoded_images
 from models.preprocessing.numbers import ColumnRules, encoded_numbers
 from models.preprocessing.texts import embedded_words, mean_over_words
 from models.rows import ModelInput
@@ -30,15 +31,14 @@ def preprocessed(
         flat: whether the network takes one vector a row: a text is then the mean over its words.
 
     Returns:
-        A tensor of float32: `(None, n)` for columns, `(None, height, width, channels)` for an image in [0, 1],
+        A tensor of float32: `(None, n)` for columns, `(None, height, width, channels)` for an image,
         `(None, steps, channels)` for a series, `(None, words, width)` for a text (0 behind its words) unless `flat`.
 
     Raises:
         InvalidDataset: when a missing category is to become one that was not seen in training.
     """
     if signature.image is not None:
-        low, high = signature.image.value_range
-        return keras.layers.Rescaling(1.0 / (high - low), offset=-low / (high - low), name="to_unit_range")(inputs)
+        return encoded_images(inputs, signature.image, preprocessing.image)
     if signature.series is not None:
         rules = ColumnRules(signature.series, preprocessing.of(signature.series.name))
         return _side_by_side(encoded_numbers(inputs, rows, [rules] * signature.series.shape[1]))

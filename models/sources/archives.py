@@ -23,7 +23,8 @@ def checked_entries(path: Path, *, expanded_limit_bytes: int) -> list[zipfile.Zi
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeDecodeError) as error:
-        raise refused("a ZIP file", f"a file that cannot be read as one ({str(error)[:200]})") from None
+        received = f"a file that cannot be read as one ({str(error)[:200]})"
+        raise refused("a ZIP file", received, "was it cut off on the way? Pack it anew") from None
     if len(entries) > MAX_ENTRIES:
         raise refused(f"at most {MAX_ENTRIES:,} files in a ZIP", f"{len(entries):,}")
     for entry in entries:
@@ -38,7 +39,8 @@ def checked_entries(path: Path, *, expanded_limit_bytes: int) -> list[zipfile.Zi
                 "files and folders in a ZIP", f"{what}, {entry.filename[:100]!r}", "pack the files themselves"
             )
         if entry.flag_bits & 1:
-            raise refused("a ZIP without a password", f"the encrypted entry {entry.filename[:100]!r}")
+            received = f"the encrypted entry {entry.filename[:100]!r}"
+            raise refused("a ZIP without a password", received, "pack it anew without one")
     expanded = sum(entry.file_size for entry in entries)
     if expanded > expanded_limit_bytes:
         raise refused(

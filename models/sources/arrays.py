@@ -38,14 +38,15 @@ def open_arrays(path: Path, *, expanded_limit_bytes: int) -> Source:
     rows = {shape[0] for shape, _ in headers.values() if shape}
     if len(rows) != 1 or any(not shape for shape, _ in headers.values()):
         found = ", ".join(f"{name} {shape}" for name, (shape, _) in list(headers.items())[:8])
-        raise refused(_SHAPES, found or "no array")
+        raise refused(_SHAPES, found or "no array", "the first axis of each is its rows")
     n_rows = rows.pop()
     if n_rows == 0:
         raise refused("rows", "arrays without a row")
     deep = [name for name, (shape, _) in headers.items() if len(shape) > 2]
     flat = {name: shape for name, (shape, _) in headers.items() if len(shape) == 2}
     if len(deep) > 1 or (deep and len(headers) > 2) or any(len(headers[name][0]) > 4 for name in deep):
-        raise refused(_SHAPES, f"the array {deep[0]!r} of shape {headers[deep[0]][0]} beside {len(headers) - 1} others")
+        received = f"the array {deep[0]!r} of shape {headers[deep[0]][0]} beside {len(headers) - 1} others"
+        raise refused(_SHAPES, received, "an image or a series stands alone with its target")
     columns: dict[str, tuple[str, int | None]] = {}
     for name, (shape, _) in headers.items():
         if name in deep:
@@ -56,7 +57,8 @@ def open_arrays(path: Path, *, expanded_limit_bytes: int) -> Source:
         else:
             columns[name] = (name, 0 if name in flat else None)
     if len(columns) + len(deep) < 2:
-        raise refused("a target and at least one feature", f"one array, {next(iter(headers))!r}")
+        cure = "save the target beside it: numpy.savez(FILE, X=..., y=...)"
+        raise refused("a target and at least one feature", f"one array, {next(iter(headers))!r}", cure)
     whole = _whole(path, deep[0], headers[deep[0]]) if deep else None
 
     def batches() -> Iterator[Any]:
@@ -95,7 +97,8 @@ def _header(path: Path, entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dty
             "objects would have to be unpickled, which can run code: save strings with dtype=str",
         )
     if kind.kind not in "biufUM":
-        raise refused("arrays of numbers, truth values, dates or strings", f"the array {name[:100]!r} of {kind}")
+        cure = "convert it, or leave it out"
+        raise refused("arrays of numbers, truth values, dates or strings", f"the array {name[:100]!r} of {kind}", cure)
     if math.prod(shape) * kind.itemsize != entry.file_size - begins:
         raise refused(f"{math.prod(shape) * kind.itemsize:,} bytes for {name[:100]!r}", f"{entry.file_size - begins:,}")
     return shape, kind

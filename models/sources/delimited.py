@@ -24,6 +24,7 @@ MAX_CELL_CHARACTERS = 1_000_000
 MAX_COLUMNS = 10_000
 _BLOCK_BYTES = 4 * 2**20
 _OTHER_ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+_LINES = "the first line names the columns, and each other one is a row"
 _CURE = "Save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE"
 
 
@@ -101,12 +102,12 @@ def open_delimited(path: Path) -> DelimitedFile:
     marked = beginning.startswith(codecs.BOM_UTF8)
     text = codecs.getincrementaldecoder("utf-8-sig")().decode(beginning)
     if not text.strip():
-        raise _refused("a header with the names of the columns, and rows", "an empty file")
+        raise _refused("a header with the names of the columns, and rows", "an empty file", _LINES)
     delimiter = sniff_delimiter(text, whole=len(beginning) < SNIFFED_BYTES)
     header = next(_records(text, delimiter))
     names, renamed = _names_of(header, delimiter)
     if len(beginning) < SNIFFED_BYTES and len(list(_records(text, delimiter))) == 1:
-        raise _refused("rows below the header", "a header alone")
+        raise _refused("rows below the header", "a header alone", _LINES)
     return DelimitedFile(path, delimiter, marked, names, renamed)
 
 
@@ -139,7 +140,8 @@ def _records(text: str, delimiter: str) -> Iterator[list[str]]:
     try:
         yield from (record for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record)
     except csv.Error as error:
-        raise _refused("delimited text", f"text that cannot be cut into fields ({error})") from None
+        cure = "look for a double quote that opens and is never closed, or send it as Parquet"
+        raise _refused("delimited text", f"text that cannot be cut into fields ({error})", cure) from None
 
 
 def _names_of(header: list[str], delimiter: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -147,7 +149,8 @@ def _names_of(header: list[str], delimiter: str) -> tuple[tuple[str, ...], tuple
 
     names = [name.strip() for name in header]
     if len(names) > MAX_COLUMNS:
-        raise _refused(f"at most {MAX_COLUMNS:,} columns", f"{len(names):,} columns")
+        cure = "leave out those that nothing is learned from, or send many alike as one series (NPZ)"
+        raise _refused(f"at most {MAX_COLUMNS:,} columns", f"{len(names):,} columns", cure)
     if len(names) == 1:
         known = ", ".join(DELIMITERS.values())
         raise _refused(
@@ -180,8 +183,9 @@ def _check_encoding(path: Path) -> None:
             if position == 0 and (name := _OTHER_ENCODINGS.get(block[:2])):
                 raise _refused("text in UTF-8", f"text in {name}", "save it as UTF-8")
             if (zero := block.find(0)) >= 0:
+                cure = "save it in one of these formats"
                 raise _refused(
-                    "text, Parquet, NPZ or a ZIP of images", f"a zero byte at byte {position + zero}: no text"
+                    "text, Parquet, NPZ or a ZIP of images", f"a zero byte at byte {position + zero}: no text", cure
                 )
             pending = decoder.getstate()[0]
             try:

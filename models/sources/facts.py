@@ -46,6 +46,7 @@ def facts_of(
         nullable=frozenset(
             one.name for one in others if one.missing or (one.kind is None and features.get(one.name) == "numeric")
         ),
+        several_sizes=profile.has_several_sizes,
     )
 
 
@@ -64,7 +65,8 @@ def _target_name(profile: Profile, target: str | None) -> str:
             raise InvalidSpec([Fault("#/target", _one_of(profile), "nothing", "this key is required for this data")])
         return found
     if profile.target not in (None, target):
-        raise InvalidSpec([Fault("#/target", f"{profile.target!r}", describe(target))])
+        detail = "the label of an image is its folder"
+        raise InvalidSpec([Fault("#/target", f"{profile.target!r}", describe(target), detail)])
     if target not in profile.names:
         raise InvalidSpec([Fault("#/target", _one_of(profile), describe(target), "no such column")])
     return target
@@ -94,7 +96,8 @@ def _target_faults(column: ColumnProfile, profile: Profile, task: Task, labels: 
     if column.shape:
         yield Fault("#/target", "a column of numbers or labels", f"{column.kind} rows of shape {column.shape}")
     elif present == 0:
-        yield Fault("#/target", "a column with values", f"{column.name!r}, which is missing in every row")
+        received = f"{column.name!r}, which is missing in every row"
+        yield Fault("#/target", "a column with values", received, "give its values, or name another target")
     elif column.unfit:
         yield Fault("#/target", "numbers or labels", f"{column.name!r}: {column.unfit}", "correct these values")
     elif task == "regression":
@@ -103,11 +106,13 @@ def _target_faults(column: ColumnProfile, profile: Profile, task: Task, labels: 
                 "#/target", "numbers", f"{column.name!r}, a {column.kind} column", 'or "task": "classification"'
             )
         elif column.infinite:
-            yield Fault("#/target", "finite numbers", f"{column.infinite:,} infinite values in {column.name!r}")
+            yield Fault("#/target", "finite numbers", f"{column.infinite:,} infinite values in {column.name!r}",
+                        "correct these rows, or leave their target empty: such rows are left out")  # fmt: skip
         elif column.figures["min"] == column.figures["max"]:
-            yield Fault("#/target", "a target that varies", f"{column.name!r}, {column.figures['min']:g} in every row")
+            yield Fault("#/target", "a target that varies", f"{column.name!r}, {column.figures['min']:g} in every row",
+                        "add rows with other values, or name another target")  # fmt: skip
     elif column.kind == "date":
-        yield Fault("#/target", "numbers or labels", f"{column.name!r}, a column of dates")
+        yield Fault("#/target", "numbers or labels", f"{column.name!r}, a column of dates", "name another target")
     elif column.distinct > MAX_VALUES or not column.distinct_is_exact or (column.identifier and present > MAX_VALUES):
         yield Fault(
             "#/target", f"at most {MAX_VALUES:,} labels",
@@ -136,9 +141,15 @@ def _feature_faults(profile: Profile, target: str, features: Mapping[str, str]) 
             continue
         kind = asked or column.kind
         if column.infinite and kind in ("numeric", "image", "series"):
-            yield Fault(place, "finite numbers", f"{column.infinite:,} infinite values", _ignoring(column))
+            yield Fault(place, "finite numbers", f"{column.infinite:,} infinite values",
+                        f"correct them, leave them empty, or {_ignoring(column)}")  # fmt: skip
         if kind == "image" and column.missing:
-            yield Fault(place, "images without gaps", f"{column.missing:,} missing numbers in them")
+            yield Fault(
+                place, "images without gaps", f"{column.missing:,} missing numbers in them",
+                "fill them in, or leave out the images that have any",
+            )  # fmt: skip
+        if kind == "image" and column.figures and column.figures["min"] == column.figures["max"]:
+            yield Fault(place, "images with something on them", f"{column.figures['min']:g} in every pixel of them all")
         if kind == "categorical" and (column.distinct > MAX_CATEGORIES or not column.distinct_is_exact):
             yield Fault(place, f"at most {MAX_CATEGORIES:,} categories", f"{_how_many(column)} different values",
                         f"an identifier? {_ignoring(column)}")  # fmt: skip

@@ -7,6 +7,8 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -97,7 +99,7 @@ class DataFolder:
         """A file that people have put into the folder, by its path there."""
 
         def refuse(detail: str) -> InvalidSpec:
-            expected = "a file in the data folder, by its path there"
+            expected = "a file, or a folder of images in class folders, in the data folder, by its path there"
             return InvalidSpec([Fault("#/dataset/path", expected, describe(path), detail)])
 
         parts = PurePosixPath(path).parts
@@ -109,9 +111,12 @@ class DataFolder:
             found = (self.root / path).resolve(strict=True)
         except (OSError, RuntimeError):
             raise refuse(f"no such file; put it under {self.root.name}/ in the home of the server") from None
-        if not found.is_relative_to(self.root.resolve()):
+        root = self.root.resolve()
+        if not found.is_relative_to(root):
             raise refuse("the link leads out of the folder")
-        if not found.is_file():
+        if found == root or found.is_relative_to(root / UPLOADS):
+            raise refuse("name a folder in it; uploads are named by their id")
+        if not (found.is_file() or found.is_dir()):
             raise refuse("this is no file")
         return found
 
@@ -124,7 +129,7 @@ class DataFolder:
             document = orjson.loads(self._profile_path(path).read_bytes())
         except (FileNotFoundError, orjson.JSONDecodeError):
             return None
-        if document["form"] != _FORM or document["state"] != _state_of(path):
+        if document["form"] != _FORM or document["state"] != self._state_at(dataset, path):
             return None
         return Profile.from_json(document["profile"])
 
@@ -138,11 +143,12 @@ class DataFolder:
         if known is not None:
             return known
         path = self.path_of(dataset)
-        key = "id" if dataset.id is not None else "path"
-        try:
+        with _said_of(dataset):
             return self.inspect(path)
-        except UnreadableData as error:
-            raise InvalidSpec([at_dataset(fault, key) for fault in error.faults]) from None
+
+    def _state_at(self, dataset: DatasetSpec, path: Path) -> list[int | str]:
+        with _said_of(dataset):
+            return _state_of(path)
 
     def inspect(self, path: Path) -> Profile:
         """Reads a file and stores its profile. Raises `UnreadableData`."""
@@ -174,7 +180,21 @@ class DataFolder:
             return facts_of_builtin(spec.dataset.builtin)
         from models.sources.facts import facts_of
 
-        return facts_of(self.profile(spec.dataset), target=spec.target, features=spec.features, task=spec.task)
+        profile = self.profile(spec.dataset)
+        facts = facts_of(profile, target=spec.target, features=spec.features, task=spec.task)
+        self._check_size(profile, spec.preprocessing.image.resize)
+        return facts
+
+    def _check_size(self, profile: Profile, resize: tuple[int, int] | None) -> None:
+        """Refuses a size at which images of several sizes would not fit into memory."""
+        if resize is None or not profile.has_several_sizes:
+            return
+        (channels,) = (column.shape[-1] for column in profile.columns if column.shape)
+        needed = 4 * profile.rows * resize[0] * resize[1] * channels
+        if needed > self.expanded_limit_bytes:
+            expected = f"a size at which {profile.rows:,} images take at most {self.expanded_limit_bytes:,} bytes"
+            cure = "state a smaller one, or raise VITRINE_DATASET_EXPANDED_LIMIT_BYTES"
+            raise InvalidSpec([Fault("#/preprocessing/image/resize", expected, f"{needed:,} bytes", cure)])
 
     def read(self, spec: TrainingSpec) -> tuple[RawData, DataFacts]:
         """The columns that a filled-in specification needs, its target last, and their facts. Raises as `facts_of`."""
@@ -186,7 +206,8 @@ class DataFolder:
         for name in facts.ignored:
             if (kind := profile.column(name).kind) is not None:
                 kinds[name] = kind
-        reading = Reading(kinds, facts.target, facts.task == "classification")
+        size = spec.preprocessing.image.resize
+        reading = Reading(kinds, facts.target, facts.task == "classification", image_size=size)
         limit = self.expanded_limit_bytes
         return read_raw(self.path_of(spec.dataset), profile, reading, expanded_limit_bytes=limit), facts
 
@@ -234,16 +255,26 @@ class DataFolder:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
-def at_dataset(fault: Fault, key: str) -> Fault:
-    """What is wrong with a file, said in the place where a specification names it."""
-    return Fault(f"#/dataset/{key}", fault.expected, fault.received, fault.detail)
+@contextmanager
+def _said_of(dataset: DatasetSpec) -> Iterator[None]:
+    """Says what is wrong with a file in the place where a specification names it."""
+    place = "#/dataset/id" if dataset.id is not None else "#/dataset/path"
+    try:
+        yield
+    except UnreadableData as error:
+        faults = [Fault(place, fault.expected, fault.received, fault.detail) for fault in error.faults]
+        raise InvalidSpec(faults) from None
 
 
 def _about_json(stored: Stored) -> dict[str, Any]:
     return {"id": stored.id, "name": stored.name, "bytes": stored.bytes, "created_at": stored.created_at}
 
 
-def _state_of(path: Path) -> list[int]:
-    """What changes when a file does, short of reading it."""
+def _state_of(path: Path) -> list[int | str]:
+    """What changes when a file does, or any in a folder, short of reading it. Raises `UnreadableData`."""
+    if path.is_dir():
+        from models.sources.image_folder import files_in, state_of
+
+        return [state_of(files_in(path))]
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ino]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from models.signature import FeatureKind
 from models.sources.facts import facts_of
 from models.sources.limits import EXPANDED_LIMIT_BYTES
 from models.sources.profile import ColumnProfile, Profile
@@ -29,7 +30,11 @@ def report_for_target(
         and (column.unfit or column.infinite or (column.kind == "categorical" and _too_many(column)))
     }
     facts = facts_of(profile, target=target, features=undecided).with_features(undecided)
-    reading = Reading(facts.kinds, facts.target, facts.task == "classification")
+    # Images of several sizes have none before a specification states one; nothing is said of their pixels here.
+    kinds: dict[str, FeatureKind] = {
+        name: kind for name, kind in facts.kinds.items() if not (kind == "image" and profile.has_several_sizes)
+    }
+    reading = Reading(kinds, facts.target, facts.task == "classification")
     raw = read_raw(path, profile, reading, expanded_limit_bytes=expanded_limit_bytes)
     return {
         "task": facts.task,

@@ -116,13 +116,13 @@ def _is_identifier(tally: ColumnTally, kind: FeatureKind | None) -> bool:
 def _unfitness(tally: ColumnTally, kind: FeatureKind | None) -> tuple[str, str]:
     """What is wrong with a column that is of no kind, and the cure; both empty for others."""
     if tally.present == 0:
-        return "no value at all: every row is missing", f'{{"{tally.name}": "ignore"}}'
+        return "no value at all: every row is missing", f'leave it out: "features": {{"{tally.name}": "ignore"}}'
     if kind is None:
         others = ", ".join(f"{value[:40]!r} in row {row}" for row, value in tally.strangers)
         return (
             f"{tally.numbers:,} numbers and {tally.present - tally.numbers:,} other values ({others})",
-            f'correct them, or say how to read it: {{"{tally.name}": "numeric"}} takes what is no number as '
-            'missing; "categorical", "text" and "ignore" can be said, too',
+            f'correct them, or say how to read it: "features": {{"{tally.name}": "numeric"}} takes what is no number '
+            'as missing; "categorical", "text" and "ignore" can be said, too',
         )
     return "", ""
 

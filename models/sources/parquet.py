@@ -25,7 +25,8 @@ def open_parquet(path: Path, *, expanded_limit_bytes: int) -> Source:
         file = pq.ParquetFile(path)
         metadata, schema = file.metadata, file.schema_arrow
     except (pa.ArrowInvalid, OSError) as error:
-        raise refused("a Parquet file", f"a file that cannot be read as one ({str(error)[:200]})") from None
+        received = f"a file that cannot be read as one ({str(error)[:200]})"
+        raise refused("a Parquet file", received, "was it cut off on the way? Write it anew") from None
     if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
         raise refused("a different name for each column", f"several columns named {twice[0]!r}")
     expanded = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))

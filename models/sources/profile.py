@@ -23,7 +23,8 @@ class ColumnProfile:
     `kind` is the inferred kind, None where the column is of none (`unfit` says why, and what to do). `possible` are
     the kinds that it can be read as. `distinct` is exact when `distinct_is_exact`: else there are at least so many.
     `values` are the most frequent values with their counts, up to `MAX_VALUES`. `figures` are of numeric columns and
-    dates. `remarks` are for a person: an identifier that is suspected, a form that had to be guessed.
+    dates. `shape` is of an image or a series; 0 stands for sides of images that are of several sizes. `remarks` are for
+    a person: an identifier that is suspected, a form that had to be guessed.
     """
 
     name: str
@@ -59,6 +60,11 @@ class Profile:
     reading: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def has_several_sizes(self) -> bool:
+        """Whether its images are of several sizes, so that a specification must state one."""
+        return any(0 in column.shape for column in self.columns)
 
     @property
     def names(self) -> tuple[str, ...]:

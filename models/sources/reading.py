@@ -19,12 +19,14 @@ from models.sources.arrays import open_arrays
 from models.sources.cells import strings_of, values_of
 from models.sources.delimited import DELIMITERS, open_delimited
 from models.sources.hashing import fast_hashes, fast_hashes_of_arrays, row_contents, sha256_of
+from models.sources.image_folder import content_digest, files_in
 from models.sources.kinds import profile_of
 from models.sources.limits import EXPANDED_LIMIT_BYTES
 from models.sources.parquet import open_parquet
-from models.sources.pictures import open_pictures
+from models.sources.pictures import open_picture_folder, open_pictures, resized_pixels
 from models.sources.profile import ColumnProfile, Profile, number_in_words
 from models.sources.source import Source, WholeFeature, refused
+from models.sources.strangers import HEAD_BYTES, refuse_other_formats
 from models.sources.tallies import ColumnTally, Moments
 
 MAX_HASHED_ROWS = 5_000_000
@@ -33,11 +35,13 @@ MAX_HASHED_ROWS = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Which kind each column is read as, and the target with whether its values are labels."""
+    """Which kind each column is read as, and the target with whether its values are labels. `image_size` is the height
+    and width that images of several sizes are resized to."""
 
     kinds: Mapping[str, FeatureKind]
     target: str
     labelled: bool
+    image_size: tuple[int, int] | None = None
 
 
 def open_source(path: Path, *, expanded_limit_bytes: int = EXPANDED_LIMIT_BYTES) -> Source:
@@ -46,6 +50,8 @@ def open_source(path: Path, *, expanded_limit_bytes: int = EXPANDED_LIMIT_BYTES)
     Raises:
         UnreadableData: when it is no data set, saying what it should be.
     """
+    if path.is_dir():
+        return open_picture_folder(path, expanded_limit_bytes=expanded_limit_bytes)
     with path.open("rb") as file:
         magic = file.read(4)
     if magic == b"PAR1":
@@ -53,6 +59,8 @@ def open_source(path: Path, *, expanded_limit_bytes: int = EXPANDED_LIMIT_BYTES)
     if magic in (b"PK\x03\x04", b"PK\x05\x06"):
         opens = open_arrays if _holds_arrays(path) else open_pictures
         return opens(path, expanded_limit_bytes=expanded_limit_bytes)
+    with path.open("rb") as file:
+        refuse_other_formats(file.read(HEAD_BYTES))
     text = open_delimited(path)
     if path.stat().st_size * 2 > expanded_limit_bytes:
         raise refused(
@@ -105,13 +113,12 @@ def profile_file(path: Path, *, expanded_limit_bytes: int = EXPANDED_LIMIT_BYTES
         spellings = sum((tally.null_spellings for tally in tallies.values()), start=Counter[str]())
         reading["missing_spelled"] = dict(spellings.most_common())
         reading["decimal"] = sorted({column.decimal for column in profiles.values() if column.kind == "numeric"})
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest, size = _content_of(path)
     joined = np.concatenate(hashes)
     return Profile(
         format=source.format,
         sha256=digest,
-        bytes=path.stat().st_size,
+        bytes=size,
         rows=rows,
         columns=tuple(profiles[name] for name in source.names),
         duplicate_rows=len(joined) - len(np.unique(joined)),
@@ -119,6 +126,15 @@ def profile_file(path: Path, *, expanded_limit_bytes: int = EXPANDED_LIMIT_BYTES
         target=source.target,
         remarks=source.remarks,
     )
+
+
+def _content_of(path: Path) -> tuple[str, int]:
+    """The SHA-256 of a file or a folder, and its bytes."""
+    if path.is_dir():
+        files = files_in(path)
+        return content_digest(path, [file.name for file in files]), sum(file.bytes for file in files)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
 
 
 def _profile_of_whole(whole: WholeFeature, hashes: list[NDArray[np.uint64]]) -> dict[str, ColumnProfile]:
@@ -183,15 +199,14 @@ def read_raw(
                 found.append(values_of(array, kind, decimal=column.decimal, date_form=column.date_form))
     columns = {name: np.concatenate(found) for name, found in parts.items()}
     if whole is not None:
-        columns = {whole.name: whole.load(), **columns}
-        contents = [
-            bytes(content + image.tobytes()) for content, image in zip(contents, columns[whole.name], strict=True)
-        ]
+        rows, of_rows = _read_whole(whole, reading)
+        columns = {whole.name: rows, **columns}
+        contents = [content + of_row for content, of_row in zip(contents, of_rows, strict=True)]
     raw = {
         name: RawColumn(
             _kind_of(name, reading),
             _shaped(columns[name], _kind_of(name, reading)),
-            scale_of(profile.column(name)) if _kind_of(name, reading) == "image" else None,
+            scale_of(profile, name) if _kind_of(name, reading) == "image" else None,
         )
         for name in (*reading.kinds, reading.target)
     }
@@ -202,8 +217,31 @@ def read_raw(
     return RawData(raw, len(contents), profile.sha256, tuple(sha256_of(content) for content in contents))
 
 
-def scale_of(column: ColumnProfile) -> tuple[float, float]:
-    """What the pixels of an image may be: 0 to 1 or 0 to 255 where they are within, else what they are."""
+def _read_whole(whole: WholeFeature, reading: Reading) -> tuple[NDArray[np.float32], list[bytes]]:
+    """All rows `(n_rows, *shape)`, at the size that is asked for where they are of several, and the content of each as
+    it is in the file."""
+    wanted = whole.name in reading.kinds
+    height, width, *others = whole.shape
+    if wanted and 0 in whole.shape:
+        if reading.image_size is None:
+            raise refused("a size that images of several sizes are read at", "none")
+        height, width = reading.image_size
+    rows = np.empty((whole.n_rows if wanted else 0, height, width, *others), dtype=np.float32)
+    contents: list[bytes] = []
+    for chunk in whole.chunks():
+        if wanted:
+            place = slice(len(contents), len(contents) + len(chunk))
+            rows[place] = chunk if chunk.shape[1:] == rows.shape[1:] else resized_pixels(chunk[0], (height, width))
+        contents += [row.tobytes() for row in chunk]
+    return rows, contents
+
+
+def scale_of(profile: Profile, name: str) -> tuple[float, float]:
+    """What the pixels of an image may be: 0 to 255 in pictures, and in arrays 0 to 1 or 0 to 255 where they are within,
+    else what they are."""
+    if profile.format == "images":
+        return 0.0, 255.0
+    column = profile.column(name)
     low, high = column.figures["min"], column.figures["max"]
     if low >= 0 and high <= 1:
         return 0.0, 1.0

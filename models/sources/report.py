@@ -91,7 +91,7 @@ def _describe_column(column: ColumnProfile, rows: int) -> dict[str, Any]:
         "distinct_is_exact": column.distinct_is_exact,
         "constant": constant,
         "identifier": column.identifier,
-        **({"shape": list(column.shape)} if column.shape else {}),
+        **({"shape": [size or None for size in column.shape]} if column.shape else {}),
         **({"figures": dict(column.figures)} if column.figures else {}),
         **({"values": dict(column.values[:SHOWN_VALUES])} if column.values and column.kind != "numeric" else {}),
         **({"fault": column.unfit, "cure": column.cure} if column.unfit else {}),

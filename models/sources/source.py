@@ -18,7 +18,8 @@ from models.sources.profile import Format
 class WholeFeature:
     """A feature of which each row is an array: an image or a series.
 
-    `chunks()` gives all rows in order, some at a time: arrays of shape `(some, *shape)`.
+    `chunks()` gives all rows in order, some at a time: arrays of shape `(some, *shape)`. Where images are of several
+    sizes, `shape` is `(0, 0, channels)`, and they come one by one.
     """
 
     name: str
@@ -27,15 +28,6 @@ class WholeFeature:
     shape: tuple[int, ...]
     n_rows: int
     chunks: Callable[[], Iterator[NDArray[np.float32]]]
-
-    def load(self) -> NDArray[np.float32]:
-        """All rows, `(n_rows, *shape)`."""
-        rows = np.empty((self.n_rows, *self.shape), dtype=np.float32)
-        start = 0
-        for chunk in self.chunks():
-            rows[start : start + len(chunk)] = chunk
-            start += len(chunk)
-        return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,10 @@ class DatasetSpec(Part):
 
     builtin: str | None = None
     id: Annotated[str | None, Field(description="of an upload, as POST /datasets has answered it")] = None
-    path: Annotated[str | None, Field(description="of a file in the data folder of the server's home")] = None
+    path: Annotated[
+        str | None,
+        Field(description="in the data folder of the server's home: of a file, or a folder of images in class folders"),
+    ] = None
 
     @model_validator(mode="after")
     def _is_one(self) -> DatasetSpec:

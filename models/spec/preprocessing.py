@@ -43,6 +43,16 @@ class TextSpec(Part):
     width: Annotated[int, Field(ge=1, le=1024, description="numbers that a word is embedded as")] = 16
 
 
+Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+class ImageSpec(Part):
+    """What images become: their height and width (null: as they are), and their values."""
+
+    resize: Annotated[tuple[Side, Side] | None, Field(description="height and width")] = None
+    rescale: Annotated[Literal["unit", "symmetric"], Field(description="to 0..1, or to -1..1")] = "unit"
+
+
 class FeaturePreprocessing(Part):
     """What is different for one feature. Keys left out are those of all features."""
 
@@ -69,6 +79,7 @@ class PreprocessingSpec(Part):
     ] = None
     dates: tuple[DatePart, ...] | None = None
     text: TextSpec = TextSpec()
+    image: ImageSpec = ImageSpec()
     features: dict[str, FeaturePreprocessing] = Field(default={})
 
     def of(self, feature: str) -> PreprocessingSpec:
@@ -88,6 +99,7 @@ _APPLIES: dict[str, frozenset[FeatureKind]] = {
     "unseen": _CATEGORICAL,
     "dates": frozenset({"date"}),
     "text": frozenset({"text"}),
+    "image": frozenset({"image"}),
 }
 
 
@@ -106,7 +118,8 @@ def preprocessing_misfits(preprocessing: PreprocessingSpec, facts: DataFacts) ->
         expected = "a number; that of a category or a date stands in preprocessing.features"
         yield Fault(pointer(*at, "missing", "constant"), expected, describe(preprocessing.missing.constant))
     kinds = set(facts.kinds.values())
-    for name in ("categorical", "unseen", "dates", "text", "rare", "max_categories", "hash_buckets", "embedding"):
+    names = ("categorical", "unseen", "dates", "text", "image", "rare", "max_categories", "hash_buckets", "embedding")
+    for name in names:
         # A default is for whatever there is.
         changed = getattr(preprocessing, name) != PreprocessingSpec.model_fields[name].default
         if changed and not kinds & _APPLIES.get(name, _CATEGORICAL):
@@ -114,6 +127,9 @@ def preprocessing_misfits(preprocessing: PreprocessingSpec, facts: DataFacts) ->
             yield Fault(pointer(*at, name), f"nothing: no feature is {wanted}", "a setting for one")
     if preprocessing.dates is not None and not preprocessing.dates:
         yield Fault(pointer(*at, "dates"), f"one or more of {', '.join(DATE_PARTS)}", "a list of 0 values")
+    if facts.several_sizes and "image" in kinds and preprocessing.image.resize is None:
+        cure = 'say what all are to become: "preprocessing": {"image": {"resize": [height, width]}}'
+        yield Fault(pointer(*at, "image", "resize"), "a height and a width", "null, for images of several sizes", cure)
     for feature, own in preprocessing.features.items():
         yield from _feature_misfits(feature, own, facts)
 

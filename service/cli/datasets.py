@@ -115,7 +115,7 @@ def _print(document: dict[str, Any], *, as_json: bool) -> None:
 
 def _distinct(column: dict[str, Any]) -> str:
     if column["distinct"] is None:
-        return " x ".join(map(str, column["shape"]))
+        return " x ".join("?" if size is None else str(size) for size in column["shape"])
     return f"{'' if column['distinct_is_exact'] else 'over '}{column['distinct']:,}"
 
 

@@ -68,12 +68,7 @@ def _train(
 ) -> None:
     with connected(url) as client:
         job = client.train(document, idempotency_key=idempotency_key)
-        if follow:
-            follow_job(client, job["job"], as_json=as_json)
-        elif as_json:
-            print_json(job)
-        else:
-            output().print(f"Job {job['job']} is {job['status']}. Watch it: vitrine jobs follow {job['job']}")
+        show_submitted(client, job, follow=follow, as_json=as_json)
 
 
 @app.callback(invoke_without_command=True)
@@ -182,6 +177,16 @@ def _print_job(document: dict[str, Any], *, as_json: bool) -> None:
     for name in ("created", "started", "finished"):
         if moment := document[f"{name}_at"]:
             console.print(f"{name} {moment}", markup=False)
+
+
+def show_submitted(client: Client, job: dict[str, Any], *, follow: bool, as_json: bool) -> None:
+    """Follows a job that has just been accepted, or says how to."""
+    if follow:
+        follow_job(client, job["job"], as_json=as_json)
+    elif as_json:
+        print_json(job)
+    else:
+        output().print(f"Job {job['job']} is {job['status']}. Watch it: vitrine jobs follow {job['job']}")
 
 
 def follow_job(client: Client, job: str, *, as_json: bool) -> None:

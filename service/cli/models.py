@@ -20,7 +20,7 @@ from service.cli.connection import (
     read_document,
 )
 from service.cli.evaluation import metrics_in_words, print_warnings
-from service.cli.jobs import follow_job
+from service.cli.jobs import show_submitted
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
@@ -100,13 +100,7 @@ def import_file(
         fail("Give either --spec or --builtin.", code=MISUSED)
     document = {"dataset": {"builtin": builtin}} if spec is None else read_document(spec)
     with connected(url) as client:
-        job = client.import_version(model, file, document)
-        if follow:
-            follow_job(client, job["job"], as_json=as_json)
-        elif as_json:
-            print_json(job)
-        else:
-            output().print(f"Job {job['job']} is {job['status']}. Watch it: vitrine jobs follow {job['job']}")
+        show_submitted(client, client.import_version(model, file, document), follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -150,7 +144,7 @@ def prune(
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
-    """Delete old versions that nothing needs, and checkpoints of jobs that were given up."""
+    """Delete old versions that nothing needs, checkpoints of jobs that were given up, and imported files."""
     with connected(url) as client:
         pruned = client.prune(keep_versions=keep, model=model, dry_run=dry_run)
     if as_json:
@@ -163,7 +157,9 @@ def prune(
         console.print(f"{version['model']} {version['version']} kept: {version['reason']}", markup=False)
     for job in pruned["checkpoints"]:
         console.print(f"checkpoints of job {job} {would}deleted", markup=False)
-    if not pruned["versions"] and not pruned["checkpoints"]:
+    for sha256 in pruned["imports"]:
+        console.print(f"imported file {sha256}.keras {would}deleted")
+    if not (pruned["versions"] or pruned["checkpoints"] or pruned["imports"]):
         console.print("Nothing to delete.")
 
 

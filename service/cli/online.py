@@ -56,7 +56,8 @@ def predict(
     """Predict the rows of a file."""
     rows = read_rows(source)
     with connected(url) as client:
-        predictions = client.predict(model, rows, version=version)
+        answer = client.predict_answer(model, rows, version=version)
+    predictions = answer["predictions"]
     if as_json:
         print_json(predictions)
         return
@@ -68,8 +69,9 @@ def predict(
         table.add_column(label, justify="right")
     for i, prediction in enumerate(predictions):
         figures = [f"{prediction['probabilities'][label]:.4f}" for label in labels]
-        table.add_row(str(i), _predicted(prediction), *figures)
+        table.add_row(str(i), predicted(prediction), *figures)
     output().print(table)
+    output().print(f"{answer['model']} {answer['version']}, id {answer['id']}", style="dim", markup=False)
 
 
 class Dataset(StrEnum):
@@ -173,7 +175,7 @@ def explain(
         if as_json:
             print_json(answer)
         else:
-            _print_answer(output(), answer)
+            print_answer(output(), answer)
         return
     if len(rows) != 1:
         fail(f"A picture shows one row, and the input has {len(rows)}.", code=MISUSED)
@@ -213,7 +215,8 @@ def _write(file: Path, content: bytes) -> None:
         fail(f"{file} cannot be written: {error.strerror}", code=MISUSED)
 
 
-def _predicted(prediction: dict[str, Any]) -> str:
+def predicted(prediction: dict[str, Any]) -> str:
+    """A prediction in a word: its label, or its value."""
     if "label" in prediction:
         return prediction["label"]
     if "values" in prediction:
@@ -221,7 +224,8 @@ def _predicted(prediction: dict[str, Any]) -> str:
     return f"{prediction['value']:.6g}"
 
 
-def _print_answer(console: Console, answer: dict[str, Any]) -> None:
+def print_answer(console: Console, answer: dict[str, Any]) -> None:
+    """Attributions for people: a table with bars, or a heatmap, for each row and target."""
     receipt = answer["receipt"]
     for i, explanation in enumerate(answer["explanations"]):
         for target in explanation["targets"]:

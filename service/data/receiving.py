@@ -62,7 +62,7 @@ async def receive_file(
     content_type, options = parse_options_header(request.headers.get("content-type"))
     if content_type != MULTIPART.encode() or not (boundary := options.get(b"boundary")):
         raise WrongContentType(request.headers.get("content-type", ""), [f'{MULTIPART} with the file as "{FILE}"'])
-    _check_announced(request, path, limit_bytes + len(known_fields) * max_field_bytes, variable)
+    _check_announced(request, path, limit_bytes, len(known_fields) * max_field_bytes, variable)
     form = _Form(path, limit_bytes, known_fields, max_field_bytes, variable)
     parser = MultipartParser(boundary, form.callbacks())
     waiting = bytearray()
@@ -91,11 +91,11 @@ async def receive_file(
     return form.received()
 
 
-def _check_announced(request: Request, path: Path, limit_bytes: int, variable: str) -> None:
+def _check_announced(request: Request, path: Path, limit_bytes: int, fields_bytes: int, variable: str) -> None:
     announced = request.headers.get("content-length", "")
     if not announced.isdecimal():
         return
-    if int(announced) > limit_bytes + _FRAME_BYTES:
+    if int(announced) > limit_bytes + fields_bytes + _FRAME_BYTES:
         raise UploadTooLarge(limit_bytes, variable)
     if int(announced) > (free := shutil.disk_usage(path.parent).free):
         raise DiskTooSmall(int(announced), free)

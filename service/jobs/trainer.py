@@ -35,6 +35,7 @@ from models.errors import (
     VitrineError,
     WarmStartImpossible,
 )
+from models.lean_keras import import_keras
 from models.registry import CHAMPION, ModelRecord, Registry, is_outdated
 from models.sources.folder import DataFolder
 from service.jobs.memory import TrainerMemory
@@ -170,6 +171,7 @@ def try_out_trial(work: str, attempt: int, document: dict[str, Any], job: str, t
     Raises:
         Overtaken: when a later attempt has begun.
     """
+    import_keras()
     from models.search.trials import Trials
     from models.search.trying import try_out
     from models.spec import parse_spec
@@ -219,6 +221,7 @@ def _build(
     reports = ProgressReports(JobProgress(impatient), job, monotonic)
     reports.step("loading")
     # Imported here: TensorFlow takes seconds, and the first step should show before.
+    import_keras()
     from models.building import Reporter, build_version
     from models.importing.keras_file import stored_file
     from models.importing.version import Around, import_version

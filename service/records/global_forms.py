@@ -37,7 +37,7 @@ class GlobalForms:
 
         Raises:
             InvalidRequest: when the target or the feature does not exist, or must be named, or the plot does not fit.
-            InputsNotKept: when it shows values that were not kept.
+            InputsNotKept, InputsRedacted: when it shows values that were not kept.
         """
         signature = await self._signature(job)
         attributed = await asyncio.to_thread(Attributed.from_bytes, arrays)

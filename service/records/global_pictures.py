@@ -12,7 +12,7 @@ from models.encoding.reading import named_value
 from models.errors import Fault
 from models.rows import describe
 from models.signature import Feature, Signature
-from service.errors import InputsNotKept, InvalidRequest
+from service.errors import InputsNotKept, InputsRedacted, InvalidRequest
 from service.records.jobs import ExplanationJob
 from service.serving.global_wording import Attributed
 
@@ -32,7 +32,7 @@ def global_drawing(
 
     Raises:
         InvalidRequest: when the target or the feature does not exist, or must be named, or the plot does not fit.
-        InputsNotKept: when it shows values that were not kept.
+        InputsNotKept, InputsRedacted: when it shows values that were not kept.
     """
     assert job.document is not None
     document = orjson.loads(job.document)
@@ -54,7 +54,7 @@ def global_drawing(
         raise InvalidRequest([Fault("query parameter plot", "bar: windows have no one value", describe(plot))])
     lines = _lines(attributed, signature, found)
     if attributed.rows is None:
-        raise InputsNotKept(job.id, "drawn in this way")
+        raise _not_kept(job, document, "drawn in this way")
     rows, attributions = attributed.rows[attributed.row_of[lines]], attributed.attributions[lines]
     if plot == "beeswarm":
         values = [
@@ -71,6 +71,12 @@ def global_drawing(
         "attributions": attributions[:, column],
         "caption": caption,
     }
+
+
+def _not_kept(job: ExplanationJob, document: dict[str, Any], purpose: str) -> Exception:
+    if redacted := document.get("redacted"):
+        return InputsRedacted(f"Explanation {job.id!r}", purpose, redacted)
+    return InputsNotKept(f"Explanation {job.id!r}", purpose)
 
 
 def _values(feature: Feature, columns: np.ndarray) -> np.ndarray | list[str | None]:
@@ -129,7 +135,7 @@ def _drawing_of_images(
     if plot != "bar":
         raise InvalidRequest([Fault("query parameter plot", "bar: pixels have no line of their own", describe(plot))])
     if attributed.rows is None:
-        raise InputsNotKept(job.id, "drawn")
+        raise _not_kept(job, document, "drawn")
     lines = _lines(attributed, signature, target)
     words = _caption(document, target)
     caption = Caption(words.title, words.output, words.summary, target["base_value"], target["mean_value"])

@@ -22,6 +22,7 @@ from service.jobs.membership import Silence
 from service.problems import STATUSES, problem_document, unexpected_problem
 from service.records.job_requests import global_request_of, resolved_of, rows_of
 from service.records.jobs import ExplanationJob, ExplanationJobStore
+from service.records.keeping import Keeping
 from service.records.record import record_of
 from service.records.store import ExplanationStore
 from service.schemas import GlobalExplainRequest
@@ -57,7 +58,7 @@ class ExplanationJobRunner:
 
     Args:
         owner: a name that no other process has, nor this one in an earlier life.
-        keep_inputs: whether answers hold the values that were explained.
+        keeping: what answers may hold of the values that were explained.
         note: is told the estimates of each finished job, for the metrics.
     """
 
@@ -70,12 +71,12 @@ class ExplanationJobRunner:
         patient: PatientExplainer,
         *,
         owner: str,
-        keep_inputs: bool,
+        keeping: Keeping,
         note: NoteEstimates,
     ) -> None:
         self._store, self._records, self._pool = store, records, pool
         self._explainer, self._patient = explainer, patient
-        self._owner, self._keep_inputs, self._note = owner, keep_inputs, note
+        self._owner, self._keeping, self._note = owner, keeping, note
         self._silence = Silence(SILENT_SECONDS)
         self._news = asyncio.Event()
         self._running: _Running | None = None
@@ -187,7 +188,7 @@ class ExplanationJobRunner:
         explained = await self._explainer.word(
             served, resolved, predictions, estimates, identity=(job.id, job.created_at), started=started
         )
-        await self._insist(lambda: self._records.insert([record_of(explained, keep_inputs=self._keep_inputs)]))
+        await self._insist(lambda: self._records.insert([record_of(explained, self._keeping)]))
         self._note(job.model, estimates)
         return None, None
 
@@ -214,13 +215,17 @@ class ExplanationJobRunner:
             "receipt": receipt | {"deadline_ms": request.deadline_ms, "recorded": True},
         }
         self._note(job.model, estimates)
-        if not self._keep_inputs:
-            for target in document["targets"]:
-                for feature in target.get("features", ()):
+        hidden = self._keeping.hidden(served.signature)
+        for target in document["targets"]:
+            for feature in target.get("features", ()):
+                if not self._keeping.inputs or feature["feature"] in hidden:
                     # What follows the values of a feature tells them.
                     feature["dependence"] = None
+        if hidden:
+            document["redacted"] = hidden
         encoded = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-        return encoded, await asyncio.to_thread(attributed.to_bytes, keep_rows=self._keep_inputs)
+        keep_rows = self._keeping.inputs and not hidden
+        return encoded, await asyncio.to_thread(attributed.to_bytes, keep_rows=keep_rows)
 
     async def _rows(
         self, job: ExplanationJob, served: ServedModel, request: GlobalExplainRequest

@@ -22,7 +22,7 @@ from sqlalchemy import exc
 from models.database import in_rfc_3339, metadata, reader_of, writing
 from service.errors import ExplanationJobStateConflict, RecordsUnavailable, TooManyExplanationJobs
 from service.jobs.membership import Pulse
-from service.records.store import first_line
+from service.records.table import find_row, first_line
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 UNFINISHED = ("queued", "running")
@@ -128,11 +128,7 @@ class ExplanationJobStore:
         """A job that is kept, without its inputs and arrays, or None. Raises `RecordsUnavailable`."""
         light = [column for column in explanation_jobs_table.c if column.name not in ("inputs", "arrays")]
         wanted = sa.select(*light).where(_jobs.id == job, _jobs.created_at >= self._oldest())
-        try:
-            with self._reader.begin() as connection:
-                row = connection.execute(wanted).mappings().one_or_none()
-        except exc.DBAPIError as error:
-            raise RecordsUnavailable(first_line(error)) from error
+        row = find_row(self._reader, wanted)
         return None if row is None else ExplanationJob(**row, inputs=None)
 
     def arrays(self, job: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +12,8 @@ import orjson
 
 from explain.methods import needs_gradient
 from models.rows import ModelInput
-from service.errors import InputsNotKept
+from service.errors import InputsNotKept, InputsRedacted
+from service.records.keeping import Keeping, without_values
 from service.serving.explainer import Explained
 from service.serving.explaining import ExplanationOrder
 from service.serving.pictures import PictureSource
@@ -24,10 +26,11 @@ class ExplanationRecord:
 
     Attributes:
         request: JSON; the resolved request without its rows.
-        run: JSON; the method that ran, evaluations and stop reason of each row, what a picture needs.
+        run: JSON; the method that ran, evaluations and stop reason of each row, what a picture needs, and the names of
+            features that were redacted.
         inputs: the decoded rows as an .npy file, so that they are computed with again to the last bit; None where
-            inputs are not kept.
-        document: JSON; the answer, byte for byte (without values of features where inputs are not kept).
+            inputs are not kept, or a feature is redacted.
+        document: JSON; the answer, byte for byte (without values of features that are not kept).
     """
 
     id: str
@@ -44,13 +47,15 @@ class ExplanationRecord:
         return len(self.request) + len(self.run) + len(self.inputs or b"") + len(self.document)
 
     def rows(self, purpose: str) -> ModelInput:
-        """The explained rows `(n_rows, *input_shape)`. Raises `InputsNotKept`."""
+        """The explained rows `(n_rows, *input_shape)`. Raises `InputsNotKept`, `InputsRedacted`."""
         if self.inputs is None:
-            raise InputsNotKept(self.id, purpose)
+            if redacted := orjson.loads(self.run).get("redacted"):
+                raise InputsRedacted(f"Explanation {self.id!r}", purpose, redacted)
+            raise InputsNotKept(f"Explanation {self.id!r}", purpose)
         return np.load(io.BytesIO(self.inputs), allow_pickle=False)
 
     def resolved(self) -> ResolvedRequest:
-        """The request as it was, for the engine that took its gradients. Raises `InputsNotKept`."""
+        """The request as it was, for the engine that took its gradients. Raises as `rows`."""
         request = orjson.loads(self.request)
         top_k = request.pop("top_k")
         targets = tuple(tuple(row) for row in request.pop("targets"))
@@ -65,7 +70,7 @@ class ExplanationRecord:
         return replace(order, method=run["method"], evaluations=tuple(run["evaluations"]), strict=False)
 
     def picture_source(self) -> PictureSource:
-        """What a picture of it shows. Raises `InputsNotKept` for an image, a series or a text that was not kept."""
+        """What a picture of it shows. Raises as `rows` for an image, a series or a text that was not kept."""
         run = orjson.loads(self.run)
         # Records of versions before 0.2 are of columns and images alone.
         shown = run.get("shown", "image" if run["value_range"] else "columns")
@@ -81,7 +86,7 @@ class ExplanationRecord:
         )
 
 
-def record_of(explained: Explained, *, keep_inputs: bool) -> ExplanationRecord:
+def record_of(explained: Explained, keeping: Keeping) -> ExplanationRecord:
     """The record of an explanation that has just been made."""
     document, resolved = explained.document, explained.resolved
     request = asdict(resolved.order) | {"top_k": resolved.top_k}
@@ -95,16 +100,21 @@ def record_of(explained: Explained, *, keep_inputs: bool) -> ExplanationRecord:
         "value_range": source.value_range,
         "shown": source.shown,
     }
+    hidden = keeping.hidden(explained.served.signature) if keeping.inputs else None
     inputs = None
     answer = explained.answer
-    if not keep_inputs:
-        request["given"] = ()
-    if keep_inputs:
+    if hidden == ():
         file = io.BytesIO()
         np.save(file, resolved.rows, allow_pickle=False)
         inputs = file.getvalue()
     else:
-        answer = orjson.dumps(_without_inputs(document), option=orjson.OPT_SERIALIZE_NUMPY)
+        answer = orjson.dumps(_without_values(document, hidden), option=orjson.OPT_SERIALIZE_NUMPY)
+        request["given"] = ()
+        if hidden is not None:
+            run["redacted"] = hidden
+            request["given"] = [
+                {name: text for name, text in row.items() if name not in hidden} for row in resolved.order.given
+            ]
     return ExplanationRecord(
         id=document["id"],
         created_at=document["created_at"],
@@ -117,20 +127,10 @@ def record_of(explained: Explained, *, keep_inputs: bool) -> ExplanationRecord:
     )
 
 
-def _without_inputs(document: dict[str, Any]) -> dict[str, Any]:
-    """A document whose attributions no longer say the values of their features."""
+def _without_values(document: dict[str, Any], hidden: Collection[str] | None) -> dict[str, Any]:
+    """A document whose attributions no longer say the values of some features; None hides those of all."""
     explanations = [
-        row | {"targets": [_without_values(target) for target in row["targets"]]} for row in document["explanations"]
+        row | {"targets": [without_values(target, hidden) for target in row["targets"]]}
+        for row in document["explanations"]
     ]
     return document | {"explanations": explanations}
-
-
-def _without_values(target: dict[str, Any]) -> dict[str, Any]:
-    if "attributions" not in target:
-        return target
-    hidden = ("value", "token")
-    return target | {
-        "attributions": [
-            {key: None if key in hidden else part for key, part in share.items()} for share in target["attributions"]
-        ]
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from service.records.keeping import Keeping
 from service.records.record import record_of
 from service.records.writer import RecordWriter
 from service.serving.explainer import Explained
@@ -16,15 +17,15 @@ class Recorder:
     """Keeps explanations as they are made.
 
     Args:
-        keep_inputs: whether records hold the values that were explained.
+        keeping: what records may hold of the values that were explained.
     """
 
-    def __init__(self, writer: RecordWriter, *, keep_inputs: bool) -> None:
-        self._writer, self._keep_inputs = writer, keep_inputs
+    def __init__(self, writer: RecordWriter, keeping: Keeping) -> None:
+        self._writer, self._keeping = writer, keeping
 
     async def keep(self, explained: Explained) -> bool:
         """Whether an explanation is kept: when True, its id will be found whatever happens to this process."""
-        kept = self._writer.submit(record_of(explained, keep_inputs=self._keep_inputs))
+        kept = self._writer.submit(record_of(explained, self._keeping))
         await asyncio.wait({asyncio.wrap_future(kept)}, timeout=COMMIT_SECONDS)
         return self._writer.give_up(kept, COMMIT_SECONDS)
 

@@ -31,7 +31,7 @@ class Replayer:
         """Makes an explanation again with the version, method, seed and evaluations of its record, not its clock.
 
         Raises:
-            UnknownExplanation, InputsNotKept, RecordsUnavailable: as their messages say.
+            UnknownExplanation, InputsNotKept, InputsRedacted, RecordsUnavailable: as their messages say.
             UnknownModel, UnknownVersion, CorruptVersion: when the version that made it is no more, or not as it was.
             ComputeUnavailable: when the compute process died twice.
         """

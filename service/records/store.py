@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
-from sqlalchemy.dialects import postgresql, sqlite
 
-from models.database import in_rfc_3339, metadata, open_database, reader_of
-from service.errors import RecordsUnavailable, UnknownExplanation
+from models.database import in_rfc_3339, metadata, reader_of
+from service.errors import UnknownExplanation
 from service.records.record import ExplanationRecord
-
-LOCK_WAIT_MS = 2000
-SWEEP_BATCH_ROWS = 500
-"""Records deleted in one transaction: a writer that waits for it waits for milliseconds."""
+from service.records.table import find_row, insert_group, sweep_rows
 
 explanations_table = sa.Table(
     "explanations",
@@ -31,24 +25,6 @@ explanations_table = sa.Table(
     sa.Column("inputs", sa.LargeBinary),
     sa.Column("document", sa.Text, nullable=False),
 )
-
-_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
-def open_records_database(url: str) -> sa.Engine:
-    """Connections to the registry's database for records: less patient than others, and quicker.
-
-    An explanation is rather answered unrecorded than late. On SQLite a commit is handed to the operating system without
-    waiting for the disk (1.7 to 3 ms become 0.3): it outlives the death of this process, though not a power cut.
-    """
-    engine = open_database(url, lock_wait_ms=LOCK_WAIT_MS)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def configure(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA synchronous=NORMAL")
-
-    return engine
 
 
 class ExplanationStore:
@@ -66,10 +42,7 @@ class ExplanationStore:
 
     def insert(self, records: Sequence[ExplanationRecord]) -> None:
         """Keeps records in one transaction. One that is there already stays: a group may be written twice."""
-        # The first attempt may have been committed just as the connection was lost.
-        insert = _INSERTS[self._engine.dialect.name](explanations_table).on_conflict_do_nothing()
-        with self._engine.begin() as connection:
-            connection.execute(insert, [asdict(record) for record in records])
+        insert_group(self._engine, explanations_table, records)
 
     def get(self, explanation: str) -> ExplanationRecord:
         """The record of an explanation.
@@ -82,42 +55,18 @@ class ExplanationStore:
         wanted = sa.select(*columns).where(
             explanations_table.c.id == explanation, explanations_table.c.created_at >= self._oldest()
         )
-        try:
-            with self._reader.begin() as connection:
-                row = connection.execute(wanted).mappings().one_or_none()
-        except exc.DBAPIError as error:
-            raise RecordsUnavailable(first_line(error)) from error
+        row = find_row(self._reader, wanted)
         if row is None:
             raise UnknownExplanation(explanation, self._retention.days)
         return ExplanationRecord(**row)
 
     def sweep(self) -> int:
-        """Deletes what is older than it is kept, in small transactions; returns how many records.
-
-        Several processes may sweep at once: what one has deleted, another does not find.
-        """
-        old = (
-            sa.select(explanations_table.c.id)
-            .where(explanations_table.c.created_at < self._oldest())
-            .order_by(explanations_table.c.created_at)
-            .limit(SWEEP_BATCH_ROWS)
-        )
-        delete = explanations_table.delete().where(explanations_table.c.id.in_(old.scalar_subquery()))
-        swept = 0
-        while True:
-            with self._engine.begin() as connection:
-                count = connection.execute(delete).rowcount
-            swept += count
-            if count == 0:
-                return swept
+        """Deletes what is older than it is kept, in small transactions; returns how many records."""
+        columns = explanations_table.c
+        return sweep_rows(self._engine, columns.created_at < self._oldest(), columns.created_at, columns.id)
 
     def close(self) -> None:
         self._engine.dispose()
 
     def _oldest(self) -> str:
         return in_rfc_3339(self._clock() - self._retention)
-
-
-def first_line(error: exc.DBAPIError) -> str:
-    """What a database says is wrong, in one line."""
-    return str(error.orig).strip().partition("\n")[0]

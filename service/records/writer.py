@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Condition, Event, Thread
 
-from sqlalchemy import exc
-
+from service.records.attempts import attempt
 from service.records.record import ExplanationRecord
-from service.records.store import first_line
 
 logger = logging.getLogger("vitrine.records")
 
@@ -19,9 +17,6 @@ QUEUE_BYTES = 64 * 2**20
 GROUP_BYTES = 8 * 2**20
 GROUP_RECORDS = 256
 RETRY_SECONDS = 1.0
-
-_PASSING = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
-"""A full disk, a locked, read-only or unreachable database: these are tried again until they pass."""
 
 Waiting = tuple[ExplanationRecord, Future[bool]]
 
@@ -105,17 +100,12 @@ class RecordWriter:
 
     def _settle(self, group: Sequence[Waiting]) -> bool:
         """Tries to write a group; False when it should be tried again."""
-        try:
-            self._insert([record for record, _ in group])
-        except Exception as error:
-            # Whatever a database or its driver raises, this thread lives on and the requests are answered.
-            reason = first_line(error) if isinstance(error, exc.DBAPIError) else str(error)
-            if not isinstance(error, _PASSING):
-                logger.exception("%d explanations cannot be recorded and are dropped", len(group))
+        outcome, reason = attempt(self._insert, [record for record, _ in group], "explanations")
+        if outcome != "written":
             with self._changed:
                 self._fail(reason)
                 self._answer([*group, *self._waiting], kept=False)
-            return not isinstance(error, _PASSING)
+            return outcome == "refused"
         with self._changed:
             if self.problem is not None:
                 logger.info("explanations are recorded again; %d were answered without it", self._unpromised)

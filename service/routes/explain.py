@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from explain.caption import PictureFormat
+from explain.caption import PictureFormat, Theme
 from models.errors import Fault
 from models.rows import describe
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest, NotAcceptable
-from service.metrics import Metrics
+from service.metrics import Metrics, RequestMeter
 from service.receiving import unless_gone
 from service.records.job_desk import JobDesk
 from service.routes.documentation import request_body, responses
@@ -25,6 +26,7 @@ from service.settings import Settings
 PNG = "image/png"
 SVG = "image/svg+xml"
 PICTURES: dict[str, PictureFormat] = {PNG: "png", SVG: "svg"}
+PICTURE_MEDIA = {media: {"schema": {"type": "string"}} for media in PICTURES}
 ANSWER = {
     "id": "01KAJ5ZV3M9W8W4D9J7YQ2T6RB",
     "created_at": "2026-11-21T09:30:00.123Z",
@@ -69,7 +71,50 @@ QUEUED = {
 }
 
 
-def explain_routes(explainer: Explainer, desk: JobDesk, metrics: Metrics, settings: Settings) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How an explanation is to be answered: in which form, and when."""
+
+    media: str
+    width: int
+    theme: Theme
+    later: bool
+
+
+class ExplainAnswers:
+    """Answers requests for explanations of rows, wherever the rows come from."""
+
+    def __init__(self, explainer: Explainer, desk: JobDesk, metrics: Metrics, settings: Settings) -> None:
+        self._explainer, self._desk, self.metrics, self.settings = explainer, desk, metrics, settings
+
+    async def answer(self, request: Request, body: ExplainRequest, wanted: Wanted, meter: RequestMeter) -> Response:
+        """JSON, or a picture; 202 where it is wanted later."""
+        check_row_count(body, self.settings.max_rows)
+        if wanted.media in PICTURES:
+            _check_picture(body)
+        meter.end("read")
+        if wanted.later and self._desk.is_open:
+            return accepted(await self._desk.take_rows(body, meter), {"Preference-Applied": "respond-async"})
+        explained = await unless_gone(request.receive, self._explainer.explain(body, meter))
+        self.metrics.note_explanations(explained.served.record.model, explained.estimates)
+        if wanted.media not in PICTURES:
+            return Response(explained.answer, media_type=JSON)
+        drawing = self._explainer.picture(
+            explained.picture_source(),
+            width=wanted.width,
+            theme=wanted.theme,
+            picture_format=PICTURES[wanted.media],
+        )
+        picture = await unless_gone(request.receive, drawing)
+        meter.end("draw")
+        return Response(picture, media_type=wanted.media, headers={"X-Explanation-Id": explained.document["id"]})
+
+    async def take_global(self, body: GlobalExplainRequest, meter: RequestMeter) -> Response:
+        return accepted(await self._desk.take_global(body, meter), {})
+
+
+def explain_routes(answering: ExplainAnswers) -> APIRouter:
+    metrics, settings = answering.metrics, answering.settings
     router = APIRouter(tags=["online"])
 
     @router.post(
@@ -81,17 +126,7 @@ def explain_routes(explainer: Explainer, desk: JobDesk, metrics: Metrics, settin
         openapi_extra=request_body(ExplainRequest, {"diabetes": {**EXAMPLE, "top_k": 1}}),
         responses={
             202: {"content": {JSON: {"example": QUEUED}}},
-            **responses(
-                400,
-                404,
-                406,
-                413,
-                415,
-                422,
-                503,
-                example=ANSWER,
-                media={media: {"schema": {"type": "string"}} for media in PICTURES},
-            ),
+            **responses(400, 404, 406, 413, 415, 422, 503, example=ANSWER, media=PICTURE_MEDIA),
         },
     )
     async def explain(
@@ -103,22 +138,8 @@ def explain_routes(explainer: Explainer, desk: JobDesk, metrics: Metrics, settin
         meter = metrics.follow("explain", request.scope)
         media = wanted_media(request.headers.get("accept", "*/*"))
         body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), ExplainRequest)
-        check_row_count(body, settings.max_rows)
-        if media in PICTURES:
-            _check_picture(body)
-        meter.end("read")
-        if prefers_async(prefer or ()) and desk.is_open:
-            return accepted(await desk.take_rows(body, meter), {"Preference-Applied": "respond-async"})
-        explained = await unless_gone(request.receive, explainer.explain(body, meter))
-        metrics.note_explanations(explained.served.record.model, explained.estimates)
-        if media not in PICTURES:
-            return Response(explained.answer, media_type=JSON)
-        drawing = explainer.picture(
-            explained.picture_source(), width=width, theme=theme, picture_format=PICTURES[media]
-        )
-        picture = await unless_gone(request.receive, drawing)
-        meter.end("draw")
-        return Response(picture, media_type=media, headers={"X-Explanation-Id": explained.document["id"]})
+        wanted = Wanted(media, width, theme, later=prefers_async(prefer or ()))
+        return await answering.answer(request, body, wanted, meter)
 
     @router.post(
         "/explain/global",
@@ -137,7 +158,7 @@ def explain_routes(explainer: Explainer, desk: JobDesk, metrics: Metrics, settin
         )
         _check_rows_of(body)
         meter.end("read")
-        return accepted(await desk.take_global(body, meter), {})
+        return await answering.take_global(body, meter)
 
     return router
 

@@ -124,5 +124,5 @@ def _unfinished(job: ExplanationJob) -> Response:
     if job.status in UNFINISHED:
         return Response(orjson.dumps(job.progress), 202, {"Retry-After": "1"}, JSON)
     if job.status == "failed" and job.problem is not None:
-        return problem_response(orjson.loads(job.problem), path="/explanations")
+        return problem_response(orjson.loads(job.problem))
     raise ExplanationCancelled(job.id)

@@ -32,6 +32,7 @@ PRUNED = {
     "versions": [{"model": "iris", "version": 1, "reason": "not one of the latest 5, and nothing needs it"}],
     "kept": [{"model": "iris", "version": 2, "reason": "champion points at it"}],
     "checkpoints": ["01KAJ5ZV3M9W8W4D9J7YQ2T6RB"],
+    "imports": ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
 }
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
 
@@ -48,10 +49,11 @@ def model_routes(
 
     @router.post(
         "/prune",
-        summary="Delete old versions that nothing needs, and checkpoints of jobs that were given up",
+        summary="Delete old versions that nothing needs, checkpoints of jobs that were given up, imported files",
         description="Kept are the latest versions of each model, those that an alias or its rollback points at, and "
         "those that recorded explanations, schedules or unfinished jobs need. A deletion is recorded; a number is "
-        "never given twice.",
+        "never given twice. Checkpoints and imported files go when they have reached their age; an imported file stays "
+        "while a version or an unfinished job has it.",
         openapi_extra=request_body(PruneRequest, {"only say": {"keep_versions": 5, "dry_run": True}}),
         responses=responses(400, 404, 415, 422, 503, example=PRUNED),
     )

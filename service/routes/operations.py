@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -13,7 +13,6 @@ from models.registry import CHAMPION
 from service.bodies import JSON
 from service.draining import Drain
 from service.metrics import Metrics
-from service.records.writer import RecordWriter
 from service.requests import RETRY_AFTER_SECONDS
 from service.routes.documentation import responses
 from service.scrape import StoreFigures, exposition
@@ -46,11 +45,16 @@ def operation_routes(readiness_now: Callable[[], dict[str, Any]], metrics: Metri
     return router
 
 
-def readiness(pool: ModelPool, writer: RecordWriter, drain: Drain, required: tuple[str, ...]) -> dict[str, Any]:
+def readiness(
+    pool: ModelPool, records: Mapping[str, str | None], drain: Drain, required: tuple[str, ...]
+) -> dict[str, Any]:
     """ "ready"; "degraded" with problems; "starting" until the registry was read and each champion is being served.
 
     A champion that cannot be served (its files are damaged, say) is a problem, not a start: "degraded", and not ready.
     A process that is about to end is "draining".
+
+    Args:
+        records: what is recorded, and what is wrong with that now, if anything is.
     """
     served: dict[str, Any] = {}
     unserved = [name for name in required if pool.champion(name) is None]
@@ -68,8 +72,9 @@ def readiness(pool: ModelPool, writer: RecordWriter, drain: Drain, required: tup
             unserved.append(name)
     problems = [f"{place}: {text}" for place, text in sorted(pool.problems.items())]
     problems += [f"{name} has no champion that can be served yet" for name in dict.fromkeys(unserved)]
-    if writer.problem is not None:
-        problems.append(f"explanations are answered but not recorded: {writer.problem}")
+    for kind, problem in records.items():
+        if problem is not None:
+            problems.append(f"{kind} are answered but not recorded: {problem}")
     broken = [
         name
         for name in unserved

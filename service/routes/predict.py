@@ -7,9 +7,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope
 
 from models.errors import Fault
-from service.bodies import parse_body, read_json
+from service.bodies import parse_body, parse_json, read_body
 from service.errors import InvalidRequest
 from service.metrics import Metrics
+from service.records.prediction_recorder import PredictionRecorder
 from service.routes.documentation import request_body, responses
 from service.schemas import PredictRequest
 from service.serving.predictor import Predictor
@@ -30,17 +31,20 @@ ANSWER = {
 class PredictAnswer:
     """What answers `POST /predict`: a request's scope and what receives its body, to JSON."""
 
-    def __init__(self, predictor: Predictor, metrics: Metrics, settings: Settings) -> None:
-        self._predictor, self._metrics, self._settings = predictor, metrics, settings
+    def __init__(self, predictor: Predictor, records: PredictionRecorder, metrics: Metrics, settings: Settings) -> None:
+        self._predictor, self._records, self._metrics, self._settings = predictor, records, metrics, settings
 
     async def __call__(self, scope: Scope, receive: Receive) -> bytes:
         meter = self._metrics.follow("predict", scope)
-        body = parse_body(await read_json(scope, receive, self._settings.body_limit_bytes), PredictRequest)
+        sent = await read_body(scope, receive, self._settings.body_limit_bytes)
+        body = parse_body(await parse_json(sent), PredictRequest)
         check_row_count(body, self._settings.max_rows)
         meter.end("read")
-        answer = orjson.dumps(await self._predictor.predict(body, meter, receive))
+        answer = await self._predictor.predict(body, meter, receive)
+        encoded = orjson.dumps(answer)
+        self._records.note(answer["id"], answer["model"], answer["version"], sent, encoded)
         meter.end("word")
-        return answer
+        return encoded
 
 
 def predict_routes(answer: PredictAnswer) -> APIRouter:

@@ -1,8 +1,8 @@
 """Joins rows that wait for the same version into one call of its engine.
 
-Nothing waits while the engine is idle: what arrives in one turn of the event loop goes together, at the end of that
-turn. While a call is running, what arrives waits for its end and goes together then. So batches form under load alone,
-and grow with it.
+Calls that cost next to nothing are made at once. Of others, nothing waits while the engine is idle: what arrives in
+one turn of the event loop goes together, at the end of that turn. While a call is running, what arrives waits for its
+end and goes together then. So batches form under load alone, and grow with it.
 
 A row's output depends on no other row of its call. Where it depends, in the last bits, on how many rows a call has
 (`batch_invariant` is false in the card), calls can be padded to one size.
@@ -23,6 +23,8 @@ from service.errors import TooManyRowsWaiting
 
 CALL_MS = 5.0
 """What a call should take at most: rows that arrive meanwhile wait for as long."""
+ALONE_MS = 0.05
+"""Calls priced below this are made at once and alone: to wait for others costs as much as they do."""
 INLINE_MS = 1.0
 """Calls priced below this run on the event loop: a thread's hand-over costs more than they do."""
 PADDED_ROWS = 32
@@ -88,13 +90,14 @@ class Batcher:
     ) -> None:
         self._engine, self._at_once, self._aside, self._free_lanes = engine, at_once, aside, lanes
         self._batching = batching
-        self.most_rows, self._inline_rows = PADDED_ROWS, 0
+        self.most_rows, self._inline_rows, self._alone_rows = PADDED_ROWS, 0, 0
         if price is not None:
             row_ms = max(price.row_ms, 1e-9)
             if not batching.pad:
                 self.most_rows = int(min(max((CALL_MS - price.call_ms) / row_ms, 1), MOST_ROWS))
             if at_once is not None:
                 self._inline_rows = int(max((INLINE_MS - price.call_ms) / row_ms, 0))
+                self._alone_rows = int(max((ALONE_MS - price.call_ms) / row_ms, 0))
         self._queue: deque[_Waiting] = deque()
         self._is_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,6 +114,10 @@ class Batcher:
         Raises:
             TooManyRowsWaiting: at once, when the queue is full.
         """
+        if self._at_once is not None and self._calls_rows(len(rows)) <= self._alone_rows:
+            outputs = self._at_once(rows if not self._batching.pad else _padded(rows), output)
+            self._batching.note(self._engine, self._calls_rows(len(rows)))
+            return outputs[: len(rows)]
         if len(rows) <= self.most_rows:
             return await self._joined(rows, output)
         starts = range(0, len(rows), self.most_rows)
@@ -200,9 +207,7 @@ class Batcher:
 
     def _call_rows(self, batch: list[_Waiting]) -> ModelInput:
         rows = batch[0].rows if len(batch) == 1 else np.concatenate([waiting.rows for waiting in batch])
-        if not self._batching.pad or len(rows) >= PADDED_ROWS:
-            return rows
-        return np.concatenate([rows, np.repeat(rows[-1:], PADDED_ROWS - len(rows), axis=0)])
+        return _padded(rows) if self._batching.pad else rows
 
     def _answer(self, batch: list[_Waiting], n_rows: int, outputs: np.ndarray) -> None:
         self._batching.note(self._engine, n_rows)
@@ -213,8 +218,19 @@ class Batcher:
                 waiting.answer.set_result(outputs[start:end])
             start = end
 
+    def _calls_rows(self, n_rows: int) -> int:
+        """Rows of a call for so many."""
+        return max(n_rows, PADDED_ROWS) if self._batching.pad else n_rows
+
     def _fits_inline(self, n_rows: int) -> bool:
-        return (PADDED_ROWS if self._batching.pad else n_rows) <= self._inline_rows
+        return self._calls_rows(n_rows) <= self._inline_rows
+
+
+def _padded(rows: ModelInput) -> ModelInput:
+    """At most `PADDED_ROWS` rows, filled up with copies of the last one."""
+    if len(rows) >= PADDED_ROWS:
+        return rows
+    return np.concatenate([rows, np.repeat(rows[-1:], PADDED_ROWS - len(rows), axis=0)])
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:

@@ -32,6 +32,7 @@ from explain.paths import Gradient
 from explain.table import parquet_table
 from models.artifact import Artifact, open_artifact
 from models.datasets import Part
+from models.lean_keras import import_keras
 from models.outputs import target_model
 from models.rows import ModelInput
 from models.sources.folder import DataFolder
@@ -267,7 +268,7 @@ def main() -> None:
     # predictions, whichever process computes them.
     os.nice(10)
     sys.setswitchinterval(0.001)  # a prediction must not wait 5 ms for the thread that explains
-    import keras  # noqa: F401 - so that the first load need not wait for it
+    import_keras()  # so that the first load need not wait for it
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()

@@ -58,7 +58,8 @@ def check_request(request: ExplainRequest | GlobalExplainRequest, signature: Sig
     ]
     if isinstance(request, GlobalExplainRequest) and signature.text is not None:
         expected = "a model of columns, images or series: the words of one text are not those of another"
-        faults.append(Fault("#/model", expected, "a model of texts"))
+        cure = "Send the texts to POST /explain, which gives each word of each of them its attribution"
+        faults.append(Fault("#/model", expected, "a model of texts", cure))
     if request.options.get("interactions") and signature.image and request.options.get("segments") is None:
         expected = "options.segments too: there are too many pairs of pixels"
         faults.append(Fault("#/options/interactions", expected, describe(request.options["interactions"])))

@@ -347,14 +347,14 @@ keras.utils.set_random_seed(0)
 layers = keras.layers
 model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(16, 3, activation="relu"), layers.MaxPooling2D(),
     layers.Flatten(), layers.Dense(32, activation="relu"), layers.Dense(10, activation="softmax")])
-rows = np.random.default_rng(0).normal(size=(80, 8, 8, 1)).astype("f")
+rows = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype("f")
 evaluate = lambda rows: np.asarray(model(rows, training=False))
 background = Background.of(rows[:16], evaluate)
 gradient = KerasGradient(model, 64)
 def explain(row):
     game = Game(evaluate, row, background, pixel_players(row.shape))
     return expected_gradients(game, gradient, range(10), seed=1, limits=Limits(0, 10 * 128)).attributions.tobytes()
-order = range(16, 80) if sys.argv[2] == "forward" else range(79, 15, -1)
+order = range(16, 40) if sys.argv[2] == "forward" else range(39, 15, -1)
 answers = {i: explain(rows[i]) for i in order}
 print(hashlib.sha256(b"".join(answers[i] for i in sorted(answers))).hexdigest())
 """

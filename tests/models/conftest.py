@@ -1,12 +1,22 @@
-"""A disk that a test makes small, and larger again."""
+"""A fresh database, and a disk that a test makes small, and larger again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from disks import resize
 from disks import small_disk as mounted
+
+from models.database import open_database
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

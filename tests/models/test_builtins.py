@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from models.builtins import BUILTINS, load_bunch, read_builtin
+from models.errors import InvalidSpec
+from models.loading import load_dataset
+from models.spec import parse_spec
 
 
 @pytest.mark.parametrize("name", BUILTINS)
@@ -33,3 +36,32 @@ def test_features_of_a_specification_change_kinds_and_ignore_columns() -> None:
     assert ("s1",) == facts.ignored
     assert "s1" not in facts.features
     assert "s1" in facts.columns
+
+
+def test_numbers_of_a_builtin_are_categories_where_a_specification_says_so() -> None:
+    keys = {"features": {"sex": "categorical"}, "preprocessing": {"unseen": "refuse"}}
+    spec = parse_spec({"model": "m", "dataset": {"builtin": "diabetes"}, **keys})
+
+    dataset = load_dataset(spec)
+
+    sex = dataset.signature.features[1]
+    assert ("sex", "categorical", ("1", "2")) == (sex.name, sex.kind, sex.vocabulary)
+    np.testing.assert_array_equal(load_bunch("diabetes").data[:, 1] - 1, dataset.inputs[:, 1])
+    assert load_dataset(parse_spec({"model": "m", "dataset": {"builtin": "diabetes"}})).sha256 == dataset.sha256
+
+
+@pytest.mark.parametrize(
+    ("builtin", "features", "fault"),
+    [
+        ("diabetes", {"sex": "boolean"}, "#/features/sex: expected 'numeric', 'categorical' or 'ignore'"),
+        ("digits", {"image": "series"}, "#/features/image: expected 'image' or 'ignore'"),
+        ("diabetes", {"gender": "ignore"}, "#/features/gender: expected a feature of the data set: age, sex"),
+    ],
+)
+def test_kind_that_a_builtin_cannot_be_read_as_is_refused_by_name(
+    builtin: str, features: dict[str, str], fault: str
+) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        parse_spec({"model": "m", "dataset": {"builtin": builtin}, "features": features})
+
+    assert fault in str(refused.value)

@@ -4,35 +4,30 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from candidates import NO_FILES, candidate_of
 from numpy.typing import NDArray
 
 from models.artifact import CARD, SIGNATURE, Artifact, open_artifact, writing
-from models.building import choose_background
 from models.datasets import Dataset, Split, load_builtin, split_dataset
 from models.errors import InvalidDataset
 from models.evaluation.groups import groups_of
 from models.evaluation.slices import slice_by
 from models.gates.again import judge_again
 from models.gates.fidelity import judge_fidelity
-from models.gates.gate import Candidate, Champion, Outputs, outputs_of
+from models.gates.gate import Champion, Outputs, outputs_of
 from models.gates.latency import judge_latency, machine
 from models.gates.limits import judge_calibration, judge_fairness, judge_limits
 from models.gates.not_worse import NotComparable, inputs_for, judge_champion
-from models.outputs import target_model
 from models.signature import Feature, Signature
-from models.sources.folder import DataFolder
 from models.spec import TrainingSpec, parse_spec
 from models.spec.gating import CalibrationGate, FairnessGate, FidelityGate, GatesSpec, LatencyGate
 
 RNG = np.random.default_rng
-NO_FILES = DataFolder(Path("nowhere"), 2**20)
-"""Built-in data needs none."""
 
 
 def evaluated(**metrics: float | None) -> dict[str, Any]:
@@ -327,17 +322,8 @@ def test_the_machine_is_named_by_its_processor(tmp_path: Path) -> None:
     assert machine(tmp_path / "cpuinfo").startswith("Analytical Engine, ")
 
 
-def candidate_of(artifact: Artifact) -> Candidate:
-    spec, dataset, split = data_of(artifact, fidelity=True)
-    evaluate = outputs_of(artifact)
-    background = choose_background(dataset, split, 100, 0)
-    outputs = evaluate(dataset.inputs[split.test])
-    network = partial(lambda a: target_model(a.load_keras(), a.signature, a.signature.outputs[0]), artifact)
-    return Candidate(spec, dataset, split, outputs, {}, evaluate, network, background)
-
-
 def test_right_explanations_of_columns_pass_the_fidelity_gate(breast_cancer_artifact: Artifact) -> None:
-    verdict, report = judge_fidelity(FidelityGate(rows=6), candidate_of(breast_cancer_artifact))
+    verdict, report = judge_fidelity(FidelityGate(rows=6), candidate_of(breast_cancer_artifact, fidelity=True))
 
     assert (True, 0, 0, "kernel", 6) == (
         verdict["passed"],
@@ -351,7 +337,7 @@ def test_right_explanations_of_columns_pass_the_fidelity_gate(breast_cancer_arti
 
 
 def test_right_explanations_of_images_pass_the_fidelity_gate(digits_artifact: Artifact) -> None:
-    verdict, report = judge_fidelity(FidelityGate(rows=3), candidate_of(digits_artifact))
+    verdict, report = judge_fidelity(FidelityGate(rows=3), candidate_of(digits_artifact, fidelity=True))
 
     assert (True, "expected-gradients", 3) == (verdict["passed"], verdict["method"], verdict["rows"])
     assert "pass" == report.of("independent-error").verdict
@@ -371,7 +357,7 @@ def test_wrong_explanations_fail_the_fidelity_gate_and_are_named(
 
     monkeypatch.setitem(fidelity.METHODS, "kernel", replace(right, run=flipped))
 
-    verdict, report = judge_fidelity(FidelityGate(rows=6), candidate_of(breast_cancer_artifact))
+    verdict, report = judge_fidelity(FidelityGate(rows=6), candidate_of(breast_cancer_artifact, fidelity=True))
 
     assert not verdict["passed"]
     assert 0 < verdict["value"] == sum(finding.verdict == "fail" for finding in report.findings)

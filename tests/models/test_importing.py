@@ -261,7 +261,14 @@ def test_log_odds_from_probabilities_alone_are_finite_and_said_to_be_so() -> Non
             r"shape \(4,\) \(a, b, c, d\)",
             r"\(5,\)",
         ),
-        (lambda: two_ends(inputs=2), VALUE, "probabilities", "one input", r"2 inputs: left \(4,\), right \(4,\)"),
+        (
+            lambda: two_ends(inputs=2),
+            VALUE,
+            "probabilities",
+            "one input .* or several that share its columns",
+            r"2 inputs: left \(4,\), right \(4,\).*model\(\[rows\[:, :1\], rows\[:, 1:\]\]\)",
+        ),
+        (lambda: words_in(), VALUE, "probabilities", "one input", "the input words of string"),
         (lambda: two_ends(outputs=2), VALUE, "probabilities", "one output", "2 outputs"),
         (lambda: keras.Sequential([layers.Dense(1)]), VALUE, "probabilities", "one input", "never built"),
         (lambda: not_a_number(), VALUE, "probabilities", "finite outputs", "NaN or infinity for 50 of 50 rows"),
@@ -272,6 +279,33 @@ def test_model_that_does_not_fit_is_refused_with_what_was_expected_and_received(
 ) -> None:
     with pytest.raises(ModelDoesNotFit, match=f"expected .*{expected}.*, received .*{received}"):
         wire(model(), signature, outputs, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (("c", "a", "d", "b"), "by its name: c takes c; a takes a; d takes d; b takes b."),
+        (("p", "q", "r", "s"), "in the order of the features: p takes a; q takes b; r takes c; s takes d."),
+    ],
+)
+def test_each_of_several_inputs_is_given_its_columns(names: tuple[str, ...], note: str, tmp_path: Path) -> None:
+    rows = np.concatenate([ROWS[:, :3], np.arange(50)[:, np.newaxis] % 4], axis=1).astype(np.float32)
+    by_name = "a" in names
+    code = "d" if by_name else "s"
+    entries = [keras.Input(() if name == code else (1,), name=name, dtype=kind(name, code)) for name in names]
+    words = [layers.Embedding(4, 2)(entry) if entry.name == code else layers.Dense(2)(entry) for entry in entries]
+    model = keras.Model(entries, layers.Dense(1)(layers.Concatenate()(words)))
+    given = [rows[:, "abcd".index(name) if by_name else place] for place, name in enumerate(names)]
+    expected = model(
+        [one if entry.name == code else one[:, np.newaxis] for entry, one in zip(entries, given, strict=True)]
+    )
+
+    wired, notes = wire(model, VALUE, "probabilities", rows)
+    wired.save(tmp_path / "wired.keras")
+
+    found = predict_raw(keras.saving.load_model(tmp_path / "wired.keras"), rows)
+    np.testing.assert_allclose(found, np.asarray(expected), atol=1e-6)
+    assert [f"Each of its inputs is given columns {note}"] == notes
 
 
 # In a process of its own.
@@ -430,6 +464,15 @@ def two_ends(*, inputs: int = 1, outputs: int = 1) -> Any:
     joined = entries[0] if inputs == 1 else layers.Add()(entries)
     results = [layers.Dense(1)(joined) for _ in range(outputs)]
     return keras.Model(entries, results)
+
+
+def kind(name: str, code: str) -> str:
+    return "int32" if name == code else "float32"
+
+
+def words_in() -> Any:
+    entry = keras.Input((4,), dtype="string", name="words")
+    return keras.Model(entry, layers.Dense(1)(layers.Embedding(5, 2)(layers.Hashing(5)(entry))[:, 0]))
 
 
 def not_a_number() -> Any:

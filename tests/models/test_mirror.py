@@ -87,17 +87,9 @@ class World:
         return sorted(self.client.search_runs(experiments), key=lambda run: run.data.tags["vitrine.version"])
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database of MLflow's: its migrations take seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.sqlite"
-    open_tracking(f"sqlite:///{path}", path.parent / "artifacts").probe()
-    return path
-
-
 @pytest.fixture
-def world(tmp_path: Path, migrated: Path, diabetes_artifact: Artifact) -> Iterator[World]:
-    database = shutil.copy(migrated, tmp_path / "mlflow.sqlite")
+def world(tmp_path: Path, mlflow_database: Path, diabetes_artifact: Artifact) -> Iterator[World]:
+    database = shutil.copy(mlflow_database, tmp_path / "mlflow.sqlite")
     engine = open_database(f"sqlite:///{tmp_path / 'vitrine.sqlite'}")
     yield World(tmp_path, diabetes_artifact, engine, f"sqlite:///{database}")
     engine.dispose()
@@ -222,11 +214,11 @@ def test_what_others_delete_or_move_in_mlflow_is_put_right_and_their_own_is_left
     assert len(world.runs()) == 2
 
 
-def test_an_mlflow_that_was_emptied_is_filled_again(world: World, migrated: Path) -> None:
+def test_an_mlflow_that_was_emptied_is_filled_again(world: World, mlflow_database: Path) -> None:
     world.register("job-1")
     world.move("champion", 1)
     world.mirror.catch_up(verify=True)
-    fresh = shutil.copy(migrated, world.folder / "fresh.sqlite")
+    fresh = shutil.copy(mlflow_database, world.folder / "fresh.sqlite")
 
     emptied = open_tracking(f"sqlite:///{fresh}", world.folder / "fresh")
     Mirror(world.registry, world.mirror.log, emptied).catch_up(verify=True)

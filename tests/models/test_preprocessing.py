@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import tables
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.datasets import load_diabetes
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
-from models.datasets import Dataset
+from models.datasets import Dataset, load_builtin
 from models.errors import InvalidDataset, InvalidSpec
 from models.export import export_onnx
 from models.preprocessing import preprocessed
@@ -244,3 +245,24 @@ def encoded(held: Dataset, *, rows: Any = None, flat: bool = True, **rules: Any)
     """What a network would be given, fitted on the first rows."""
     inputs, features = layers(held, flat=flat, **rules)
     return predict_raw(keras.Model(inputs, features), held.inputs if rows is None else rows)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (4, 6), (20, 11)])
+@pytest.mark.parametrize(("rescale", "low"), [("unit", 0.0), ("symmetric", -1.0)])
+def test_images_are_resized_as_pillow_does_and_brought_to_one_scale(
+    size: tuple[int, int], rescale: str, low: float
+) -> None:
+    held = load_builtin("digits")
+
+    found = encoded(held, image={"resize": list(size), "rescale": rescale})
+
+    height, width = size
+    for image, row in zip(held.inputs[:20], found[:20], strict=True):
+        resized = Image.fromarray(image[..., 0]).resize((width, height), Image.Resampling.BILINEAR)
+        expected = np.asarray(resized) / 16 * (1 - low) + low
+        np.testing.assert_allclose(row[..., 0], expected, atol=1e-6)
+
+
+def test_settings_of_images_are_refused_where_there_are_none() -> None:
+    with pytest.raises(InvalidSpec, match="#/preprocessing/image: expected nothing: no feature is image"):
+        parse_spec({"model": "m", "dataset": {"builtin": "iris"}, "preprocessing": {"image": {"resize": [8, 8]}}})

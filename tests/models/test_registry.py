@@ -1,26 +1,18 @@
 """The registry: numbers, aliases and their history."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from registered import move, register
 
 from models.attempts import Attempts
-from models.database import open_database
 from models.errors import ComparisonOutdated, GatesFailed, NothingToRollBackTo, Overtaken, UnknownModel, UnknownVersion
 from models.registry import AliasMove, Registry, moves_table
 
 PASSED = {"gate": "accuracy", "passed": True, "value": 0.97, "limit": 0.9}
 FAILED = {"gate": "f1", "passed": False, "value": 0.5, "limit": 0.9}
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -246,23 +238,6 @@ def test_alias_moved_at_once_from_two_threads_keeps_an_unbroken_history(registry
     moves = history(engine)
     assert [None, *(version for _, _, version, *_ in moves[:-1])] == [previous for _, previous, *_ in moves]
     assert {"champion": moves[-1][2]} == registry.model("m").aliases
-
-
-def register(
-    registry: Registry,
-    job: str,
-    model: str = "m",
-    gates: list[dict[str, Any]] | None = None,
-    attempt: int | None = None,
-) -> int:
-    directory = f"/versions/{model}/{job}"
-    return registry.register(
-        model=model, job=job, directory=directory, task="regression", gates=gates or [], attempt=attempt
-    )
-
-
-def move(registry: Registry, alias: str, version: str) -> AliasMove:
-    return registry.move_alias("m", alias, version, by="anna", reason="")
 
 
 def history(engine: sa.Engine) -> list[tuple[Any, ...]]:

@@ -1,22 +1,14 @@
 """Old versions: which go, which stay and why, and what is left of those that are gone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from registered import move, register
 
-from models.database import open_database
 from models.errors import NothingToRollBackTo, UnknownVersion
 from models.registry import Registry, deleted_versions_table
 from models.retention import Retention, Verdict, judge_versions
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -27,7 +19,7 @@ def registry(engine: sa.Engine, tmp_path: Path) -> Registry:
         directory = tmp_path / f"version-{number}"
         directory.mkdir()
         (directory / "card.json").write_text("{}")
-        registry.register(model="m", job=f"job-{number}", directory=str(directory), task="regression", gates=[])
+        register(registry, f"job-{number}", directory=directory)
     return registry
 
 
@@ -36,13 +28,14 @@ def verdicts(registry: Registry, engine: sa.Engine, *, keep: int, needed: dict |
     return judge_versions(registry.models().values(), needed or {}, keep=keep, rollbacks=rollbacks)
 
 
-def move(registry: Registry, alias: str, *versions: int) -> None:
+def move_through(registry: Registry, *versions: int) -> None:
+    """Champion points at one after the other."""
     for version in versions:
-        registry.move_alias("m", alias, str(version), by="anna", reason="")
+        move(registry, "champion", version)
 
 
 def test_what_an_alias_a_rollback_or_anything_else_needs_stays(registry: Registry, engine: sa.Engine) -> None:
-    move(registry, "champion", 1, 2, 3)
+    move_through(registry, 1, 2, 3)
     move(registry, "reviewed", 4)
 
     found = verdicts(registry, engine, keep=1, needed={("m", 1): "a schedule trains from it", ("other", 4): "no"})
@@ -77,7 +70,7 @@ def test_a_deleted_version_leaves_a_record_and_its_number_is_not_given_again(
     with pytest.raises(UnknownVersion):
         registry.model("m").resolve("3")
     Retention(engine).delete([Verdict(registry.model("m").resolve("6"), True, "by hand")], by="test")
-    assert 7 == registry.register(model="m", job="job-7", directory="/v", task="regression", gates=[])
+    assert 7 == register(registry, "job-7")
 
 
 def test_a_version_that_an_alias_moved_to_meanwhile_stays(registry: Registry, engine: sa.Engine) -> None:
@@ -109,7 +102,7 @@ def test_a_folder_that_a_killed_process_left_is_removed_by_the_next(
 
 
 def test_rollback_passes_over_versions_that_are_gone(registry: Registry, engine: sa.Engine) -> None:
-    move(registry, "champion", 1, 2, 3, 2)
+    move_through(registry, 1, 2, 3, 2)
     gone = [Verdict(registry.model("m").resolve(number), True, "by hand") for number in ("1", "3")]
     Retention(engine).delete(gone, by="test")
 

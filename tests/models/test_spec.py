@@ -44,6 +44,7 @@ def test_every_default_is_filled_in() -> None:
             "embedding": None,
             "dates": None,
             "text": {"words": 10_000, "length": 64, "width": 16},
+            "image": {"resize": None, "rescale": "unit"},
             "features": {},
         },
         "architecture": {"type": "mlp", "layers": [64, 32], "activation": "relu", "normalization": None},
@@ -312,7 +313,9 @@ def test_missing_keys_are_all_named() -> None:
         pytest.param(
             "wine",
             {"features": {"od280/od315_of_diluted_wines": "image"}},
-            Fault("#/features/od280~1od315_of_diluted_wines", "'numeric' or 'ignore'", "the string 'image'"),
+            Fault(
+                "#/features/od280~1od315_of_diluted_wines", "'numeric', 'categorical' or 'ignore'", "the string 'image'"
+            ),
             id="column as an image",
         ),
         pytest.param(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
+from ports import free_port as free_port
 
 from models.artifact import BACKGROUND, CARD, KERAS, SIGNATURE, Artifact, open_artifact, writing
 from models.database import open_database
@@ -42,7 +42,7 @@ class Server:
         return (self.settings.home / "server.log").read_text()
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 120) -> Any:
     """The first true value of a condition; fails when there is none in time."""
     deadline = monotonic() + seconds
     while monotonic() < deadline:
@@ -50,12 +50,6 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
             return value
         Event().wait(0.05)
     raise AssertionError(f"not within {seconds} s: {condition}")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def install(

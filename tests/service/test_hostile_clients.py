@@ -146,7 +146,7 @@ def test_a_client_that_sends_100_mb_all_the_same_reads_the_refusal_and_memory_st
 
 def test_a_refusal_of_a_body_that_has_come_keeps_the_connection(impatient: Server) -> None:
     with Raw(impatient) as client:
-        client.send(request(ROW, "Content-Encoding: gzip"))
+        client.send(request(ROW, "Content-Encoding: br"))
         refused = client.answer()
         client.send(request())
         answered = client.answer()

@@ -232,7 +232,9 @@ def test_words_of_many_texts_are_not_put_together(mixed_server: Server) -> None:
     answer = mixed_server.client.post("/explain/global", json={"model": "moods"})
 
     assert 422 == answer.status_code
-    assert "the words of one text are not those of another" in answer.json()["detail"]
+    (error,) = answer.json()["errors"]
+    assert "the words of one text are not those of another" in error["expected"]
+    assert "POST /explain" in error["detail"]
 
 
 def test_card_says_what_each_feature_takes(mixed_server: Server) -> None:

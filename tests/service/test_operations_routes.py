@@ -119,6 +119,8 @@ def test_the_openapi_examples_are_answered_as_documented(server: Server) -> None
         "/models/{model}/aliases/{alias}",
         "/metrics",
         "/explanations/{explanation}",
+        "/predictions/{prediction}",
+        "/predictions/{prediction}/explain",
     ],
 )
 def test_every_route_is_in_the_openapi_document(server: Server, path: str) -> None:

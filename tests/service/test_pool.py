@@ -19,7 +19,6 @@ from models.registry import CHAMPION, Registry
 from models.rows import decode_rows
 from service.draining import Drain
 from service.errors import RegistryUnavailable, VersionUnavailable
-from service.records.writer import RecordWriter
 from service.routes.operations import readiness
 from service.serving.compute import ComputeClient
 from service.serving.pool import ModelPool, Patience
@@ -81,9 +80,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
     original = ServedModel.__init__
 
-    def counted(self: ServedModel, record: Any, compute: Any) -> None:
+    def counted(self: ServedModel, record: Any, compute: Any, batching: Any) -> None:
         numbers.append(record.version)
-        original(self, record, compute)
+        original(self, record, compute, batching)
 
     monkeypatch.setattr(ServedModel, "__init__", counted)
     return numbers
@@ -184,7 +183,7 @@ def test_a_version_that_only_the_compute_process_can_serve_is_no_champion_before
         scene.clock.seconds += 3600
         await scene.pool.settle(NAME)
         drain = Drain(grace_seconds=0, stop_seconds=0)
-        document = readiness(scene.pool, RecordWriter(lambda _: None), drain, ())
+        document = readiness(scene.pool, {}, drain, ())
         assert "starting" == document["status"]
         assert [f"{NAME} has no champion that can be served yet"] == document["problems"]
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from support import PATIENT, Server, install, point, wait_for
 
-from models.artifact import Artifact
+from models.artifact import CARD, Artifact
+from models.importing.keras_file import stored_file
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +88,28 @@ def test_an_unknown_model_cannot_be_pruned(aged: Server) -> None:
     answer = aged.client.post("/models/prune", json={"model": "nowhere"})
 
     assert (404, "/problems/unknown-model") == (answer.status_code, answer.json()["type"])
+
+
+def test_imported_files_that_no_version_has_go_when_they_are_old(aged: Server, diabetes_artifact: Artifact) -> None:
+    folder = aged.settings.imports_directory
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, fresh, old = ("1" * 64, "2" * 64, "3" * 64)
+    install(aged.settings, diabetes_artifact, "imported", "JOB-imported-1")
+    card = aged.settings.versions_directory / "imported" / "JOB-imported-1" / CARD
+    card.write_text(json.dumps({**json.loads(card.read_text()), "imported": {"file_sha256": needed}}))
+    month_ago = datetime.now(UTC).timestamp() - 30 * 86_400
+    for sha256 in (needed, fresh, old):
+        stored_file(folder, sha256).write_bytes(b"")
+    broken_off = folder / ".abc.writing"
+    broken_off.mkdir()
+    for path in (stored_file(folder, needed), stored_file(folder, old), broken_off):
+        os.utime(path, (month_ago, month_ago))
+
+    of_one_model = prune(aged, model="imported", dry_run=True)["imports"]
+    said = prune(aged, dry_run=True)["imports"]
+    held = sorted(path.name for path in folder.iterdir())
+    done = prune(aged)["imports"]
+
+    assert ([], [old], [old]) == (of_one_model, said, done)
+    assert 4 == len(held)
+    assert [f"{needed}.keras", f"{fresh}.keras"] == sorted(path.name for path in folder.iterdir())

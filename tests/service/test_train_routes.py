@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -28,6 +29,22 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(settings, "up") as server:
         wait_for(lambda: succeeds(server.client, "/health/ready"))
         yield server
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A job whose events were read from its beginning to its end."""
+
+    job: str
+    media: str
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def followed(system: Server) -> Followed:
+    job = submit(system, {**QUICK, "model": "followed"})["job"]
+    with system.client.stream("GET", f"/train/{job}/events") as stream:
+        return Followed(job, stream.headers["content-type"], list(events_of(stream.iter_lines())))
 
 
 def long_job(model: str) -> dict[str, Any]:
@@ -93,11 +110,11 @@ def test_a_job_is_cancelled_while_it_waits_in_the_queue(system: Server) -> None:
     wait_for(lambda: not trainers(system))
 
 
-def test_what_a_jobs_state_does_not_allow_is_409(system: Server) -> None:
-    job = submit(system, QUICK)["job"]
-    early = system.client.post(f"/train/{job}/resume")
-    wait_for(lambda: read(system, job)["status"] == "succeeded")
+def test_what_a_jobs_state_does_not_allow_is_409(system: Server, followed: Followed) -> None:
+    waiting, job = submit(system, QUICK)["job"], followed.job
 
+    early = system.client.post(f"/train/{waiting}/resume")
+    system.client.post(f"/train/{waiting}/cancel")
     late = system.client.post(f"/train/{job}/cancel")
     again = system.client.post(f"/train/{job}/resume")
 
@@ -119,6 +136,7 @@ def test_the_same_key_and_body_are_the_same_job_and_another_body_is_refused(syst
     assert first["job"] in other.json()["detail"]
     jobs = [job["job"] for job in system.client.get("/train", params={"model": "quick"}).json()["jobs"]]
     assert 1 == jobs.count(first["job"])
+    system.client.post(f"/train/{first['job']}/cancel")
 
 
 def test_jobs_of_one_model_are_listed_newest_first(system: Server) -> None:
@@ -131,16 +149,13 @@ def test_jobs_of_one_model_are_listed_newest_first(system: Server) -> None:
         system.client.post(f"/train/{job}/cancel")
 
 
-def test_events_rise_end_with_the_job_and_go_on_from_the_last_one_seen(system: Server) -> None:
-    job = submit(system, {**QUICK, "model": "followed"})["job"]
+def test_events_rise_end_with_the_job_and_go_on_from_the_last_one_seen(system: Server, followed: Followed) -> None:
+    seen, last = followed.events, {"Last-Event-ID": str(followed.events[-3]["id"])}
 
-    with system.client.stream("GET", f"/train/{job}/events") as stream:
-        media = stream.headers["content-type"]
-        seen = list(events_of(stream.iter_lines()))
-    with system.client.stream("GET", f"/train/{job}/events", headers={"Last-Event-ID": str(seen[-3]["id"])}) as stream:
+    with system.client.stream("GET", f"/train/{followed.job}/events", headers=last) as stream:
         rest = list(events_of(stream.iter_lines()))
 
-    assert media.startswith("text/event-stream")
+    assert followed.media.startswith("text/event-stream")
     assert sorted({event["id"] for event in seen}) == [event["id"] for event in seen]
     steps = [event["data"]["step"] for event in seen if event["event"] == "progress"]
     assert ["loading", "fitting", "evaluating", "explaining", "registering", "gating"] == list(dict.fromkeys(steps))
@@ -156,12 +171,9 @@ def test_events_of_an_unknown_job_and_a_wrong_number_are_refused(system: Server)
     assert (404, 422) == (unknown.status_code, wrong.status_code)
 
 
-def test_the_log_of_a_job_is_given_whole_or_by_its_last_lines(system: Server) -> None:
-    job = submit(system, {**QUICK, "model": "logged"})["job"]
-    wait_for(lambda: read(system, job)["status"] == "succeeded")
-
-    whole = system.client.get(f"/train/{job}/logs")
-    tail = system.client.get(f"/train/{job}/logs", params={"tail": 1})
+def test_the_log_of_a_job_is_given_whole_or_by_its_last_lines(system: Server, followed: Followed) -> None:
+    whole = system.client.get(f"/train/{followed.job}/logs")
+    tail = system.client.get(f"/train/{followed.job}/logs", params={"tail": 1})
 
     assert "evaluating" in whole.text
     assert [whole.text.splitlines()[-1]] == tail.text.splitlines()

@@ -10,6 +10,7 @@ from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +24,7 @@ from service.identifiers import new_id
 from service.metrics import Metrics, RequestMeter
 from service.problems import answer_error
 from service.receiving import unless_gone
+from service.records.prediction_recorder import PredictionRecorder
 from service.routes.v2.matching import OUTPUT, arrange, decoded, output_behind, raw_input
 from service.routes.v2.statistics import InferenceStatistics
 from service.routes.v2.tensors import (
@@ -67,12 +69,13 @@ class Inference:
         self,
         pool: ModelPool,
         shadow: Shadow,
+        records: PredictionRecorder,
         metrics: Metrics,
         statistics: InferenceStatistics,
         settings: Settings,
     ) -> None:
-        self._pool, self._shadow, self._metrics = pool, shadow, metrics
-        self._statistics, self._settings = statistics, settings
+        self._pool, self._shadow, self._records = pool, shadow, records
+        self._metrics, self._statistics, self._settings = metrics, statistics, settings
 
     async def __call__(self, scope: Scope, receive: Receive, model: str, version: str = CHAMPION) -> TensorAnswer:
         """Raises: UnknownModel, UnknownVersion, InvalidRequest, InvalidRows, NotReadable, BodyTooLarge, OutOfTime and
@@ -107,15 +110,25 @@ class Inference:
         record, signature = served.record, served.signature
         asked = request.outputs or (AskedOutput(signature.outputs[0], request.binary),)
         behind = _outputs_behind(asked, served)
-        rows = await decoded(arrange(request.inputs, signature, self._settings.max_rows), signature)
+        arranged = arrange(request.inputs, signature, self._settings.max_rows)
+        rows = await decoded(arranged, signature)
         meter.end("decode")
         read = perf_counter_ns()
         arrays = {name: await self._evaluate(served, rows, name, receive) for name in dict.fromkeys(behind)}
         meter.end("engine")
         computed = perf_counter_ns()
+        prediction = new_id()
         if (outputs := arrays.get(signature.outputs[0])) is not None:
             self._shadow.copy(served, rows, outputs)
-        head = {"model_name": record.model, "model_version": str(record.version), "id": request.id or new_id()}
+            if self._settings.record_predictions:
+                self._note(prediction, served, arranged if isinstance(arranged, list) else rows, outputs)
+        head: dict[str, Any] = {
+            "model_name": record.model,
+            "model_version": str(record.version),
+            "id": request.id or prediction,
+        }
+        if request.id and self._settings.record_predictions:
+            head["parameters"] = {"prediction": prediction}
         tensors = [
             (NamedArray(output.name, "FP32", arrays[name]), output.binary)
             for output, name in zip(asked, behind, strict=True)
@@ -125,6 +138,18 @@ class Inference:
         stages = (read - started, computed - read, perf_counter_ns() - computed)
         self._statistics.succeeded(record.model, record.version, len(rows), stages)
         return answer
+
+    def _note(self, prediction: str, served: ServedModel, rows: ModelInput | list[Any], outputs: np.ndarray) -> None:
+        """Records a prediction as one of `/predict`: found, shown and explained later like any other."""
+        record = served.record
+        sent = orjson.dumps({"inputs": rows}) if isinstance(rows, list) else rows
+        answer = {
+            "id": prediction,
+            "model": record.model,
+            "version": record.version,
+            "predictions": served.predictions(outputs),
+        }
+        self._records.note(prediction, record.model, record.version, sent, orjson.dumps(answer))
 
     async def _evaluate(self, served: ServedModel, rows: ModelInput, output: str, receive: Receive) -> np.ndarray:
         work = served.evaluate(rows, output)

@@ -10,7 +10,7 @@ from service.routes.v2.binary import BYTES
 from service.routes.v2.matching import TensorSpec, default_output, inputs_of
 from service.serving.served_model import ServedModel
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "parameters", "explain")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "explain")
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "tensorflow": "tensorflow_keras"}
 _BACKENDS = {"onnxruntime": "onnxruntime", "tensorflow": "tensorflow"}
 

@@ -48,10 +48,24 @@ def zip_of(path: Path, entries: Mapping[str, bytes] | Iterable[tuple[zipfile.Zip
 
 def digit_images(path: Path, n_images: int, folder: str = "") -> Path:
     """The first of scikit-learn's digits, scaled to 0..240, in a folder for each label."""
+    return zip_of(path, {f"{folder}{name}": png(pixels) for name, pixels in digits_by_label(n_images).items()})
+
+
+def digits_by_label(n_images: int) -> dict[str, np.ndarray]:
+    """The first of scikit-learn's digits, scaled to 0..240, by label and number."""
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
-    return zip_of(
-        path,
-        {f"{folder}{bunch.target[i]}/{i:04d}.png": png(bunch.images[i] * 15) for i in range(n_images)},
-    )
+    return {f"{bunch.target[i]}/{i:04d}.png": bunch.images[i] * 15 for i in range(n_images)}
+
+
+def enlarged(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The same picture on more pixels."""
+    return np.asarray(Image.fromarray(pixels.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST))
+
+
+def folder_of(path: Path, files: Mapping[str, bytes]) -> Path:
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path

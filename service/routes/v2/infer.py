@@ -117,17 +117,17 @@ class Inference:
         arrays = {name: await self._evaluate(served, rows, name, receive) for name in dict.fromkeys(behind)}
         meter.end("engine")
         computed = perf_counter_ns()
-        prediction = new_id()
+        prediction, recorded = new_id(), False
         if (outputs := arrays.get(signature.outputs[0])) is not None:
             self._shadow.copy(served, rows, outputs)
-            if self._settings.record_predictions:
+            if recorded := self._settings.record_predictions > 0:
                 self._note(prediction, served, arranged if isinstance(arranged, list) else rows, outputs)
         head: dict[str, Any] = {
             "model_name": record.model,
             "model_version": str(record.version),
             "id": request.id or prediction,
         }
-        if request.id and self._settings.record_predictions:
+        if request.id and recorded:
             head["parameters"] = {"prediction": prediction}
         tensors = [
             (NamedArray(output.name, "FP32", arrays[name]), output.binary)

@@ -4,6 +4,7 @@ import json
 import sys
 import urllib.request
 
+import ml_dtypes
 import numpy as np
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
@@ -68,8 +69,7 @@ narrow = {
     name: client.infer("digits", [tensor("image", images.astype(kind), name)]).as_numpy("probability").tolist()
     for name, kind in (("FP16", np.float16), ("UINT8", np.uint8), ("INT64", np.int64))
 }
-bf16 = triton.InferInput("image", images.shape, "BF16")
-bf16.set_data_from_numpy(images)
+bf16 = tensor("image", images.astype(ml_dtypes.bfloat16), "BF16")
 narrow["BF16"] = client.infer("digits", [bf16]).as_numpy("probability").tolist()
 found["digits"] = {name: digits.as_numpy(name).tolist() for name in ("probability", "logit")}
 found["narrow"] = narrow

@@ -36,7 +36,8 @@ def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     if url is None:
         yield request.getfixturevalue("our_server")
         return
-    with httpx.Client(base_url=url, timeout=60) as client:
+    # A connection each: some servers close one that they have answered an error on.
+    with httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client:
         yield client
 
 

@@ -70,28 +70,28 @@ def test_a_size_that_is_not_that_of_the_tensor_is_refused(target: Target, size: 
     inputs, raw = target.binary_inputs()
     inputs[0]["parameters"] = {"binary_data_size": size}
 
-    assert_refused(target.infer_binary(inputs, raw), 400)
+    assert_refused(target.infer_binary(inputs, raw))
 
 
 def test_bytes_too_few_or_too_many_are_refused(target: Target) -> None:
     inputs, raw = target.binary_inputs()
 
-    assert_refused(target.infer_binary(inputs, raw[:-1]), 400)
-    assert_refused(target.infer_binary(inputs, b""), 400)
-    assert_refused(target.infer_binary(inputs, raw + b"\0\0\0\0"), 400)
+    assert_refused(target.infer_binary(inputs, raw[:-1]))
+    assert_refused(target.infer_binary(inputs, b""))
+    assert_refused(target.infer_binary(inputs, raw + b"\0\0\0\0"))
 
 
 def test_a_shape_that_asks_for_more_memory_than_there_is_is_refused(target: Target) -> None:
     inputs, raw = target.binary_inputs()
     for shape in ([2**31, 2**31], [2**62], [2**20, *inputs[0]["shape"][1:]]):
-        assert_refused(target.infer_binary([inputs[0] | {"shape": shape}, *inputs[1:]], raw), 400)
+        assert_refused(target.infer_binary([inputs[0] | {"shape": shape}, *inputs[1:]], raw))
 
 
 def test_data_in_json_and_behind_it_at_once_are_refused(target: Target) -> None:
     inputs, raw = target.binary_inputs()
     inputs[0]["data"] = target.inputs[0]["data"]
 
-    assert_refused(target.infer_binary(inputs, raw), 400)
+    assert_refused(target.infer_binary(inputs, raw))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
@@ -104,8 +104,8 @@ def test_a_compressed_body_is_taken_or_refused(target: Target, encoding: str) ->
     answer = target.client.post(path, content=packed, headers=headers)
 
     if answer.status_code != 200:
-        assert_refused(answer, 400, 415)
+        assert_refused(answer)
         return
     assert_same(output_arrays(target.infer()), output_arrays(answer))
-    assert_refused(target.client.post(path, content=packed[:-9], headers=headers), 400)
-    assert_refused(target.client.post(path, content=body, headers=headers), 400)
+    assert_refused(target.client.post(path, content=packed[:-9], headers=headers))
+    assert_refused(target.client.post(path, content=body, headers=headers))

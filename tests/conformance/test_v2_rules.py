@@ -128,7 +128,7 @@ def test_an_unknown_model_is_not_ready(client: httpx.Client) -> None:
     ids=["nothing", "half", "list", "number", "null", "string", "not UTF-8", "NaN", "deep"],
 )
 def test_what_is_no_request_is_refused(target: Target, body: bytes) -> None:
-    assert_refused(target.client.post(f"{target.path}/infer", content=body), 400)
+    assert_refused(target.client.post(f"{target.path}/infer", content=body))
 
 
 @pytest.mark.parametrize(
@@ -144,14 +144,14 @@ def test_what_is_no_request_is_refused(target: Target, body: bytes) -> None:
 def test_a_tensor_that_is_not_the_model_s_is_refused(target: Target, changes: dict[str, Any]) -> None:
     first = {name: value for name, value in (target.inputs[0] | changes).items() if value is not None}
 
-    assert_refused(target.infer(inputs=[first, *target.inputs[1:]]), 400)
+    assert_refused(target.infer(inputs=[first, *target.inputs[1:]]))
 
 
 def test_data_must_be_as_many_as_the_shape_says(target: Target) -> None:
     first = target.inputs[0]
 
-    assert_refused(target.infer(inputs=[first | {"data": first["data"][:-1]}, *target.inputs[1:]]), 400)
-    assert_refused(target.infer(inputs=[first | {"data": first["data"] * 2}, *target.inputs[1:]]), 400)
+    assert_refused(target.infer(inputs=[first | {"data": first["data"][:-1]}, *target.inputs[1:]]))
+    assert_refused(target.infer(inputs=[first | {"data": first["data"] * 2}, *target.inputs[1:]]))
 
 
 def test_data_must_be_of_the_datatype(target: Target) -> None:
@@ -159,20 +159,20 @@ def test_data_must_be_of_the_datatype(target: Target) -> None:
     other = 1 if first["datatype"] == "BYTES" else "x"
     wrong = [first | {"data": [other] * prod(first["shape"])}, *target.inputs[1:]]
 
-    assert_refused(target.infer(inputs=wrong), 400)
+    assert_refused(target.infer(inputs=wrong))
 
 
 @pytest.mark.parametrize("inputs", [[], None, {}, "x", [1]], ids=str)
 def test_there_must_be_inputs(target: Target, inputs: Any) -> None:
-    assert_refused(target.infer(inputs=inputs), 400)
+    assert_refused(target.infer(inputs=inputs))
 
 
 def test_an_input_more_is_refused(target: Target) -> None:
-    assert_refused(target.infer(inputs=[*target.inputs, target.inputs[0] | {"name": "one-more"}]), 400)
+    assert_refused(target.infer(inputs=[*target.inputs, target.inputs[0] | {"name": "one-more"}]))
 
 
 def test_an_unknown_output_is_refused(target: Target) -> None:
-    assert_refused(target.infer(outputs=[{"name": "there-is-no-such-output"}]), 400)
+    assert_refused(target.infer(outputs=[{"name": "there-is-no-such-output"}]))
 
 
 def test_inference_is_posted(target: Target) -> None:

@@ -19,7 +19,7 @@ from service.settings import Settings
 
 VERSIONS = 4
 MATRIX = {"name": "input", "shape": [1, 10], "datatype": "FP32", "data": PATIENT}
-IMAGE = {"name": "image", "shape": [1, 8, 8], "datatype": "UINT8", "data": EIGHT}
+IMAGE = {"name": "image", "shape": [1, 8, 8], "datatype": "UINT8", "data": [EIGHT]}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_concurrent_requests_of_different_outputs_and_sizes_get_their_own_answer
 
 def test_faults_of_values_are_named_by_row_and_feature(server: Server) -> None:
     matrix = {"name": "input", "shape": [2, 10], "datatype": "FP32", "data": [*PATIENT, *PATIENT[:9], None]}
-    image = {"name": "image", "shape": [1, 8, 8], "datatype": "INT8", "data": [[*[0] * 7, 17], *[[0] * 8] * 7]}
+    image = {"name": "image", "shape": [1, 8, 8], "datatype": "INT8", "data": [[[*[0] * 7, 17], *[[0] * 8] * 7]]}
 
     missing = refusal(server.client.post("/v2/models/diabetes/infer", json={"inputs": [matrix]}), 400)
     pixel = refusal(server.client.post("/v2/models/digits/infer", json={"inputs": [image]}), 400)
@@ -251,4 +251,4 @@ def test_the_openapi_document_has_the_routes_of_v2(server: Server) -> None:
     described = paths["/v2/models/{model}/versions/{version}/infer"]["post"]
     assert set(described["requestBody"]["content"]) == {"application/json", "application/octet-stream"}
     assert "Inference-Header-Content-Length" in {parameter["name"] for parameter in described["parameters"]}
-    assert sum(path.startswith("/v2") for path in paths) == 19
+    assert sum(path.startswith("/v2") for path in paths) == 20

@@ -72,7 +72,9 @@ def _parameters_of(body: bytes, names: set[str]) -> dict[str, Any]:
         for name, value in document.items()
         if name != "parameters"
     ]
-    parameters = document.get("parameters") or {}
+    parameters = document.get("parameters")
+    if parameters is None:
+        parameters = {}
     if type(parameters) is not dict:
         raise InvalidRequest([*faults, Fault("#/parameters", "an object", describe(parameters))])
     for name, value in parameters.items():

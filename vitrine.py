@@ -443,6 +443,12 @@ def rollback(name: str, *, reason: str = "") -> Call[Document]:
     return Call("POST", f"/models/{_quoted(name)}/rollback", _json, {"reason": reason})
 
 
+def split_traffic(name: str, shares: Mapping[str, int]) -> Call[Document]:
+    """Splits the requests that name no version between aliases: parts of a hundred, such as `{"champion": 90,
+    "challenger": 10}`. All for the champion ends the split."""
+    return Call("PUT", f"/models/{_quoted(name)}/traffic", _json, dict(shares))
+
+
 def prune(*, keep_versions: int | None = None, model: str | None = None, dry_run: bool = False) -> Call[Document]:
     """Deletes old versions that nothing needs; `dry_run` only says which."""
     body = {"keep_versions": keep_versions, "model": model, "dry_run": dry_run}
@@ -519,6 +525,7 @@ class _Methods:
     surrogate_picture = _Method(surrogate_picture)
     promote = _Method(promote)
     rollback = _Method(rollback)
+    split_traffic = _Method(split_traffic)
     prune = _Method(prune)
     ready = _Method(ready)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.builtins import BUILTINS, read_builtin
+from models.errors import InvalidDataset
 from models.rows import ModelInput
 from models.signature import Signature
 from models.spec.data import SplitSpec
@@ -74,6 +75,18 @@ def split_rows(
     digests = row_digests if by is None else [hashlib.sha256(value).digest() for value in by]
     parts = np.array([assign_part(digest, test=test, validation=validation) for digest in digests])
     return Split(*(np.flatnonzero(parts == part) for part in ("train", "validation", "test")))
+
+
+def check_every_part(split: Split, row_digests: Sequence[bytes]) -> None:
+    """Raises `InvalidDataset` where a part has no rows."""
+    for part in ("train", "validation", "test"):
+        if len(getattr(split, part)) == 0:
+            rows, different = len(row_digests), len(set(row_digests))
+            copies = f", {different:,} of them different (copies of a row are in one part)," if different < rows else ""
+            raise InvalidDataset(
+                f"The {part} part has no rows: {rows:,} rows{copies} are too few for the split. Give more rows, or "
+                'larger parts in "split".'
+            )
 
 
 def column_bytes(values: NDArray[Any]) -> list[bytes]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from models.attempts import check_attempt
 from models.database import create_tables, metadata, now, reader_of, writing
 from models.errors import ComparisonOutdated, GatesFailed, NothingToRollBackTo, UnknownModel, UnknownVersion
+from models.traffic import PARTS, read_splits, write_split
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -94,6 +96,8 @@ class ModelRecord:
     task: str
     aliases: dict[str, int]
     versions: tuple[VersionRecord, ...]
+    traffic: dict[str, int] = field(default_factory=dict)
+    """Shares of requests that name no version, by alias; empty where the champion gets all."""
 
     def resolve(self, version: str) -> VersionRecord:
         """The record of a version number or alias. Raises `UnknownVersion` with the ones that exist."""
@@ -164,6 +168,7 @@ class Registry:
         with self._reader.begin() as connection:
             versions = connection.execute(sa.select(versions_table).order_by(versions_table.c.version)).mappings().all()
             aliases = connection.execute(sa.select(aliases_table)).mappings().all()
+            splits = read_splits(connection)
         records: dict[str, list[VersionRecord]] = {}
         for row in versions:
             records.setdefault(row["model"], []).append(VersionRecord(**row))
@@ -173,6 +178,7 @@ class Registry:
                 task=held[-1].task,
                 aliases={row["alias"]: row["version"] for row in aliases if row["model"] == name},
                 versions=tuple(held),
+                traffic=splits.get(name, {}),
             )
             for name, held in sorted(records.items())
         }
@@ -261,6 +267,19 @@ class Registry:
         if outdated and not force:
             raise ComparisonOutdated(model, record.version, current)
         return move
+
+    def split_traffic(self, model: str, shares: Mapping[str, int], *, by: str) -> None:
+        """Splits the requests that name no version between aliases; all of them for the champion ends a split.
+
+        Raises:
+            UnknownModel, UnknownVersion: when there is no such model or alias.
+        """
+        record = self.model(model)
+        for alias in shares:
+            if alias not in record.aliases:
+                raise UnknownVersion(model, alias, [], sorted(record.aliases))
+        with writing(self._engine) as connection:
+            write_split(connection, model, {} if shares.get(CHAMPION) == PARTS else shares, by=by)
 
     def rollback(self, model: str, *, by: str, reason: str, alias: str = CHAMPION) -> AliasMove:
         """Points an alias back at what it was before its last move that was not itself a rollback.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets import Dataset, column_bytes, split_rows
+from models.datasets import Dataset, check_every_part, column_bytes, split_rows
 from models.encoding.columns import encode_column
 from models.encoding.learning import learn_feature
 from models.errors import InvalidDataset
@@ -31,6 +31,8 @@ def dataset_of(raw: RawData, facts: DataFacts, split: SplitSpec, preprocessing: 
     columns = {name: raw.columns[name] for name in facts.columns if name in raw.columns}
     by = None if split.by == "row" else column_bytes(columns[split.by].values)
     parts = split_rows(raw.row_digests, test=split.test, validation=split.validation, by=by)
+    # Before anything is learned from a part: that all of its values are missing would be said otherwise.
+    check_every_part(parts, raw.row_digests)
     features = tuple(
         learn_feature(name, raw.columns[name], parts.train, preprocessing.of(name)) for name in facts.features
     )

@@ -16,7 +16,7 @@ import tensorflow as tf
 from models.artifact import KERAS, Artifact
 from models.batches import n_batches, shuffled_batches
 from models.checkpoint import Checkpoints, Identity, digest_of
-from models.datasets import Dataset, Split
+from models.datasets import Dataset, Split, check_every_part
 from models.devices import Device, describe_device
 from models.diagnosis import EpochStatistics
 from models.epochs import EpochReport, Epochs, Timing
@@ -149,14 +149,7 @@ def fit(
 
 
 def _check_parts(dataset: Dataset, split: Split) -> None:
-    for part in ("train", "validation", "test"):
-        if len(getattr(split, part)) == 0:
-            rows, different = len(dataset.targets), len(set(dataset.row_digests))
-            copies = f", {different:,} of them different (copies of a row are in one part)," if different < rows else ""
-            raise InvalidDataset(
-                f"The {part} part has no rows: {rows:,} rows{copies} are too few for the split. Give more rows, or "
-                'larger parts in "split".'
-            )
+    check_every_part(split, dataset.row_digests)
     if dataset.signature.task == "classification" and len(held := np.unique(dataset.targets[split.train])) == 1:
         label = dataset.signature.labels[held[0]]
         raise InvalidDataset(

@@ -68,6 +68,7 @@ from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
 from service.serving.reference_client import ReferenceClient
 from service.serving.shadow import Shadow, ShadowFigures
+from service.serving.traffic import Traffic
 from service.settings import Settings
 
 LOCK_WAIT_MS = 5000
@@ -181,9 +182,10 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app = FastAPI(
         title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan, telemetry=NO_TELEMETRY
     )
-    predict = PredictAnswer(Predictor(pool, shadow), prediction_recorder, metrics, settings)
+    traffic = Traffic(pool)
+    predict = PredictAnswer(Predictor(pool, shadow), traffic, prediction_recorder, metrics, settings)
     app.include_router(predict_routes(predict))
-    answering = ExplainAnswers(explainer, desk, metrics, settings)
+    answering = ExplainAnswers(explainer, traffic, desk, metrics, settings)
     app.include_router(explain_routes(answering))
     app.include_router(prediction_routes(predictions, answering))
     replayer = Replayer(records, pool, explainer)
@@ -197,8 +199,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app.include_router(surrogate_routes(registry, compute))
     app.include_router(operation_routes(readiness_now, metrics, stores))
     statistics = InferenceStatistics()
-    infer = Inference(pool, shadow, prediction_recorder, metrics, statistics, settings)
-    tensor_explanations = TensorExplanations(pool, explainer, metrics, settings)
+    infer = Inference(pool, traffic, shadow, prediction_recorder, metrics, statistics, settings)
+    tensor_explanations = TensorExplanations(pool, traffic, explainer, metrics, settings)
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     problems.install(app)
     direct = DirectRoutes(app, [DirectRoute("POST", "/predict", predict)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from explain.methods import AUTO, METHODS
 from models.spec import ModelName
@@ -108,6 +108,12 @@ class MoveAliasRequest(RequestBody):
     reason: Annotated[str, Field(max_length=1000)] = ""
 
 
+class TrafficRequest(RootModel[Annotated[dict[str, Annotated[int, Field(ge=0, le=100)]], Field(min_length=1)]]):
+    """Parts of a hundred by alias."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
 class RollbackRequest(RequestBody):
     reason: Annotated[str, Field(max_length=1000)] = ""
 
@@ -150,6 +156,9 @@ class ModelSummary(BaseModel):
     aliases: dict[str, int]
     versions: list[int]
     loaded: list[int]
+    traffic: Annotated[
+        dict[str, int], Field(description="parts of a hundred, by alias, of the requests that name no version")
+    ]
 
 
 class ModelList(BaseModel):

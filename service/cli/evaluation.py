@@ -78,7 +78,7 @@ def surrogate(
         print_json({"pictures": [{"file": str(file), "bytes": len(picture)} for file, picture in pictures]})
         return
     for file, picture in pictures:
-        output().print(f"{file}: {len(picture):,} bytes", markup=False)
+        output().print(f"{file}: {len(picture):,} bytes", markup=False, soft_wrap=True)
 
 
 def metrics_in_words(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

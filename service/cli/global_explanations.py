@@ -73,7 +73,7 @@ def explain_globally(request: GlobalRequest, files: GlobalFiles, url: str | None
             print_json({"id": document["id"], "files": written})
         else:
             for item in written:
-                output().print(f"{item['file']}: {item['bytes']:,} bytes", markup=False)
+                output().print(f"{item['file']}: {item['bytes']:,} bytes", markup=False, soft_wrap=True)
     elif as_json:
         print_json(document)
     else:

@@ -135,6 +135,29 @@ def rollback(
 
 
 @app.command()
+def traffic(
+    model: ModelArgument,
+    shares: Annotated[list[str], typer.Argument(help="Parts of a hundred: champion=90 challenger=10.")],
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+) -> None:
+    """Split the requests that name no version between aliases; champion=100 ends a split."""
+    parts: dict[str, int] = {}
+    for share in shares:
+        alias, _, part = share.partition("=")
+        if not alias or not part.isdecimal():
+            fail(f"Expected ALIAS=PART, such as champion=90. Received: {share}", code=MISUSED)
+        parts[alias] = int(part)
+    with connected(url) as client:
+        answer = client.split_traffic(model, parts)
+    if as_json:
+        print_json(answer)
+        return
+    split = answer["traffic"] or {"champion": 100}
+    output().print(f"{model}: " + ", ".join(f"{alias} {part} %" for alias, part in split.items()), markup=False)
+
+
+@app.command()
 def prune(
     model: Annotated[str | None, typer.Option(help="Of this model alone.")] = None,
     keep: Annotated[

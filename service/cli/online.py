@@ -193,7 +193,7 @@ def explain(
         print_json({"pictures": written})
     else:
         for item in written:
-            output().print(f"{item['file']}: {item['bytes']:,} bytes", markup=False)
+            output().print(f"{item['file']}: {item['bytes']:,} bytes", markup=False, soft_wrap=True)
 
 
 def _parse_option(text: str) -> tuple[str, Any]:

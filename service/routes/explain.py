@@ -21,6 +21,7 @@ from service.routes.documentation import request_body, responses
 from service.routes.predict import EXAMPLE, check_row_count
 from service.schemas import ExplainRequest, GlobalExplainRequest
 from service.serving.explainer import Explainer
+from service.serving.traffic import Traffic
 from service.settings import Settings
 
 PNG = "image/png"
@@ -84,14 +85,18 @@ class Wanted:
 class ExplainAnswers:
     """Answers requests for explanations of rows, wherever the rows come from."""
 
-    def __init__(self, explainer: Explainer, desk: JobDesk, metrics: Metrics, settings: Settings) -> None:
-        self._explainer, self._desk, self.metrics, self.settings = explainer, desk, metrics, settings
+    def __init__(
+        self, explainer: Explainer, traffic: Traffic, desk: JobDesk, metrics: Metrics, settings: Settings
+    ) -> None:
+        self._explainer, self._traffic, self._desk = explainer, traffic, desk
+        self.metrics, self.settings = metrics, settings
 
     async def answer(self, request: Request, body: ExplainRequest, wanted: Wanted, meter: RequestMeter) -> Response:
         """JSON, or a picture; 202 where it is wanted later."""
         check_row_count(body, self.settings.max_rows)
         if wanted.media in PICTURES:
             _check_picture(body)
+        body = self._traffic.directed(body, request.scope)
         meter.end("read")
         if wanted.later and self._desk.is_open:
             return accepted(await self._desk.take_rows(body, meter), {"Preference-Applied": "respond-async"})

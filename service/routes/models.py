@@ -14,12 +14,13 @@ from models.errors import Fault
 from models.registry import AliasMove, ModelRecord, Registry, failed_gates
 from models.rows import describe
 from models.spec.importing import ImportSpec
+from models.traffic import PARTS
 from service.bodies import JSON, parse_body, read_json
 from service.errors import InvalidRequest
 from service.imports import Importer, example_spec
 from service.jobs.pruning import Pruner
 from service.routes.documentation import form_body, request_body, responses
-from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, PruneRequest, RollbackRequest
+from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, PruneRequest, RollbackRequest, TrafficRequest
 from service.serving.pool import ModelPool
 from service.serving.shadow import Shadow
 from service.settings import Settings
@@ -27,6 +28,7 @@ from service.settings import Settings
 MAX_MOVES = 100
 """Alias moves shown of a model; the registry keeps all of them."""
 
+SPLIT = {"champion": 90, "challenger": 10}
 PRUNED = {
     "dry_run": True,
     "versions": [{"model": "iris", "version": 1, "reason": "not one of the latest 5, and nothing needs it"}],
@@ -142,6 +144,25 @@ def model_routes(
         await pool.settle(model)
         return moved
 
+    @router.put(
+        "/{model}/traffic",
+        summary="Split the requests that name no version between aliases",
+        description="Parts of a hundred. Requests with the same `X-Traffic-Key` are answered by the same alias, others "
+        "by chance. All for the champion ends the split.",
+        openapi_extra=request_body(TrafficRequest, {"one in ten": {"champion": 90, "challenger": 10}}),
+        responses=responses(400, 404, 415, 422, 503, example={"model": "diabetes", "traffic": SPLIT}),
+    )
+    async def split_traffic(request: Request, model: str) -> dict[str, Any]:
+        document = await read_json(request.scope, request.receive, settings.body_limit_bytes)
+        shares = parse_body(document, TrafficRequest).root
+        if sum(shares.values()) != PARTS:
+            raise InvalidRequest(
+                [Fault("#", f"shares that sum to {PARTS}", f"{shares}, which sum to {sum(shares.values())}")]
+            )
+        await asyncio.to_thread(registry.split_traffic, model, shares, by="api")
+        await pool.settle(model)
+        return {"model": model, "traffic": (await asyncio.to_thread(registry.model, model)).traffic}
+
     @router.post(
         "/{model}/rollback",
         summary="Point champion back at what it was before",
@@ -168,6 +189,7 @@ def _summary(model: ModelRecord, pool: ModelPool) -> dict[str, Any]:
         "name": model.name,
         "task": model.task,
         "aliases": model.aliases,
+        "traffic": model.traffic,
         "versions": [version.version for version in model.versions],
         "loaded": pool.loaded(model.name),
     }

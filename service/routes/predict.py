@@ -14,6 +14,7 @@ from service.records.prediction_recorder import PredictionRecorder
 from service.routes.documentation import request_body, responses
 from service.schemas import PredictRequest
 from service.serving.predictor import Predictor
+from service.serving.traffic import Traffic
 from service.settings import Settings
 
 DIABETES_ROW = {
@@ -31,8 +32,16 @@ ANSWER = {
 class PredictAnswer:
     """What answers `POST /predict`: a request's scope and what receives its body, to JSON."""
 
-    def __init__(self, predictor: Predictor, records: PredictionRecorder, metrics: Metrics, settings: Settings) -> None:
-        self._predictor, self._records, self._metrics, self._settings = predictor, records, metrics, settings
+    def __init__(
+        self,
+        predictor: Predictor,
+        traffic: Traffic,
+        records: PredictionRecorder,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> None:
+        self._predictor, self._traffic, self._records = predictor, traffic, records
+        self._metrics, self._settings = metrics, settings
 
     async def __call__(self, scope: Scope, receive: Receive) -> bytes:
         meter = self._metrics.follow("predict", scope)
@@ -40,7 +49,7 @@ class PredictAnswer:
         body = parse_body(await parse_json(sent), PredictRequest)
         check_row_count(body, self._settings.max_rows)
         meter.end("read")
-        answer = await self._predictor.predict(body, meter, receive)
+        answer = await self._predictor.predict(self._traffic.directed(body, scope), meter, receive)
         encoded = orjson.dumps(answer)
         self._records.note(answer["id"], answer["model"], answer["version"], sent, encoded)
         meter.end("word")

@@ -14,6 +14,7 @@ from typing import Any
 
 from models.errors import UnknownModel, UnknownVersion, VitrineError
 from models.registry import CHALLENGER, CHAMPION, ModelRecord, Registry
+from models.traffic import alias_of
 from service.errors import ComputeUnavailable, RegistryUnavailable, VersionHasAlias, VersionUnavailable
 from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
@@ -182,6 +183,19 @@ class ModelPool:
         moves = [task for (name, _), (_, task) in self._moves.items() if name == model]
         if moves:
             await asyncio.wait(moves, timeout=self._patience.settle_seconds)
+
+    def is_split(self, model: str) -> bool:
+        """Whether requests for a model that name no version go to more than the champion."""
+        record = self._known.get(model)
+        return record is not None and bool(record.traffic)
+
+    def alias_for(self, model: str, key: str) -> str:
+        """The alias that answers such a request, by a model's split.
+
+        An alias whose version could not be loaded leaves its share to the champion: answers name the version.
+        """
+        alias = alias_of(model, self._known[model].traffic, key)
+        return alias if (model, alias) in self._aliased else CHAMPION
 
     async def resolve(self, model: str, version: str) -> ServedModel:
         """The served version that a name and a number or alias mean.

@@ -121,7 +121,9 @@ def test_attributions_given_to_the_wrong_players_fail(
     verdict, report = judge(built(made), folder)
 
     assert not verdict["passed"]
-    assert "fail" == report.of("independent-error").verdict
+    error = report.of("independent-error")
+    # Four rows are too few for it to fail on this evidence alone: others do.
+    assert (error.value or 0) > 5 * (error.limit or 1)
 
 
 def turned(run: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -136,7 +136,7 @@ def test_arrays_of_one_size_are_resized_inside_the_model(system: Server) -> None
     explained = answer(system, "/explain", "arrays", [digit(0, 16)], method="expected-gradients")
     too_small = system.client.post("/predict", json={"model": "arrays", "inputs": [digit(0, 8).tolist()]})
 
-    assert (True, True) == (card["export"]["exported"], card["gradient"]["exported"]), card["gradient"]
+    assert ("onnxruntime", "onnxruntime") == (card["export"]["engine"], card["gradient"]["engine"]), card["gradient"]
     right = [label(i) == one["label"] for i, one in enumerate(predicted)]
     assert np.mean(right) > 0.5
     assert [16, 16] == explained["explanations"][0]["targets"][0]["heatmap"]["shape"]

@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope
 from explain.attribution import Estimate
 from explain.players import share_over_pixels
 from models.errors import Fault, InvalidRows, pointer
-from models.registry import CHAMPION
 from models.rows import describe
 from models.signature import Signature
 from service.bodies import parse_body, read_bytes
@@ -38,6 +37,7 @@ from service.routes.v2.tensors import (
 from service.schemas import ExplainRequest
 from service.serving.explainer import Explained, Explainer
 from service.serving.pool import ModelPool
+from service.serving.traffic import Traffic
 from service.serving.wording import player_identities
 from service.settings import Settings
 
@@ -49,15 +49,18 @@ OPTIONS = (
 
 
 class TensorExplanations:
-    def __init__(self, pool: ModelPool, explainer: Explainer, metrics: Metrics, settings: Settings) -> None:
-        self._pool, self._explainer, self._metrics, self._settings = pool, explainer, metrics, settings
+    def __init__(
+        self, pool: ModelPool, traffic: Traffic, explainer: Explainer, metrics: Metrics, settings: Settings
+    ) -> None:
+        self._pool, self._traffic, self._explainer = pool, traffic, explainer
+        self._metrics, self._settings = metrics, settings
 
-    async def __call__(self, scope: Scope, receive: Receive, model: str, version: str = CHAMPION) -> TensorAnswer:
+    async def __call__(self, scope: Scope, receive: Receive, model: str, version: str | None = None) -> TensorAnswer:
         """Raises: what `Explainer.explain` raises, and InvalidRequest, NotReadable, BodyTooLarge."""
         meter = self._metrics.follow("explain", scope)
         text, raw = split_body(await read_bytes(scope, receive, self._settings.body_limit_bytes), header_of(scope))
         request = read_request(parse_json(text), raw, model) if text else None
-        served = await self._pool.resolve(model, version)
+        served = await self._pool.resolve(model, version or self._traffic.alias_for(model, scope))
         signature = served.signature
         if request is None:
             request = TensorRequest(None, {}, (raw_input(raw, signature),), None, binary=True)

@@ -16,7 +16,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.errors import Fault, pointer
-from models.registry import CHAMPION
 from models.rows import ModelInput, describe
 from service.bodies import JSON, read_bytes
 from service.errors import InvalidRequest, OutOfTime
@@ -42,6 +41,7 @@ from service.routes.v2.tensors import (
 from service.serving.pool import ModelPool
 from service.serving.served_model import ServedModel
 from service.serving.shadow import Shadow
+from service.serving.traffic import Traffic
 from service.settings import Settings
 
 PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
@@ -68,16 +68,17 @@ class Inference:
     def __init__(
         self,
         pool: ModelPool,
+        traffic: Traffic,
         shadow: Shadow,
         records: PredictionRecorder,
         metrics: Metrics,
         statistics: InferenceStatistics,
         settings: Settings,
     ) -> None:
-        self._pool, self._shadow, self._records = pool, shadow, records
+        self._pool, self._traffic, self._shadow, self._records = pool, traffic, shadow, records
         self._metrics, self._statistics, self._settings = metrics, statistics, settings
 
-    async def __call__(self, scope: Scope, receive: Receive, model: str, version: str = CHAMPION) -> TensorAnswer:
+    async def __call__(self, scope: Scope, receive: Receive, model: str, version: str | None = None) -> TensorAnswer:
         """Raises: UnknownModel, UnknownVersion, InvalidRequest, InvalidRows, NotReadable, BodyTooLarge, OutOfTime and
         what `ServedModel.evaluate` raises: as their messages say.
         """
@@ -86,7 +87,7 @@ class Inference:
         text, raw = split_body(body, header_of(scope))
         request = read_request(parse_json(text), raw, model) if text else None
         meter.end("read")
-        served = await self._pool.resolve(model, version)
+        served = await self._pool.resolve(model, version or self._traffic.alias_for(model, scope))
         record, started = served.record, perf_counter_ns()
         if request is None:
             request = TensorRequest(None, {}, (raw_input(raw, served.signature),), None, binary=True)
@@ -228,7 +229,7 @@ class DirectInference:
         model, version = found.groups()
         scope["route"] = self._TEMPLATES[version is not None]
         try:
-            answer = await self._infer(scope, receive, model, version or CHAMPION)
+            answer = await self._infer(scope, receive, model, version)
         except Exception as error:
             # Known errors are answered, by the table that serves every route; what is not known goes on from here.
             response = await answer_error(Request(scope, receive), error)

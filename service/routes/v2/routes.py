@@ -119,7 +119,7 @@ def v2_routes(
         "POST", INFER_PATHS[1], "Predict tensors by a version",
         body=documented.tensors(documented.INFER), responses=documented.answers(400, 404, 413, 503, 504),
     )  # fmt: skip
-    async def inference(request: Request, model: str, version: str = CHAMPION) -> Response:
+    async def inference(request: Request, model: str, version: str | None = None) -> Response:
         return (await infer(request.scope, request.receive, model, version)).response()
 
     @answered(
@@ -131,7 +131,7 @@ def v2_routes(
         "POST", EXPLAIN_PATHS[1], "Explain tensors by a version",
         body=documented.tensors(documented.EXPLAIN), responses=documented.answers(400, 404, 413, 503, 504),
     )  # fmt: skip
-    async def explanation(request: Request, model: str, version: str = CHAMPION) -> Response:
+    async def explanation(request: Request, model: str, version: str | None = None) -> Response:
         return (await explain(request.scope, request.receive, model, version)).response()
 
     @answered(

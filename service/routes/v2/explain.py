@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,25 +72,20 @@ class TensorExplanations:
         rows = as_json_rows(arrange(request.inputs, signature, self._settings.max_rows))
         # From here on the version is known by its number: an alias that moves meanwhile moves nothing here.
         body = {**request.parameters, "model": model, "version": served.record.version, "inputs": rows}
-        order = _in_parameters(body)
         meter.end("read")
         try:
+            order = parse_body(body, ExplainRequest)
             explained = await unless_gone(receive, self._explainer.explain(order, meter))
         except InvalidRows as error:
             raise InvalidRows([by_row(fault, signature) for fault in error.faults]) from None
+        except InvalidRequest as error:
+            # What is no row is an option, and options are parameters here.
+            faults = [replace(fault, pointer=f"#/parameters{fault.pointer[1:]}") for fault in error.faults]
+            raise InvalidRequest(faults) from None
         self._metrics.note_explanations(model, explained.estimates)
         answer = await asyncio.to_thread(_worded, explained, request, asked)
         meter.end("word")
         return answer
-
-
-def _in_parameters(body: dict[str, Any]) -> ExplainRequest:
-    """Faults of the options are of parameters here."""
-    try:
-        return parse_body(body, ExplainRequest)
-    except InvalidRequest as error:
-        faults = [Fault(f.pointer.replace("#/", "#/parameters/", 1), f.expected, f.received) for f in error.faults]
-        raise InvalidRequest(faults) from None
 
 
 def _asked(request: TensorRequest, signature: Signature) -> dict[str, bool] | None:

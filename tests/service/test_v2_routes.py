@@ -17,14 +17,14 @@ from models.artifact import Artifact
 from service.problems import CONTENT_TYPE, draining_problem, unexpected_problem, worded
 from service.settings import Settings
 
-VERSIONS = 4
+VERSIONS = 5
 MATRIX = {"name": "input", "shape": [1, 10], "datatype": "FP32", "data": PATIENT}
 IMAGE = {"name": "image", "shape": [1, 8, 8], "datatype": "UINT8", "data": [EIGHT]}
 
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifact) -> Iterator[Server]:
-    """A server with four versions of a model, of which it keeps one loaded beside the champion, and that records."""
+    """A server with five versions of a model, of which it keeps one loaded beside the champion, and that records."""
     settings = Settings(
         home=tmp_path_factory.mktemp("home"),
         port=free_port(),
@@ -158,7 +158,8 @@ def test_loaded_versions_stay_until_they_are_unloaded(several: Server) -> None:
 
     assert loaded.json() == {"name": "diabetes", "load": True, "version": "2"}
     assert several.client.get("/v2/models/diabetes/versions/2/ready").status_code == 200
-    assert index_of(several) == {"1": "READY", "2": "READY", "3": "UNAVAILABLE", "4": "READY"}
+    states = index_of(several)
+    assert [states[version] for version in "1234"] == ["READY", "READY", "UNAVAILABLE", "READY"]
 
     refused = several.client.post(f"{repository}/unload", json={"parameters": {"unload_dependents": False}})
     unloaded = several.client.post(f"{repository}/unload", json={"parameters": {"version": 2}})
@@ -202,6 +203,24 @@ def test_requests_are_counted_under_their_templates_with_model_and_version(sever
     assert 'route="/v2/models/{model}/versions/{version}",status="200"' in text
     routes = set(re.findall(r'route="([^"]*)"', text))
     assert not [route for route in routes if "diabetes" in route]
+
+
+def test_requests_that_name_no_version_follow_the_traffic_split(several: Server) -> None:
+    point(several.settings, "diabetes", 5, alias="canary")
+    wait_for(lambda: several.client.get("/v2/models/diabetes/versions/canary/ready").status_code == 200)
+    several.client.put("/models/diabetes/traffic", json={"champion": 50, "canary": 50}).raise_for_status()
+
+    def version_for(key: str, path: str = "infer") -> str:
+        body, headers = {"inputs": [MATRIX]}, {"X-Traffic-Key": key}
+        return several.client.post(f"/v2/models/diabetes/{path}", json=body, headers=headers).json()["model_version"]
+
+    wait_for(lambda: {version_for(str(i)) for i in range(20)} == {"1", "5"})
+    chosen = [version_for(str(i)) for i in range(20)]
+
+    assert [version_for(str(i)) for i in range(20)] == chosen
+    assert [version_for(str(i), "explain") for i in range(4)] == chosen[:4]
+    assert {version_for(str(i), "versions/champion/infer") for i in range(20)} == {"1"}
+    several.client.put("/models/diabetes/traffic", json={"champion": 100}).raise_for_status()
 
 
 def test_predictions_are_recorded_like_those_of_predict(several: Server) -> None:

@@ -155,7 +155,9 @@ def test_part_without_rows_is_refused() -> None:
 def test_specification_whose_split_leaves_an_empty_part_builds_nothing(tmp_path: Path) -> None:
     spec = parse_spec({"model": "m", "dataset": {"builtin": "iris"}, "split": {"test": 1e-9}})
 
-    with pytest.raises(InvalidDataset, match=r"The test part has no rows: 150 rows, 149 of them different .* are too few for the split\."):
+    with pytest.raises(
+        InvalidDataset, match=r"The test part has no rows: 150 rows, 149 of them different .* are too few"
+    ):
         build_version(spec, tmp_path / "job", Reporter(), tmp_path / "checkpoints")
 
     assert [] == list(tmp_path.iterdir())

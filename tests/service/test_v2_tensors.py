@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 import orjson
 import pytest
 
+from models.errors import InvalidRows
 from models.signature import Feature, Signature
 from service.errors import InvalidRequest, NotReadable
 from service.routes.v2.binary import DATATYPES, STORED, DoesNotFit, decode, encode
-from service.routes.v2.matching import arrange, as_json_rows, raw_input
+from service.routes.v2.matching import arrange, as_json_rows, decoded, raw_input
 from service.routes.v2.tensors import (
     GivenTensor,
     NamedArray,
@@ -227,6 +229,15 @@ def test_columns_of_other_kinds_come_as_a_tensor_each() -> None:
 
     assert rows == [[1.5, True, "cook", "2026-11-21"], [None, False, "clerk", None]]
     assert as_json_rows(rows) == rows
+
+
+def test_rows_of_other_kinds_are_encoded_and_their_faults_named_by_row_and_input() -> None:
+    good = asyncio.run(decoded([[None, True, "cook", "1970-01-02"]], MIXED))
+    with pytest.raises(InvalidRows) as caught:
+        asyncio.run(decoded([[1.0, True, "cook", "1970-01-02"], [1.0, True, "smith", "soon"]], MIXED))
+
+    np.testing.assert_array_equal(good, np.float32([[np.nan, 1, 1, 1]]))
+    assert [fault.pointer for fault in caught.value.faults] == ["row 1, 'job'", "row 1, 'since'"]
 
 
 def test_texts_and_images_come_as_themselves() -> None:

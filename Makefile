@@ -8,12 +8,13 @@ BENCH_BIN := .venv-bench/bin
 # The environment is whole when this file is newer than what it was made from.
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
+CLIENTS_STAMP := .venv-clients/.installed
 PEERS := mlserver bentoml litserve ray kserve
 # Installed from Debian where it is on no path.
 WRK := $(shell command -v wrk || echo /usr/bin/wrk)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: install run test soak check format lint types imports bench bench-serving profile-serving peers lock clean
+.PHONY: install run test soak check format lint types imports bench bench-serving profile-serving peers clients lock clean
 
 install: $(STAMP)
 
@@ -80,6 +81,14 @@ $(BENCH_STAMP): $(STAMP) requirements/bench.lock
 	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BENCH_BIN)/python requirements/bench.lock
 	@touch $(BENCH_STAMP)
 
+# The clients that the protocols are tested with, in an environment of their own. The tests make it, too.
+clients: install $(CLIENTS_STAMP)
+
+$(CLIENTS_STAMP): requirements/clients.lock
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-clients
+	$(BIN)/uv pip sync --quiet --require-hashes --python .venv-clients/bin/python requirements/clients.lock
+	@touch $(CLIENTS_STAMP)
+
 # The lock files, from pyproject.toml. They hold hashes and name no registry.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra tracking $(COMPILE) -o $(LOCK)
@@ -90,10 +99,11 @@ lock:
 	for peer in $(PEERS); do \
 		$(BIN)/uv pip compile requirements/peers/$$peer.in $(COMPILE) -o requirements/peers/$$peer.lock || exit 1; \
 	done
+	$(BIN)/uv pip compile requirements/clients.in $(COMPILE) -o requirements/clients.lock
 	echo uv | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/installer.lock
 	echo hatchling | $(BIN)/uv pip compile - $(COMPILE) --constraint $(LOCK) -o requirements/build.lock
 
 COMPILE := --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
 clean:
-	rm -rf .venv .venv-bench .venv-peers .bench
+	rm -rf .venv .venv-bench .venv-clients .venv-peers .bench

@@ -57,6 +57,10 @@ from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
 from service.routes.v1.direct import DirectPredictions
 from service.routes.v1.routes import V1, v1_routes
+from service.routes.v2.explain import TensorExplanations
+from service.routes.v2.infer import DirectInference, Inference
+from service.routes.v2.routes import v2_routes
+from service.routes.v2.statistics import InferenceStatistics
 from service.scrape import RecordFigures, ServingFigures, StoreFigures
 from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
@@ -198,10 +202,14 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     v1 = V1(pool, traffic, predictor, explainer, metrics, settings)
     app.include_router(v1_routes(v1))
     app.include_router(operation_routes(readiness_now, metrics, stores))
+    statistics = InferenceStatistics()
+    infer = Inference(pool, traffic, shadow, prediction_recorder, metrics, statistics, settings)
+    tensor_explanations = TensorExplanations(pool, traffic, explainer, metrics, settings)
+    app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     problems.install(app)
-    direct = DirectRoutes(DirectPredictions(app, v1), [DirectRoute("POST", "/predict", predict)])
+    protocols = DirectInference(DirectPredictions(app, v1), infer)
     received = Reception(
-        direct,
+        DirectRoutes(protocols, [DirectRoute("POST", "/predict", predict)]),
         body_seconds=settings.receive_timeout_ms / 1000,
         upload_seconds=dict.fromkeys(("/datasets", r"/models/[^/]+/versions"), settings.upload_timeout_ms / 1000),
     )

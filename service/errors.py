@@ -252,6 +252,16 @@ class VersionUnavailable(VitrineError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class VersionHasAlias(VitrineError):
+    """A version that is to be unloaded, and is served under a name."""
+
+    def __init__(self, model: str, version: int, aliases: Sequence[str]) -> None:
+        super().__init__(
+            f"failed to unload {model!r}: version {version} is served as {', '.join(aliases)}. Move the alias first, "
+            "or name another version in parameters.version."
+        )
+
+
 class RegistryUnavailable(VitrineError):
     """The database of the registry is away or locked."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from models.errors import UnknownModel, UnknownVersion, VitrineError
 from models.registry import CHALLENGER, CHAMPION, ModelRecord, Registry
 from models.traffic import alias_of
-from service.errors import ComputeUnavailable, RegistryUnavailable, VersionUnavailable
+from service.errors import ComputeUnavailable, RegistryUnavailable, VersionHasAlias, VersionUnavailable
 from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
 from service.serving.served_model import ServedModel
@@ -92,6 +92,7 @@ class ModelPool:
         self._by_number: OrderedDict[Key, ServedModel] = OrderedDict()
         # Those that made room but are still used by requests: asked for again, they need not be loaded again.
         self._alive: weakref.WeakValueDictionary[Key, ServedModel] = weakref.WeakValueDictionary()
+        self._kept: set[Key] = set()
         self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
         self._failures: dict[Key, _Failure] = {}
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
@@ -214,6 +215,34 @@ class ModelPool:
             # It may have come since the last refresh.
             await self._refresh_for_request()
             return self._aliased.get((model, version)) or await self._numbered(model, version)
+
+    async def load(self, model: str, version: str) -> ServedModel:
+        """As `resolve`; from here on the version does not make room for others until it is unloaded."""
+        served = await self.resolve(model, version)
+        self._kept.add((served.record.model, served.record.version))
+        return served
+
+    async def unload(self, model: str, version: str | None) -> list[int]:
+        """Lets go of a version without an alias, or of every one of a model; requests in flight keep theirs.
+
+        Returns:
+            The numbers of those that were loaded.
+
+        Raises:
+            UnknownModel, UnknownVersion: with the names that exist.
+            VersionHasAlias: it is served as long as it has one.
+        """
+        if model not in self._known:
+            await self._refresh_for_request()
+        if (record := self._known.get(model)) is None:
+            raise UnknownModel(model, list(self._known))
+        numbers = self.loaded(model) if version is None else [record.resolve(version).version]
+        for number in numbers:
+            if aliases := sorted(alias for alias, aliased in record.aliases.items() if aliased == number):
+                raise VersionHasAlias(model, number, aliases)
+        for number in numbers:
+            self._kept.discard((model, number))
+        return [number for number in numbers if self._by_number.pop((model, number), None) is not None]
 
     async def _refresh_for_request(self) -> None:
         try:
@@ -342,7 +371,7 @@ class ModelPool:
     def _make_room(self) -> None:
         kept = {(served.record.model, served.record.version) for served in self._aliased.values()}
         kept |= {(name, version) for (name, _), (version, _) in self._moves.items()}
-        spare = [key for key in self._by_number if key not in kept]
+        spare = [key for key in self._by_number if key not in kept | self._kept]
         for key in spare[: max(0, len(spare) - self._limit)]:
             # The compute process unloads it when the last request that holds it is done.
             del self._by_number[key]
@@ -354,6 +383,18 @@ class ModelPool:
     def loaded(self, model: str) -> list[int]:
         """The numbers of the loaded versions of a model."""
         return sorted(version for name, version in self._by_number if name == model)
+
+    def served(self, model: str, version: int) -> ServedModel | None:
+        """A version, if it is loaded."""
+        return self._by_number.get((model, version))
+
+    def is_loading(self, model: str, version: int) -> bool:
+        return (model, version) in self._loading
+
+    def failure(self, model: str, version: int) -> Exception | None:
+        """Why a version could not be loaded when that was last tried."""
+        failure = self._failures.get((model, version))
+        return failure.error if failure is not None else None
 
     def champion(self, model: str) -> ServedModel | None:
         """The version of a model that is served by default, if one is loaded."""

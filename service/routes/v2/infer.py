@@ -1,0 +1,238 @@
+"""`POST /v2/models/{model}[/versions/{version}]/infer`, on the data plane of `/predict`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from models.errors import Fault, pointer
+from models.rows import ModelInput, describe
+from service.bodies import JSON, read_bytes
+from service.errors import InvalidRequest, OutOfTime
+from service.identifiers import new_id
+from service.metrics import Metrics, RequestMeter
+from service.problems import answer_error
+from service.receiving import unless_gone
+from service.records.prediction_recorder import PredictionRecorder
+from service.routes.v2.matching import OUTPUT, arrange, decoded, output_behind, raw_input
+from service.routes.v2.statistics import InferenceStatistics
+from service.routes.v2.tensors import (
+    BINARY,
+    HEADER,
+    HEADER_NAME,
+    AskedOutput,
+    NamedArray,
+    TensorRequest,
+    parse_json,
+    read_request,
+    split_body,
+    write_answer,
+)
+from service.serving.pool import ModelPool
+from service.serving.served_model import ServedModel
+from service.serving.shadow import Shadow
+from service.serving.traffic import Traffic
+from service.settings import Settings
+
+PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
+_UNUSED = {"priority": 0, "sequence_id": 0, "sequence_start": False, "sequence_end": False}
+"""Parameters of Triton's schedulers that there is nothing to do for here, and the values that ask for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorAnswer:
+    """Attributes: json_bytes: where the JSON of the body ends and raw tensors begin; None where it is all JSON."""
+
+    body: bytes
+    json_bytes: int | None
+
+    def response(self) -> Response:
+        if self.json_bytes is None:
+            return Response(self.body, media_type=JSON)
+        return Response(self.body, headers={HEADER_NAME: str(self.json_bytes)}, media_type=BINARY)
+
+
+class Inference:
+    """Answers requests for inference: a scope, what receives its body, and whom it asks."""
+
+    def __init__(
+        self,
+        pool: ModelPool,
+        traffic: Traffic,
+        shadow: Shadow,
+        records: PredictionRecorder,
+        metrics: Metrics,
+        statistics: InferenceStatistics,
+        settings: Settings,
+    ) -> None:
+        self._pool, self._traffic, self._shadow, self._records = pool, traffic, shadow, records
+        self._metrics, self._statistics, self._settings = metrics, statistics, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, model: str, version: str | None = None) -> TensorAnswer:
+        """Raises: UnknownModel, UnknownVersion, InvalidRequest, InvalidRows, NotReadable, BodyTooLarge, OutOfTime and
+        what `ServedModel.evaluate` raises: as their messages say.
+        """
+        meter = self._metrics.follow("predict", scope)
+        body = await read_bytes(scope, receive, self._settings.body_limit_bytes)
+        text, raw = split_body(body, header_of(scope))
+        request = read_request(parse_json(text), raw, model) if text else None
+        meter.end("read")
+        served = await self._pool.resolve(model, version or self._traffic.alias(model, scope))
+        record, started = served.record, perf_counter_ns()
+        if request is None:
+            request = TensorRequest(None, {}, (raw_input(raw, served.signature),), None, binary=True)
+        meter.resolved(record.model, record.version, rows_said(request, self._settings.max_rows))
+        try:
+            timeout_ms = _timeout_ms(request.parameters)
+            work = self._answer(served, request, meter, receive, started)
+            if timeout_ms is None:
+                return await work
+            try:
+                return await asyncio.wait_for(work, timeout_ms / 1000)
+            except TimeoutError:
+                raise OutOfTime(timeout_ms) from None
+        except Exception:
+            self._statistics.failed(record.model, record.version, perf_counter_ns() - started)
+            raise
+
+    async def _answer(
+        self, served: ServedModel, request: TensorRequest, meter: RequestMeter, receive: Receive, started: int
+    ) -> TensorAnswer:
+        record, signature = served.record, served.signature
+        asked = request.outputs or (AskedOutput(signature.outputs[0], request.binary),)
+        behind = _outputs_behind(asked, served)
+        arranged = arrange(request.inputs, signature, self._settings.max_rows)
+        rows = await decoded(arranged, signature)
+        meter.end("decode")
+        read = perf_counter_ns()
+        arrays = {name: await self._evaluate(served, rows, name, receive) for name in dict.fromkeys(behind)}
+        meter.end("engine")
+        computed = perf_counter_ns()
+        prediction, recorded = new_id(), False
+        if (outputs := arrays.get(signature.outputs[0])) is not None:
+            self._shadow.copy(served, rows, outputs)
+            if recorded := self._settings.record_predictions > 0:
+                self._note(prediction, served, arranged if isinstance(arranged, list) else rows, outputs)
+        head: dict[str, Any] = {
+            "model_name": record.model,
+            "model_version": str(record.version),
+            "id": request.id or prediction,
+        }
+        if request.id and recorded:
+            head["parameters"] = {"prediction": prediction}
+        tensors = [
+            (NamedArray(output.name, "FP32", arrays[name]), output.binary)
+            for output, name in zip(asked, behind, strict=True)
+        ]
+        answer = TensorAnswer(*write_answer(head, tensors))
+        meter.end("word")
+        stages = (read - started, computed - read, perf_counter_ns() - computed)
+        self._statistics.succeeded(record.model, record.version, len(rows), stages)
+        return answer
+
+    def _note(self, prediction: str, served: ServedModel, rows: ModelInput | list[Any], outputs: np.ndarray) -> None:
+        """Records a prediction as one of `/predict`: found, shown and explained later like any other."""
+        record = served.record
+        sent = orjson.dumps({"inputs": rows}) if isinstance(rows, list) else rows
+        answer = {
+            "id": prediction,
+            "model": record.model,
+            "version": record.version,
+            "predictions": served.predictions(outputs),
+        }
+        self._records.note(prediction, record.model, record.version, sent, orjson.dumps(answer))
+
+    async def _evaluate(self, served: ServedModel, rows: ModelInput, output: str, receive: Receive) -> np.ndarray:
+        work = served.evaluate(rows, output)
+        return await (work if served.answers_at_once(len(rows)) else unless_gone(receive, work))
+
+
+def header_of(scope: Scope) -> str | None:
+    """The value of `Inference-Header-Content-Length`."""
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == HEADER), None)
+
+
+def rows_said(request: TensorRequest, max_rows: int) -> int:
+    """How many rows a request has by its first shape, whether or not they are there; 0 where it cannot be so many."""
+    shape = request.inputs[0].shape
+    return shape[0] if shape and shape[0] <= max_rows else 0
+
+
+def _timeout_ms(parameters: dict[str, Any]) -> float | None:
+    """How long the request may take, by its parameters; the others are refused."""
+    faults = []
+    for name, value in parameters.items():
+        if name == "timeout":
+            if type(value) is not int or value < 0:
+                faults.append(Fault("#/parameters/timeout", "a number of microseconds", describe(value)))
+        elif name == "content_type":
+            if value not in ("np", "pd", "str"):
+                faults.append(Fault("#/parameters/content_type", "one of np, pd, str", describe(value)))
+        elif name not in _UNUSED:
+            faults.append(Fault(pointer("parameters", name), "no such parameter", describe(value)))
+        elif value != _UNUSED[name]:
+            expected = f"{_UNUSED[name]!s}: versions keep no state, and all requests are of one priority"
+            faults.append(Fault(pointer("parameters", name), expected, describe(value)))
+    if faults:
+        raise InvalidRequest(faults)
+    return parameters["timeout"] / 1000 if parameters.get("timeout") else None
+
+
+def _outputs_behind(asked: tuple[AskedOutput, ...], served: ServedModel) -> list[str]:
+    names, faults = [], []
+    for place, output in enumerate(asked):
+        name = output_behind(output.name, served.signature)
+        if name is None:
+            expected = f"one of {', '.join((*served.signature.outputs, OUTPUT))}"
+            faults.append(Fault(pointer("outputs", place, "name"), expected, describe(output.name)))
+        else:
+            names.append(name)
+    if faults:
+        raise InvalidRequest(faults)
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """What a request is counted under."""
+
+    path: str
+
+
+class DirectInference:
+    """ASGI middleware: inference answered without FastAPI's routing (see routes/direct.py)."""
+
+    _TEMPLATES = tuple(map(_Template, PATHS))
+
+    def __init__(self, app: ASGIApp, infer: Callable[..., Awaitable[TensorAnswer]]) -> None:
+        self._app, self._infer = app, infer
+        self._match = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer").fullmatch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith("/v2/"):
+            await self._app(scope, receive, send)
+            return
+        found = self._match(scope["path"])
+        if found is None:
+            await self._app(scope, receive, send)
+            return
+        model, version = found.groups()
+        scope["route"] = self._TEMPLATES[version is not None]
+        try:
+            answer = await self._infer(scope, receive, model, version)
+        except Exception as error:
+            # Known errors are answered, by the table that serves every route; what is not known goes on from here.
+            response = await answer_error(Request(scope, receive), error)
+        else:
+            response = answer.response()
+        await response(scope, receive, send)

@@ -1,0 +1,72 @@
+"""What the statistics extension tells of a version: how many requests of V2 it has answered, and how long they took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import time
+from typing import Any
+
+STAGES = ("compute_input", "compute_infer", "compute_output")
+"""Reading and checking tensors; the engine, with the wait for other rows; writing the answer."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    last_ms: int = 0
+    rows: int = 0
+    succeeded: int = 0
+    succeeded_ns: int = 0
+    failed: int = 0
+    failed_ns: int = 0
+    stages_ns: list[int] = field(default_factory=lambda: [0] * len(STAGES))
+
+
+class InferenceStatistics:
+    """Of this process since it started. Used from the event loop's thread alone."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[str, int], _Tally] = {}
+
+    def succeeded(self, model: str, version: int, rows: int, stages_ns: tuple[int, int, int]) -> None:
+        tally = self._tally(model, version)
+        tally.last_ms = int(time() * 1000)
+        tally.rows += rows
+        tally.succeeded += 1
+        for i, nanoseconds in enumerate(stages_ns):
+            tally.succeeded_ns += nanoseconds
+            tally.stages_ns[i] += nanoseconds
+
+    def failed(self, model: str, version: int, nanoseconds: int) -> None:
+        tally = self._tally(model, version)
+        tally.failed += 1
+        tally.failed_ns += nanoseconds
+
+    def document(self, model: str, version: int) -> dict[str, Any]:
+        """Times are in nanoseconds, but for the last inference: milliseconds since 1970."""
+        tally = self._tallies.get((model, version), _Tally())
+        nothing = {"count": 0, "ns": 0}
+        return {
+            "name": model,
+            "version": str(version),
+            "last_inference": tally.last_ms,
+            "inference_count": tally.rows,
+            "execution_count": tally.succeeded,
+            "inference_stats": {
+                "success": {"count": tally.succeeded, "ns": tally.succeeded_ns},
+                "fail": {"count": tally.failed, "ns": tally.failed_ns},
+                # The wait for other rows is a part of the engine's stage: it is not measured by itself.
+                "queue": {"count": tally.succeeded, "ns": 0},
+                **{
+                    stage: {"count": tally.succeeded, "ns": nanoseconds}
+                    for stage, nanoseconds in zip(STAGES, tally.stages_ns, strict=True)
+                },
+                "cache_hit": nothing,
+                "cache_miss": nothing,
+            },
+            "response_stats": {},
+            "batch_stats": [],
+            "memory_usage": [],
+        }
+
+    def _tally(self, model: str, version: int) -> _Tally:
+        return self._tallies.setdefault((model, version), _Tally())

@@ -7,8 +7,10 @@ import socket
 from itertools import count
 
 # Below those that the system hands out by itself (from 32768 on), which any client may be given between the moment
-# that a port is chosen and the moment that a server listens there. Two workers' process ids are neighbours.
-_PORTS = count(20_000 + os.getpid() % 120 * 100)
+# that a port is chosen and the moment that a server listens there, or is started again. Each process of a run has its
+# own, more than it will ask for.
+_OWN = 1500
+_PORTS = count(20_000 + _OWN * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
 
 
 def free_port() -> int:

@@ -39,8 +39,9 @@ def documented() -> list[tuple[str, str]]:
     for name in ("protocols", "migrating-from-vertex"):
         text = (Path(__file__).parents[2] / "docs" / f"{name}.md").read_text()
         for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL):
-            for command in map(shlex.split, block.replace("\\\n", " ").splitlines()):
-                address = next(word for word in command if word.startswith("localhost:8000"))
+            calls = re.split(r"^(?=curl )", block.replace("\\\n", " "), flags=re.MULTILINE)
+            for command in filter(None, map(shlex.split, calls)):
+                address = next((word for word in command if word.startswith("localhost:8000")), "")
                 if "/v1/" in address and "-d" in command:
                     found.append((address.removeprefix("localhost:8000"), command[command.index("-d") + 1]))
     return found

@@ -31,7 +31,7 @@ def workers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         server = request.getfixturevalue("postgres")
         urls = {"database_url": server.new_database(), "jobs_database_url": server.new_database()}
     home = tmp_path_factory.mktemp(request.param)
-    workers = Workers(Settings(home=home, port=free_port(), worker_silence_seconds=2, trainers=1, **urls))
+    workers = Workers(Settings(home=home, port=free_port(), worker_silence_seconds=4, trainers=1, **urls))
     yield workers
     workers.close()
 

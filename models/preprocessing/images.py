@@ -34,8 +34,8 @@ def encoded_images(images: Any, feature: Feature, rules: ImageSpec) -> Any:
 
 
 def _resized(images: Any, shape: tuple[int, ...], size: tuple[int, int]) -> Any:
-    """Two products of matrices: they export to ONNX and have gradients there, which Keras's own Resizing with
-    antialiasing does not, and without it most pixels of a large image would count for nothing."""
+    """Two products of matrices: they export to ONNX and have gradients there. Keras's own Resizing with antialiasing
+    becomes an operation that ONNX Runtime does not have; without it most pixels of a large image count for nothing."""
     (height, width, channels), (new_height, new_width) = shape, size
     lines = ops.reshape(images, (-1, height, width * channels))
     lines = ops.matmul(resizing_matrix(height, new_height), lines)

@@ -17,10 +17,10 @@ from pyarrow import csv as arrow_csv
 from models.errors import Fault, UnreadableData
 from models.rows import describe
 from models.sources.cells import NUMBER
+from models.sources.limits import MAX_CELL_CHARACTERS
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 SNIFFED_BYTES = 256 * 1024
-MAX_CELL_CHARACTERS = 1_000_000
 MAX_COLUMNS = 10_000
 _BLOCK_BYTES = 4 * 2**20
 _OTHER_ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}

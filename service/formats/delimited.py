@@ -11,6 +11,7 @@ from typing import Any
 
 from models.errors import Fault, InvalidRows, pointer
 from models.signature import Signature
+from models.sources.limits import MAX_CELL_CHARACTERS
 from service.errors import NotReadable
 from service.formats.rows import unusable
 
@@ -65,6 +66,7 @@ def read_csv(body: bytes, max_rows: int) -> DelimitedRows:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise NotReadable(f"The CSV is not UTF-8: {error.reason} at byte {error.start}.") from None
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     cells: list[list[str]] = []
     try:

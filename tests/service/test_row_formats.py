@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import struct
 import zlib
@@ -110,12 +111,19 @@ def test_a_header_that_does_not_fit_is_said_once() -> None:
         (b"rooms,garden\n1,true\n1\n", "Line 3 of the CSV has 1 cells: its header has 2"),
         (b"rooms\n\xff\n", "not UTF-8"),
         (b'rooms\n"1"2\n', "Line 2"),
-        (b"rooms\n" + b"1" * 200_000, "Line 2"),
+        (b"rooms\n" + b"1" * 1_000_001, "Line 2"),
     ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_what_is_no_csv_is_said_by_line(body: bytes, words: str) -> None:
     with pytest.raises(NotReadable, match=words):
         read_csv(body, 10)
+
+
+def test_a_cell_may_be_as_long_as_in_data_that_are_trained_on() -> None:
+    csv.field_size_limit(100)
+
+    assert 1 == len(read_csv(b"rooms\n" + b"1" * 1_000_000, 10))
 
 
 def test_no_more_lines_are_read_than_there_may_be_and_one() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
+from models.cores import usable_cores
 from models.memory import available_bytes, resident_peak_bytes
 
 
@@ -26,7 +26,7 @@ def describe_device() -> Device:
     """The first GPU, where there is one: TensorFlow then computes on it. Else the processor."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        return Device(f"CPU ({os.cpu_count()} cores)", False, available_bytes, resident_peak_bytes)
+        return Device(f"CPU ({usable_cores()} cores)", False, available_bytes, resident_peak_bytes)
     details: dict[str, Any] = tf.config.experimental.get_device_details(gpus[0])
 
     def peak_bytes() -> int:

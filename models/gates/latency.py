@@ -9,6 +9,7 @@ from time import perf_counter
 
 import numpy as np
 
+from models.cores import usable_cores
 from models.gates.gate import Outputs, Verdict
 from models.rows import ModelInput
 from models.spec.gating import LatencyGate
@@ -44,7 +45,7 @@ def machine(processors: Path = Path("/proc/cpuinfo")) -> str:
     except OSError:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return f"{next(named, os.uname().machine)}, {cores} core{'s' if cores > 1 else ''}"
 
 

@@ -18,6 +18,7 @@ from models.artifact import Artifact, open_artifact
 from models.attempts import Attempts
 from models.changes import predecessor_of
 from models.checkpoint import discard_checkpoints
+from models.cores import limit_tensorflow
 from models.database import open_database
 from models.errors import (
     CorruptVersion,
@@ -71,6 +72,7 @@ def main() -> None:
     settings = read_settings(os.environ)
     configure_logging("trainer", log_format=settings.log_format, log_level=settings.log_level)
     add_to_context(job=job, model=document["model"])
+    limit_tensorflow(settings.cores_in_use)
     try:
         if trial is None:
             logger.info("job %s, attempt %d", job, attempt)

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 from models.artifact import Artifact
+from models.cores import limit_tensorflow
 from models.outputs import target_model
 from service.logs import configure_logging
 from service.processes import hold_lifeline
@@ -50,6 +51,7 @@ def main() -> None:
     hold_lifeline()
     settings = read_settings(os.environ)
     configure_logging("reference", log_format=settings.log_format, log_level=settings.log_level)
+    limit_tensorflow(settings.cores_in_use)
     os.nice(15)
     import tensorflow as tf
 

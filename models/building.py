@@ -19,10 +19,11 @@ from models import artifact
 from models.changes import Predecessor, changes_between, refuse_breaking
 from models.datasets import Dataset, Split, split_dataset
 from models.diagnosis import EpochStatistics
+from models.differences import hybrid_rows
 from models.evaluation import evaluate
 from models.evaluation.temper import temper, temperature_of
 from models.evaluation.whole import Asked, evaluate_version
-from models.export import export_onnx, hybrid_rows
+from models.export import export_onnx
 from models.folds import Metrics, cross_validate
 from models.gates.gate import Candidate, Champion
 from models.gates.judging import judge

@@ -15,7 +15,7 @@ BATCH_SIZES = (1, 8, 64, 512)
 """Rows of a Keras call. Few, so that each is compiled and warm before the first request; the rest is padding."""
 
 _BATCH_ELEMENTS = 8 * 2**20
-"""Elements in the largest Keras call: 32 MiB of input."""
+"""Elements in the largest call: 32 MiB of input."""
 
 
 def open_session(model: bytes, *, threads: int) -> Any:
@@ -34,9 +34,14 @@ def open_session(model: bytes, *, threads: int) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def batch_sizes(row_elements: int) -> tuple[int, ...]:
-    """The sizes for rows of so many elements: large rows need no large batches."""
-    return tuple(size for size in BATCH_SIZES if size == 1 or size * row_elements <= _BATCH_ELEMENTS)
+def fitting_rows(row_elements: int) -> int:
+    """As many rows of so many elements as a call should have: what a network makes of them takes memory, too."""
+    return max(_BATCH_ELEMENTS // max(row_elements, 1), 1)
+
+
+def batch_sizes(row_elements: int, sizes: tuple[int, ...] = BATCH_SIZES) -> tuple[int, ...]:
+    """Those of some sizes that suit rows of so many elements: large rows need no large batches."""
+    return tuple(size for size in sizes if size <= fitting_rows(row_elements))
 
 
 class FixedBatches:

@@ -9,9 +9,10 @@ from layer_networks import Network, networks
 
 from models.differentiation.reverse import differentiate
 from models.errors import NotDifferentiableHere
-from models.export import OPSET, _write_erfc
+from models.export import OPSET
 from models.gradient_export import keras_slopes
 from models.inference import open_session
+from models.onnx_operations import HANDLERS
 
 NOT_DIFFERENTIATED = {
     "`LSTM`": "LSTM",
@@ -58,6 +59,6 @@ def exported(network: Network) -> bytes:
         spec = [tf.TensorSpec((None, *network.row_shape), tf.as_dtype(model.inputs[0].dtype), name="rows")]
         function = tf.function(lambda rows: {"output": model(rows, training=False)}, input_signature=spec)
         proto, _ = tf2onnx.convert.from_function(
-            function, input_signature=spec, opset=OPSET, custom_op_handlers={"Erfc": (_write_erfc, [])}
+            function, input_signature=spec, opset=OPSET, custom_op_handlers=HANDLERS
         )
     return proto.SerializeToString()

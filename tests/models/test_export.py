@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.export import export_onnx, hybrid_rows, largest_difference
+from models.differences import hybrid_rows, largest_difference
+from models.export import export_onnx
 from models.inference import FixedBatches, keras_outputs
 from models.invariance import SIZES, measure_invariance
 from models.signature import Feature, Signature
@@ -16,6 +17,12 @@ from models.training import predict_raw
 N_FEATURES = 4
 FEATURES = tuple(Feature(f"x{i}", "numeric", (), (0.0, 1.0)) for i in range(N_FEATURES))
 VALUE = Signature(FEATURES, "regression", "y")
+
+
+def bent(values: Any) -> Any:
+    """By an operation that ONNX does not have."""
+    ops: Any = keras.ops
+    return ops.erfinv(0.9 * ops.tanh(values))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def test_activation_is_exported_in_agreement(activation: str, rows: Any, tmp_pat
 
 
 def test_operation_that_onnx_does_not_have_is_left_to_tensorflow(rows: Any, tmp_path: Path) -> None:
-    report = export_onnx(network("celu"), VALUE, tmp_path / "model.onnx", rows / 1000)
+    report = export_onnx(network(bent), VALUE, tmp_path / "model.onnx", rows / 1000)
 
     assert "tensorflow" == report.engine
     assert report.reason is not None
@@ -147,17 +154,19 @@ def test_an_engine_whose_values_follow_the_size_of_the_batch_or_the_place_in_it_
     assert pytest.approx(1e-3, rel=1e-3) == found[2].max_difference["value"]
 
 
-@pytest.mark.parametrize("activation", ["relu", "celu"])
-def test_the_engine_that_serves_is_measured_for_batch_invariance(activation: str, rows: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("activation", "engine"), [("relu", "onnxruntime"), (bent, "tensorflow")])
+def test_the_engine_that_serves_is_measured_for_batch_invariance(
+    activation: Any, engine: str, rows: Any, tmp_path: Path
+) -> None:
     report = export_onnx(network(activation), VALUE, tmp_path / "model.onnx", rows / 1000)
 
-    assert {"relu": "onnxruntime", "celu": "tensorflow"}[activation] == report.engine
+    assert engine == report.engine
     assert SIZES == report.batch_invariance.sizes
     assert (report.batch_invariance.max_difference["value"] == 0.0) == report.batch_invariance.invariant
 
 
 def test_keras_is_called_with_few_sizes_and_the_padding_changes_no_value(rows: Any) -> None:
-    model = network("celu")
+    model = network(bent)
     outputs = keras_outputs(model, VALUE)["value"]
     sizes_called = []
     counting = FixedBatches(lambda batch: sizes_called.append(len(batch)) or outputs(batch), (N_FEATURES,))
@@ -200,7 +209,7 @@ def test_hybrid_rows_follow_from_the_seed() -> None:
     assert (first != other).any()
 
 
-def network(activation: str, *, first: Any = None) -> keras.Model:
+def network(activation: Any, *, first: Any = None) -> keras.Model:
     keras.utils.set_random_seed(0)
     inputs = keras.Input((N_FEATURES,))
     hidden = keras.layers.Dense(8, activation=activation)(first(inputs) if first else inputs)

@@ -41,7 +41,9 @@ def up(
     """Start everything under one folder: API, compute process, worker."""
     from service.up import run_up
 
-    raise typer.Exit(run_up(read_settings_or_exit(home=home, host=host, port=port), demo=demo))
+    settings = read_settings_or_exit(home=home, host=host, port=port)
+    _check_engine(settings)
+    raise typer.Exit(run_up(settings, demo=demo))
 
 
 @cli.command()
@@ -51,6 +53,7 @@ def serve(home: HomeOption = None, host: HostOption = None, port: PortOption = N
     from service.draining import Drain, serve_draining
 
     settings = read_settings_or_exit(home=home, host=host, port=port)
+    _check_engine(settings)
     _begin("api", settings)
     drain = Drain(grace_seconds=settings.drain_seconds, stop_seconds=settings.stop_seconds)
     serve_draining(create_app(settings, drain), drain, settings)
@@ -107,6 +110,14 @@ def program(
 
         typer.echo(version_of("vitrine"))
         raise typer.Exit
+
+
+def _check_engine(settings: Settings) -> None:
+    from service.serving.openvino_engine import is_installed
+
+    if settings.engine == "openvino" and not is_installed():
+        cure = 'pip install "vitrine[openvino]", or leave VITRINE_ENGINE out'
+        fail(f"VITRINE_ENGINE is openvino, and the extra openvino is not installed: {cure}.", code=MISUSED)
 
 
 def _begin(part: str, settings: Settings) -> None:

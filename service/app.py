@@ -63,6 +63,7 @@ from service.routes.v2.routes import v2_routes
 from service.routes.v2.statistics import InferenceStatistics
 from service.scrape import RecordFigures, ServingFigures, StoreFigures
 from service.serving.batcher import Batching
+from service.serving.choosing import rules_of
 from service.serving.compute import ComputeClient
 from service.serving.explainer import Explainer
 from service.serving.patient import PatientExplainer
@@ -115,6 +116,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         refresh_ms=settings.refresh_ms,
         loaded_versions=settings.loaded_versions,
         batching=Batching(settings.max_waiting_rows, settings.pad_batches, metrics.note_call),
+        rules=rules_of(settings),
     )
     shadow = Shadow(pool, now)
     folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)

@@ -153,12 +153,18 @@ class Problem(BaseModel):
     request_id: str | None = None
 
 
+class VersionEngine(BaseModel):
+    name: Literal["onnxruntime", "openvino", "tensorflow"]
+    reason: str
+
+
 class ModelSummary(BaseModel):
     name: ModelName
     task: str
     aliases: dict[str, int]
     versions: list[int]
     loaded: list[int]
+    engines: Annotated[dict[str, VersionEngine], Field(description="by loaded version: what predicts for it, and why")]
     traffic: Annotated[
         dict[str, int], Field(description="parts of a hundred, by alias, of the requests that name no version")
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import socket
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -15,9 +14,11 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from models.cores import usable_cores
 from models.sources.limits import EXPANDED_LIMIT_BYTES
 from models.spec import ModelName
 from service.logs import LogFormat, LogLevel, hide_passwords
+from service.serving.engine_report import Asked, Precision
 
 PREFIX = "VITRINE_"
 
@@ -73,6 +74,16 @@ class Settings(BaseModel):
     worker_silence_seconds: Annotated[
         float, Field(ge=1, description="a worker silent for so long has its jobs taken over")
     ] = 30.0
+    cores: Annotated[
+        int | None,
+        Field(ge=1, description="cores to compute with; default: what affinity and the control group's quota allow"),
+    ] = None
+    engine: Annotated[
+        Asked, Field(description="what predicts; auto: what is faster of the engines that say what Keras says")
+    ] = "auto"
+    openvino_precision: Annotated[
+        Precision, Field(description="what OpenVINO computes in; bfloat16 is coarser, and faster where there is AMX")
+    ] = "float32"
     trainers: Annotated[
         int | None,
         Field(ge=1, description="training jobs a worker runs at once; default: one per GPU, without a GPU two"),
@@ -153,11 +164,16 @@ class Settings(BaseModel):
     def worker_name(self) -> str:
         return self.worker_id or socket.gethostname()
 
+    @property
+    def cores_in_use(self) -> int:
+        """Cores that each process computes with."""
+        return self.cores or usable_cores()
+
     def trainers_at_once(self, n_gpus: int) -> int:
         """Jobs that a worker with so many GPUs runs at once: no two of them share one."""
         if n_gpus:
             return min(self.trainers or n_gpus, n_gpus)
-        return self.trainers or min(2, os.cpu_count() or 1)
+        return self.trainers or min(2, self.cores_in_use)
 
     @property
     def registry_url(self) -> str:

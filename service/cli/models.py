@@ -40,12 +40,13 @@ def list_models(context: typer.Context, as_json: JsonOption = False, url: UrlOpt
         print_json(found)
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("model", "task", "aliases", "versions", "loaded"):
+    for name in ("model", "task", "aliases", "versions", "loaded", "engine"):
         table.add_column(name)
     for model in found:
         aliases = ", ".join(f"{alias} {version}" for alias, version in model["aliases"].items())
         held = ", ".join(map(str, model["versions"]))
-        table.add_row(model["name"], model["task"], aliases, held, ", ".join(map(str, model["loaded"])))
+        loaded = ", ".join(map(str, model["loaded"]))
+        table.add_row(model["name"], model["task"], aliases, held, loaded, engines_in_words(model["engines"]))
     output().print(table if found else "There are no models yet. Train one: vitrine train SPEC")
 
 
@@ -67,6 +68,7 @@ def show(
     signature = card["signature"]
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("job", card["job"])
+    table.add_row("engine", f"{card['engine']['name']}: {card['engine']['reason']}")
     table.add_row("features", ", ".join(feature["name"] for feature in signature["features"]))
     for name, words in metrics_in_words(card.get("evaluation", {})):
         table.add_row(name, words)
@@ -76,6 +78,14 @@ def show(
         table.add_row(name, f"SHA-256 {digest[:16]}…")
     console.print(table)
     print_warnings(console, card.get("evaluation", {}))
+
+
+def engines_in_words(engines: dict[str, dict[str, str]]) -> str:
+    """What predicts: one name where it is the same for all loaded versions, else one for each."""
+    names = {version: engine["name"] for version, engine in engines.items()}
+    if len(set(names.values())) == 1:
+        return next(iter(names.values()))
+    return ", ".join(f"{version} {name}" for version, name in names.items())
 
 
 def _gate(gate: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from service.imports import Importer, example_spec
 from service.jobs.pruning import Pruner
 from service.routes.documentation import form_body, request_body, responses
 from service.schemas import AliasAnswer, ModelList, MoveAliasRequest, PruneRequest, RollbackRequest, TrafficRequest
+from service.serving.engine_report import report_of_files
 from service.serving.pool import ModelPool
 from service.serving.shadow import Shadow
 from service.settings import Settings
@@ -85,16 +86,21 @@ def model_routes(
     @router.get(
         "/{model}/versions/{version}",
         summary="The card of a version, by number or alias",
+        description="`engine` says what predicts for it here, and why: as was measured when it was loaded, else as its "
+        "files say.",
         responses=responses(404, 503),
     )
     async def get_version(model: str, version: str) -> Response:
         record = (await asyncio.to_thread(registry.model, model)).resolve(version)
         artifact = await asyncio.to_thread(open_artifact, FilePath(record.directory))
         decisions = await asyncio.to_thread(registry.decisions, model, record.version)
+        served = pool.served(model, record.version)
+        engine = served.engine if served else report_of_files(artifact, settings.engine)
         card = {
             "model": model,
             "version": record.version,
             "job": record.job,
+            "engine": engine.to_json(),
             "decisions": decisions,
             **{name: value for name, value in artifact.card.items() if name != "model"},
             "signature": artifact.signature.to_json(),
@@ -185,11 +191,17 @@ def model_routes(
 
 
 def _summary(model: ModelRecord, pool: ModelPool) -> dict[str, Any]:
+    loaded = pool.loaded(model.name)
     return {
         "name": model.name,
         "task": model.task,
         "aliases": model.aliases,
         "traffic": model.traffic,
         "versions": [version.version for version in model.versions],
-        "loaded": pool.loaded(model.name),
+        "loaded": loaded,
+        "engines": {
+            str(version): {"name": served.engine.name, "reason": served.engine.reason}
+            for version in loaded
+            if (served := pool.served(model.name, version)) is not None
+        },
     }

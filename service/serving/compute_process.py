@@ -31,6 +31,7 @@ from explain.gradients import compute_device
 from explain.paths import Gradient
 from explain.table import parquet_table
 from models.artifact import Artifact, open_artifact
+from models.cores import limit_tensorflow
 from models.datasets import Part
 from models.lean_keras import import_keras
 from models.outputs import target_model
@@ -39,8 +40,9 @@ from models.sources.folder import DataFolder
 from service.errors import ComputeFailed
 from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
+from service.serving.choosing import EngineRules, rules_of
 from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, Rank
-from service.serving.engine import SLICE_ROWS, Engine, KerasEngine, OnnxEngine, warm_up
+from service.serving.engine import Engine, KerasEngine, OnnxEngine, warm_up
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport, Networks
 from service.serving.global_wording import global_document
 from service.serving.gradients import Gradients
@@ -70,17 +72,17 @@ class Version(Protocol):
 class LoadedVersion:
     """A version in this process: its engine, its Keras model and, where it has any, a gradient of each output."""
 
-    def __init__(self, artifact: Artifact, courtesy: Courtesy) -> None:
+    def __init__(self, artifact: Artifact, courtesy: Courtesy, rules: EngineRules) -> None:
         signature = artifact.signature
         model = artifact.load_keras()
         self.engine: Engine
-        if artifact.onnx_path:
-            self.engine = OnnxEngine(artifact.onnx_path, signature, threads=os.cpu_count() or 1, keep_memory=True)
+        if artifact.onnx_path and rules.engine != "tensorflow":
+            self.engine = OnnxEngine(artifact.onnx_path, signature, threads=rules.cores, keep_memory=True)
         else:
             self.engine = KerasEngine(model, signature)
-        price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)
+        price = LearnedPrice.of(warm_up(self.engine, signature))
         models = {output: target_model(model, signature, output) for output in signature.outputs}
-        gradients = Gradients(artifact, models, courtesy) if signature.is_continuous else None
+        gradients = Gradients(artifact, models, courtesy, rules.cores) if signature.is_continuous else None
         self.explained = ExplainedVersion(
             artifact,
             PoliteEngine(MeteredEngine(self.engine, price), courtesy),
@@ -262,7 +264,8 @@ def main() -> None:
     hold_lifeline()
     settings = read_settings(os.environ)
     configure_logging("compute", log_format=settings.log_format, log_level=settings.log_level)
-    process = ComputeProcess(Connection(int(sys.argv[1])), LoadedVersion)
+    limit_tensorflow(settings.cores_in_use)
+    process = ComputeProcess(Connection(int(sys.argv[1])), partial(LoadedVersion, rules=rules_of(settings)))
     process.start("predict", ["predict"])
     # On Linux niceness belongs to a thread. This one and those it starts from here, TensorFlow's too, go behind live
     # predictions, whichever process computes them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +22,11 @@ SLICE_ROWS = 4096
 
 
 LARGE_CALL_ROWS = 256
+
+WARM_SIZES = (8, 32, 256, SLICE_ROWS)
+"""Rows of the calls by which an engine is warmed, after single ones."""
+WARM_UP_MS = 1000.0
+"""What such a call may be expected to take: 4,096 images of 224 x 224 would take minutes, and gigabytes."""
 
 
 class Engine(Protocol):
@@ -70,16 +76,37 @@ class KerasEngine:
         return self._calls[output](rows)
 
 
-def warm_up(engine: Engine, signature: Signature) -> tuple[float, float]:
-    """Runs the sizes in use, and returns what a call of one row and one of `SLICE_ROWS` took, in milliseconds."""
-    rows = np.zeros((SLICE_ROWS, *signature.input_shape), np.float32)
-    for output in signature.outputs:
-        engine.evaluate(rows[:1], output)
-    engine.evaluate(rows, signature.outputs[0])
-    single, whole = (
-        measured_ms(lambda part=part: engine.evaluate(part, signature.outputs[0])) for part in (rows[:1], rows)
-    )
-    return single, whole
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """What calls of a warm engine took: `single_ms` of one row, `many_ms` of `n_rows`."""
+
+    single_ms: float
+    many_ms: float
+    n_rows: int
+
+    @property
+    def row_ms(self) -> float:
+        """Of a row among many."""
+        return self.many_ms / self.n_rows
+
+
+def warm_up(engine: Engine, signature: Signature) -> Warmth:
+    """Runs the sizes in use: one row, as many as requests that wait are joined into one call, and a slice of an
+    explanation; of a dear network as many as a call of `WARM_UP_MS` takes."""
+    output = signature.outputs[0]
+    row = np.zeros((1, *signature.input_shape), np.float32)
+    for each in signature.outputs:
+        engine.evaluate(row, each)
+    single_ms = measured_ms(lambda: engine.evaluate(row, output))
+    # The first call may have met a busy machine: what many rows take is not known before they are called.
+    n_rows, many_ms = 1, single_ms
+    for size in WARM_SIZES:
+        if many_ms / n_rows * size > WARM_UP_MS:
+            break
+        rows = np.zeros((size, *signature.input_shape), np.float32)
+        engine.evaluate(rows, output)
+        n_rows, many_ms = size, measured_ms(lambda rows=rows: engine.evaluate(rows, output))
+    return Warmth(single_ms, many_ms, n_rows)
 
 
 def measured_ms(call: Callable[[], object]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,11 @@ class Gradients:
 
     Args:
         models: the Keras models of the outputs.
+        cores: to compute with.
     """
 
-    def __init__(self, artifact: Artifact, models: dict[str, Any], courtesy: Courtesy) -> None:
-        self._artifact, self._models, self._courtesy = artifact, models, courtesy
+    def __init__(self, artifact: Artifact, models: dict[str, Any], courtesy: Courtesy, cores: int) -> None:
+        self._artifact, self._models, self._courtesy, self._cores = artifact, models, courtesy, cores
         self._made: dict[tuple[str, str], Gradient] = {}
         self.device = compute_device()
         outputs = artifact.signature.outputs
@@ -53,7 +53,7 @@ class Gradients:
     def _compiled(self, output: str, engine: str) -> Gradient:
         if engine == KERAS:
             return KerasGradient(self._models[output], self.slice_rows[KERAS])
-        gradient = open_gradient(self._artifact, output, threads=os.cpu_count() or 1)
+        gradient = open_gradient(self._artifact, output, threads=self._cores)
         assert gradient is not None  # `slice_rows` names the engine where there is one
         return gradient
 

@@ -17,6 +17,7 @@ from models.registry import CHALLENGER, CHAMPION, ModelRecord, Registry
 from models.traffic import alias_of
 from service.errors import ComputeUnavailable, RegistryUnavailable, VersionHasAlias, VersionUnavailable
 from service.serving.batcher import Batching
+from service.serving.choosing import EngineRules
 from service.serving.compute import ComputeClient
 from service.serving.served_model import ServedModel
 
@@ -81,11 +82,13 @@ class ModelPool:
         loaded_versions: int,
         patience: Patience | None = None,
         batching: Batching | None = None,
+        rules: EngineRules | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._registry, self._compute = registry, compute
         self._refresh_seconds, self._limit = refresh_ms / 1000, loaded_versions
         self._patience, self._batching, self._clock = patience or Patience(), batching or Batching(), clock
+        self._rules = rules
         self._known: dict[str, ModelRecord] = {}
         self._aliased: dict[Place, ServedModel] = {}
         self._moves: dict[Place, tuple[int, asyncio.Task[None]]] = {}
@@ -338,7 +341,7 @@ class ModelPool:
         record = self._known[key[0]].resolve(str(key[1]))
         try:
             served = await asyncio.get_running_loop().run_in_executor(
-                self._loaders, ServedModel, record, self._compute, self._batching
+                self._loaders, ServedModel, record, self._compute, self._batching, self._rules
             )
         except Exception as error:
             # Whatever is wrong with one version, the others and the one it would replace serve on.

@@ -16,7 +16,7 @@ from explain.auto import Price
 from explain.game import Rows
 from explain.paths import Gradient
 from models.rows import ModelInput
-from service.serving.engine import Engine
+from service.serving.engine import SLICE_ROWS, Engine, Warmth
 
 MEMORY = 0.95
 """What an earlier call counts for, as a part of the one after it: about the last twenty calls matter."""
@@ -34,15 +34,21 @@ class LearnedPrice:
     measurements at the start stay, weakly: without them, calls all of one size would leave the line undetermined.
 
     Args:
-        single_ms, slice_ms: measured, a call of one row and of `slice_rows` rows.
+        single_ms, many_ms: measured, a call of one row and of `n_rows` rows.
+        slice_rows: of the largest calls there are; default: `n_rows`.
     """
 
-    def __init__(self, single_ms: float, slice_ms: float, slice_rows: int) -> None:
+    def __init__(self, single_ms: float, many_ms: float, n_rows: int, *, slice_rows: int | None = None) -> None:
         self._lock = threading.Lock()
-        self._slice_rows = slice_rows
-        self._anchors = _moments(1, single_ms) + (_moments(slice_rows, slice_ms) if slice_rows > 1 else 0.0)
+        self._slice_rows = slice_rows or n_rows
+        self._anchors = _moments(1, single_ms) + (_moments(n_rows, many_ms) if n_rows > 1 else 0.0)
         self._learned = self._anchors * FIRST_WEIGHT
         self.now = self._solved(self._anchors)
+
+    @classmethod
+    def of(cls, warmth: Warmth) -> LearnedPrice:
+        """Of an engine that is called in slices."""
+        return cls(warmth.single_ms, warmth.many_ms, warmth.n_rows, slice_rows=SLICE_ROWS)
 
     def learn(self, n_rows: int, milliseconds: float) -> None:
         """Takes note of a call."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import weakref
 from concurrent.futures import Executor, Future
 from functools import cached_property
@@ -18,8 +17,9 @@ from models.registry import VersionRecord
 from models.rows import ModelInput
 from models.signature import Signature
 from service.serving.batcher import Batcher, Batching
+from service.serving.choosing import EngineRules, choose_engine
 from service.serving.compute import ComputeClient
-from service.serving.engine import SLICE_ROWS, OnnxEngine, warm_up
+from service.serving.engine_report import EngineReport, report_of_files
 from service.serving.explaining import ExplainedVersion, LoadReport
 from service.serving.prices import LearnedPrice, MeteredEngine
 
@@ -34,18 +34,22 @@ class ServedModel:
     unloaded there when the last reference to this object goes: requests that hold it are answered by it.
     """
 
-    def __init__(self, record: VersionRecord, compute: ComputeClient, batching: Batching) -> None:
+    def __init__(
+        self, record: VersionRecord, compute: ComputeClient, batching: Batching, rules: EngineRules | None = None
+    ) -> None:
+        rules = rules or EngineRules()
         self.record = record
         self.artifact: Artifact = open_artifact(Path(record.directory))
         self.signature: Signature = self.artifact.signature
         # A version that is loaded again while its former load is still in use must not be unloaded with it.
         self.key = f"{record.model}/{record.version}#{next(_serials)}"
         self._compute = compute
-        path = self.artifact.onnx_path
-        self._engine = OnnxEngine(path, self.signature, threads=1, keep_memory=False) if path else None
         compute.load(self.key, self.artifact.directory)
         weakref.finalize(self, compute.unload, self.key)
-        self._price = LearnedPrice(*warm_up(self._engine, self.signature), SLICE_ROWS) if self._engine else None
+        chosen = self._chosen = choose_engine(self.artifact, rules)
+        self._engine = chosen.engine if chosen else None
+        self._price = LearnedPrice.of(chosen.warmth) if chosen else None
+        self.engine: EngineReport = chosen.report if chosen else report_of_files(self.artifact, rules.engine)
         self._batcher = self._joining(batching)
         # Evaluated on the background now, not by the first explanation.
         _ = self.explained
@@ -68,14 +72,16 @@ class ServedModel:
 
     @property
     def engine_name(self) -> str:
-        return "onnxruntime" if self._engine else "tensorflow"
+        return self.engine.name
 
     @cached_property
     def explained(self) -> ExplainedVersion | None:
         """For explanations cheap enough to run here; None where the compute process has the only engine."""
-        if self._engine is None or self._price is None:
+        if self._chosen is None or self._price is None:
             return None
-        return ExplainedVersion(self.artifact, MeteredEngine(self._engine, self._price), self._price)
+        onnx = self._chosen.onnx
+        price = self._price if onnx is self._engine else LearnedPrice.of(self._chosen.onnx_warmth)
+        return ExplainedVersion(self.artifact, MeteredEngine(onnx, price), price)
 
     def _joining(self, batching: Batching) -> Batcher:
         """Where predictions run is decided by what was measured before there was any load."""
@@ -94,7 +100,7 @@ class ServedModel:
             self.engine_name,
             engine.evaluate,
             in_thread,
-            lanes=len(os.sched_getaffinity(0)),
+            lanes=self._chosen.lanes if self._chosen else 1,
             price=self._price.now,
             batching=batching,
         )

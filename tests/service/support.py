@@ -87,12 +87,12 @@ def point(settings: Settings, model: str, version: int, *, alias: str = CHAMPION
 
 
 @contextmanager
-def running(settings: Settings, *arguments: str) -> Iterator[Server]:
+def running(settings: Settings, *arguments: str, python: str | Path = sys.executable) -> Iterator[Server]:
     """Starts `vitrine` with some arguments and ends it again."""
     settings.prepare_home()
     with (settings.home / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments],
+            [python, "-m", "service", *arguments],
             env={**os.environ, **settings.to_environment()},
             stdout=log,
             stderr=log,

@@ -14,6 +14,7 @@ from models.artifact import Artifact
 from models.onnx_gradient import OnnxGradient
 from models.outputs import target_model
 from service.records.record import ExplanationRecord
+from service.serving.choosing import EngineRules
 from service.serving.compute_process import LoadedVersion
 from service.serving.courtesy import Courtesy
 from service.serving.explaining import ExplanationOrder
@@ -33,13 +34,13 @@ ORDER = ExplanationOrder(
 
 @pytest.fixture(scope="module")
 def exported(diabetes_artifact: Artifact) -> LoadedVersion:
-    return LoadedVersion(diabetes_artifact, Courtesy())
+    return LoadedVersion(diabetes_artifact, Courtesy(), EngineRules())
 
 
 @pytest.fixture(scope="module")
 def former(diabetes_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> LoadedVersion:
     """The same version from before gradients were exported."""
-    return LoadedVersion(without_onnx(diabetes_artifact, tmp_path_factory.mktemp("former")), Courtesy())
+    return LoadedVersion(without_onnx(diabetes_artifact, tmp_path_factory.mktemp("former")), Courtesy(), EngineRules())
 
 
 def test_a_version_with_exported_gradients_takes_them_and_one_without_asks_tensorflow(
@@ -57,7 +58,7 @@ def test_tensorflow_is_compiled_only_when_it_is_asked_for(
     compiling = KerasGradient._compile
     monkeypatch.setattr(KerasGradient, "_compile", lambda self, **how: (compiled.append(how), compiling(self, **how)))
 
-    gradients = Gradients(diabetes_artifact, models, Courtesy())
+    gradients = Gradients(diabetes_artifact, models, Courtesy(), 2)
     before = len(compiled)
     asked = [gradients("value", engine) for engine in (None, "onnxruntime", "tensorflow", "tensorflow")]
 

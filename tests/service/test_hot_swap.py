@@ -43,10 +43,10 @@ def swapping(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_few_swaps_under_load_fail_no_request(
-    swapping: Server, diabetes_artifact: Artifact, celu_artifact: Artifact
+    swapping: Server, diabetes_artifact: Artifact, erfinv_artifact: Artifact
 ) -> None:
     """Between a version on ONNX Runtime and one on TensorFlow, so that both ways of getting ready are taken."""
-    report = swap_under_load(swapping, [diabetes_artifact, celu_artifact], swaps=4)
+    report = swap_under_load(swapping, [diabetes_artifact, erfinv_artifact], swaps=4)
 
     assert [] == report.faults
     assert 4 <= len(report.versions_seen)

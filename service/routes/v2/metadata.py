@@ -11,8 +11,8 @@ from service.routes.v2.matching import TensorSpec, default_output, inputs_of
 from service.serving.served_model import ServedModel
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "explain")
-_PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "tensorflow": "tensorflow_keras"}
-_BACKENDS = {"onnxruntime": "onnxruntime", "tensorflow": "tensorflow"}
+_PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "openvino": "openvino_onnx", "tensorflow": "tensorflow_keras"}
+_BACKENDS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorflow": "tensorflow"}
 
 
 def server_metadata() -> dict[str, Any]:

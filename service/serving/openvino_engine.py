@@ -1,0 +1,89 @@
+"""OpenVINO as an engine: the extra `openvino`, for networks that it computes faster than ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections import deque
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.inference import batch_sizes
+from models.outputs import target_columns
+from models.rows import ModelInput
+from models.signature import Signature
+from service.serving.engine_report import EngineName, Precision
+
+CALL_SIZES = (1, 2, 4, 8, 16, 32, 64)
+"""Rows of its calls. Kernels are made for each number of rows when it is first met, which takes as long as many calls:
+20 to 100 ms. So a few are made at load, and calls are filled up to the next."""
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def is_installed() -> bool:
+    return find_spec("openvino") is not None
+
+
+class OpenVinoEngine:
+    """OpenVINO on the CPU, on the ONNX export of a version.
+
+    Without being told it would take bfloat16 wherever the processor has it, for which nobody has asked.
+
+    Args:
+        threads: for one call.
+        lanes: calls that run beside each other.
+    """
+
+    name: EngineName = "openvino"
+
+    def __init__(self, path: Path, signature: Signature, *, threads: int, lanes: int, precision: Precision) -> None:
+        # The package comes with its extra alone; its types are not there to be checked.
+        import openvino  # type: ignore[import-not-found]
+
+        core: Any = openvino.Core()
+        self._network = core.compile_model(
+            core.read_model(path.read_bytes()),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": _HINTS[precision],
+                "EXECUTION_MODE_HINT": "ACCURACY" if precision == "float32" else "PERFORMANCE",
+                "INFERENCE_NUM_THREADS": threads * lanes,
+                "NUM_STREAMS": lanes,
+                # Pinned threads would meet those of the processes beside on the same cores.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self._signature, self.threads = signature, threads
+        # Where a processor does not have what was asked for, OpenVINO takes something else.
+        taken = self._network.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.precision: Precision = "bfloat16" if taken == "bf16" else "float32"
+        names = ["output", *(["logit"] if "logit" in signature.outputs else [])]
+        self._places = {name: self._network.output(name) for name in names}
+        # A request holds the memory of a call: one for each call beside others, made when there are so many.
+        self._requests: deque[Any] = deque()
+        self.sizes = batch_sizes(int(np.prod(signature.input_shape)), CALL_SIZES)
+        for size in self.sizes:
+            self.evaluate(np.zeros((size, *signature.input_shape), np.float32), signature.outputs[0])
+
+    def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
+        place = self._places["logit" if output == "logit" else "output"]
+        try:
+            request = self._requests.pop()
+        except IndexError:
+            request = self._network.create_infer_request()
+        try:
+            starts = range(0, len(rows), self.sizes[-1])
+            parts = [_called(request, rows[start : start + self.sizes[-1]], place, self.sizes) for start in starts]
+        finally:
+            self._requests.append(request)
+        return target_columns(parts[0] if len(parts) == 1 else np.concatenate(parts), self._signature, output)
+
+
+def _called(request: Any, rows: ModelInput, place: Any, sizes: tuple[int, ...]) -> np.ndarray:
+    """The units of at most the largest size's rows, in a call that is filled up with copies of the last one."""
+    filling = next(size for size in sizes if size >= len(rows)) - len(rows)
+    filled = np.concatenate([rows, np.repeat(rows[-1:], filling, axis=0)]) if filling else np.ascontiguousarray(rows)
+    # Copied: the request's own memory is written over by its next call.
+    return request.infer({0: filled}, share_inputs=True, share_outputs=True)[place][: len(rows)].copy()

@@ -9,12 +9,13 @@ BENCH_BIN := .venv-bench/bin
 STAMP := .venv/.installed
 BENCH_STAMP := .venv-bench/.installed
 CLIENTS_STAMP := .venv-clients/.installed
+OPENVINO_STAMP := .venv-openvino/.installed
 PEERS := mlserver bentoml litserve ray kserve
 # Installed from Debian where it is on no path.
 WRK := $(shell command -v wrk || echo /usr/bin/wrk)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: install run test soak check format lint types imports bench bench-serving profile-serving peers clients lock clean
+.PHONY: install run test soak check format lint types imports bench bench-serving profile-serving peers clients openvino lock clean
 
 install: $(STAMP)
 
@@ -89,11 +90,22 @@ $(CLIENTS_STAMP): requirements/clients.lock
 	$(BIN)/uv pip sync --quiet --require-hashes --python .venv-clients/bin/python requirements/clients.lock
 	@touch $(CLIENTS_STAMP)
 
+# What a user of the extra `openvino` has. The tests make it, too.
+openvino: install $(OPENVINO_STAMP)
+
+$(OPENVINO_STAMP): requirements/openvino.lock $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-openvino
+	$(BIN)/uv pip sync --quiet --require-hashes --python .venv-openvino/bin/python requirements/openvino.lock
+	PYTHONPATH=$(wildcard .venv/lib/python3*/site-packages) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation \
+		--python .venv-openvino/bin/python --editable .
+	@touch $@
+
 # The lock files, from pyproject.toml. They hold hashes and name no registry.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra tracking $(COMPILE) -o $(LOCK)
 	$(BIN)/uv pip compile pyproject.toml $(COMPILE) --constraint $(LOCK) -o requirements/runtime.lock
 	$(BIN)/uv pip compile pyproject.toml --extra tracking $(COMPILE) --constraint $(LOCK) -o requirements/tracking.lock
+	$(BIN)/uv pip compile pyproject.toml --extra openvino $(COMPILE) --constraint $(LOCK) -o requirements/openvino.lock
 	$(BIN)/uv pip compile pyproject.toml --extra bench $(COMPILE) --constraint $(LOCK) -o requirements/bench.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gpu $(COMPILE) --constraint $(LOCK) -o requirements/gpu.lock
 	for peer in $(PEERS); do \
@@ -106,4 +118,4 @@ lock:
 COMPILE := --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
 clean:
-	rm -rf .venv .venv-bench .venv-clients .venv-peers .bench
+	rm -rf .venv .venv-bench .venv-clients .venv-openvino .venv-peers .bench

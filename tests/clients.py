@@ -10,12 +10,11 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(__file__).parent / "client_scripts"
-_ENVIRONMENT = ROOT / ".venv-clients"
 
 
 def what_a_client_finds(script: str, *arguments: str) -> dict[str, Any]:
     """What a script of `client_scripts` prints, in an environment that has the clients and nothing of ours."""
-    made = _made()
+    made = environment("clients")
     run = subprocess.run(
         [made / "bin/python", "-I", SCRIPTS / script, *arguments], capture_output=True, text=True, timeout=120
     )
@@ -23,12 +22,13 @@ def what_a_client_finds(script: str, *arguments: str) -> dict[str, Any]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def _made() -> Path:
-    """The environment; made by the first process that asks for it, in about 20 s."""
-    with (ROOT / "requirements/clients.lock").open() as lock:
+def environment(name: str) -> Path:
+    """The environment `.venv-<name>`, of a lock of that name; made by the first process that asks for it."""
+    made = ROOT / f".venv-{name}"
+    with (ROOT / f"requirements/{name}.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        made = subprocess.run(
-            ["make", "--silent", ".venv-clients/.installed"], cwd=ROOT, capture_output=True, text=True, timeout=280
+        run = subprocess.run(
+            ["make", "--silent", f"{made.name}/.installed"], cwd=ROOT, capture_output=True, text=True, timeout=280
         )
-    assert made.returncode == 0, made.stderr
-    return _ENVIRONMENT
+    assert run.returncode == 0, run.stderr
+    return made

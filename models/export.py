@@ -14,6 +14,7 @@ from models.cores import usable_cores
 from models.differences import TOLERANCE, largest_difference
 from models.inference import fitting_rows, keras_outputs, open_session, session_outputs
 from models.invariance import BatchInvariance, measure_invariance
+from models.onnx_layers import exportable
 from models.onnx_operations import HANDLERS
 from models.outputs import with_logit
 from models.rows import ModelInput
@@ -124,33 +125,21 @@ def _convert(served: Any, signature: Signature) -> Any:
     with warnings.catch_warnings():
         # tf2onnx still sets NumPy aliases that NumPy deprecates; nothing that a user can act on.
         warnings.simplefilter("ignore")
-        import keras
         import tensorflow as tf
         import tf2onnx
 
         name = served.inputs[0].name
         spec = [tf.TensorSpec((None, *signature.input_shape), tf.float32, name=name)]
-        # Within others too: an imported model may be one layer.
-        adapted = [layer for layer in served._flatten_layers() if isinstance(layer, keras.layers.Normalization)]
-
-        def graph(rows: Any) -> Any:
-            # An adapted Normalization layer holds its mean and variance as eager constants, which tf2onnx turns into
-            # inputs of the graph. Read from the layer's variables inside the trace, they become constants in it.
-            for layer in adapted:
-                layer.finalize_state()
-            return served(rows, training=False)
-
+        function = tf.function(lambda rows: served(rows, training=False), input_signature=spec, autograph=False)
         eagerly = tf.config.functions_run_eagerly()
         # Keras compiles some operations by themselves (grouped convolutions, say): functions in the graph, which ONNX
         # does not know. Run eagerly, what they do is in the graph itself.
         tf.config.run_functions_eagerly(True)
         try:
-            function = tf.function(graph, input_signature=spec, autograph=False)
-            proto, _ = tf2onnx.convert.from_function(
-                function, input_signature=spec, opset=OPSET, custom_op_handlers=HANDLERS
-            )
+            with exportable(served):
+                proto, _ = tf2onnx.convert.from_function(
+                    function, input_signature=spec, opset=OPSET, custom_op_handlers=HANDLERS
+                )
         finally:
             tf.config.run_functions_eagerly(eagerly)
-            for layer in adapted:
-                layer.finalize_state()
     return proto

@@ -57,6 +57,40 @@ def _bucketize(graph: Any, node: Any, name: str, _arguments: Any) -> Any:
     return _put(graph, node, "Sub", [total, count.output[0]])
 
 
+def _resized(graph: Any, node: Any, name: str, _arguments: Any) -> Any:
+    """Images of another size, by two products with matrices.
+
+    Resizing is linear, along one axis after the other. Its weights are what TensorFlow makes of pictures of one bright
+    line: ONNX's own rounds them otherwise (bicubic), or not at all as TensorFlow does (antialiasing).
+    """
+    import tensorflow as tf
+
+    images = node.input[0]
+    height, width = graph.get_shape(images)[1:3]
+    sizes = [int(size) for size in node.inputs[1].get_tensor_value()]
+    attributes = {key: node.get_attr_value(key) for key in node.attr if key not in ("T", "_class")}
+
+    def resized(lines: Any, size: list[int]) -> Any:
+        if node.type == "ResizeBicubic":
+            return tf.raw_ops.ResizeBicubic(images=lines, size=size, **attributes)
+        scale = np.array(size, np.float32) / np.array(lines.shape[1:3], np.float32)
+        return tf.raw_ops.ScaleAndTranslate(images=lines, size=size, scale=scale, translation=[0.0, 0.0], **attributes)
+
+    with tf.init_scope():
+        rows = resized(np.eye(height, dtype=np.float32).reshape(1, height, 1, height), [sizes[0], 1])
+        columns = resized(np.eye(width, dtype=np.float32).reshape(1, 1, width, width), [1, sizes[1]])
+    down = graph.make_const(f"{name}_rows", rows.numpy()[0, :, 0]).output[0]
+    across = graph.make_const(f"{name}_columns", columns.numpy()[0, 0].T.copy()).output[0]
+    first = graph.make_node("Transpose", [images], attr={"perm": [0, 3, 1, 2]})
+    taller = graph.make_node("MatMul", [down, first.output[0]])
+    wider = graph.make_node("MatMul", [taller.output[0], across])
+    shapes, types, outputs = node.output_shapes, node.output_dtypes, list(node.output)
+    graph.remove_node(node.name)
+    return graph.make_node(
+        "Transpose", [wider.output[0]], attr={"perm": [0, 2, 3, 1]}, outputs=outputs, shapes=shapes, dtypes=types
+    )
+
+
 def _constant(graph: Any, name: str, value: float) -> str:
     return graph.make_const(name, np.array(value, np.float32)).output[0]
 
@@ -77,4 +111,6 @@ HANDLERS: dict[str, Handler] = {
     "Erfc": (_erfc, []),
     "Expm1": (_expm1, []),
     "Log1p": (_log1p, []),
+    "ResizeBicubic": (_resized, []),
+    "ScaleAndTranslate": (_resized, []),
 }

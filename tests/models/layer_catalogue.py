@@ -110,9 +110,7 @@ def kinds() -> list[Kind]:
     add("Embedding", COLUMNS, lambda x: layers.Embedding(7, 4)(x), rows=_whole)
     add("ReversibleEmbedding", COLUMNS, _reversible_embedding, rows=_whole)
     of("Masking", SERIES, rows=_gaps)
-    add("Lambda", COLUMNS, lambda x: layers.Lambda(lambda y: y * 2)(x))
     add("SpectralNormalization", COLUMNS, lambda x: layers.SpectralNormalization(layers.Dense(4))(x))
-    add("Wrapper", COLUMNS, lambda x: layers.SpectralNormalization(layers.Dense(4))(x))
     # Activations
     for name in sorted(_activations()):
         add("Activation", COLUMNS, lambda x, name=name: layers.Activation(name)(layers.Dense(8)(x)), name)
@@ -275,7 +273,7 @@ def _random_pictures() -> dict[str, dict[str, Any]]:
         "RandomTranslation": {"height_factor": 0.2, "width_factor": 0.2},
         "RandomRotation": {"factor": 0.1},
         "RandomZoom": {"height_factor": 0.2},
-        "RandomCrop": {"height": 5, "width": 5},
+        "RandomCrop": {"height": 8, "width": 8},
         "RandomContrast": {"factor": 0.2},
         "RandomBrightness": {"factor": 0.2},
         "RandomColorDegeneration": {"factor": 0.2},

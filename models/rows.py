@@ -37,13 +37,12 @@ def decode_rows(rows: Sequence[Any], signature: Signature) -> ModelInput:
     Raises:
         InvalidRows: with one `Fault` for each value that does not fit.
     """
-    decode = _decoder(signature)
-    array = np.empty((len(rows), *signature.input_shape), dtype=np.float32)
     # The fast way takes rows without a fault; only when one fails are all rows searched for every fault.
     # A number too large for float32 becomes infinite here and is refused below.
     with np.errstate(over="ignore", invalid="ignore"):
-        clean = all(decode(row, array[i]) for i, row in enumerate(rows)) and _is_finite(array, signature)
-    if not clean or not _within_range(array, signature):
+        array = _decoded_numbers(rows, signature) if signature.all_numeric else _decoded(rows, signature)
+        clean = array is not None and _is_finite(array, signature)
+    if array is None or not clean or not _within_range(array, signature):
         faults = (fault for i, row in enumerate(rows) for fault in faults_of_row(row, i, signature))
         raise InvalidRows(list(islice(faults, MAX_FAULTS)))
     return array
@@ -72,6 +71,26 @@ def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
     return converted
 
 
+def _decoded_numbers(rows: Sequence[Any], signature: Signature) -> ModelInput | None:
+    """Rows of nothing but numbers, taken at once: one by one they would take three times as long."""
+    width, table = len(signature.feature_names), []
+    for row in rows:
+        values = row if type(row) is list and len(row) == width else _values_of(row, signature)
+        if values is None or not NUMBERS.issuperset(map(type, values)):
+            return None
+        table.append(values)
+    try:
+        return np.array(table, np.float32).reshape(-1, width)
+    except OverflowError:
+        return None
+
+
+def _decoded(rows: Sequence[Any], signature: Signature) -> ModelInput | None:
+    decode = _decoder(signature)
+    array = np.empty((len(rows), *signature.input_shape), dtype=np.float32)
+    return array if all(decode(row, array[i]) for i, row in enumerate(rows)) else None
+
+
 Decode = Callable[[Any, ModelInput], bool]
 """Writes a row into its place; False where it has a fault."""
 
@@ -81,8 +100,6 @@ def _decoder(signature: Signature) -> Decode:
         return lambda row, out: _decode_image_row(row, signature, out)
     if signature.series is not None:
         return lambda row, out: _decode_series_row(row, signature, out)
-    if signature.all_numeric:
-        return lambda row, out: _decode_numeric_row(row, signature, out)
     encoders = [encoder_of(feature) for feature in signature.features]
 
     def decode(row: Any, out: ModelInput) -> bool:
@@ -115,17 +132,6 @@ def _values_of(row: Any, signature: Signature) -> list[Any] | None:
     if signature.kind != "columns":
         return [row]
     return row if type(row) is list and len(row) == len(names) else None
-
-
-def _decode_numeric_row(row: Any, signature: Signature, out: ModelInput) -> bool:
-    values = _values_of(row, signature)
-    if values is None or not set(map(type, values)) <= NUMBERS:
-        return False
-    try:
-        out[:] = values
-    except OverflowError:
-        return False
-    return True
 
 
 def _decode_image_row(row: Any, signature: Signature, out: ModelInput) -> bool:

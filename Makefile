@@ -93,7 +93,7 @@ $(CLIENTS_STAMP): requirements/clients.lock
 # What a user of the extra `openvino` has. The tests make it, too.
 openvino: install $(OPENVINO_STAMP)
 
-$(OPENVINO_STAMP): requirements/openvino.lock $(STAMP)
+$(OPENVINO_STAMP): requirements/openvino.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-openvino
 	$(BIN)/uv pip sync --quiet --require-hashes --python .venv-openvino/bin/python requirements/openvino.lock
 	PYTHONPATH=$(wildcard .venv/lib/python3*/site-packages) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation \

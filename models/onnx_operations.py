@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
+_RESIZING_FLAGS = ("align_corners", "half_pixel_centers", "antialias")
 Handler = tuple[Callable[[Any, Any, str, Any], Any], list[Any]]
 
 
@@ -68,19 +69,25 @@ def _resized(graph: Any, node: Any, name: str, _arguments: Any) -> Any:
     images = node.input[0]
     height, width = graph.get_shape(images)[1:3]
     sizes = [int(size) for size in node.inputs[1].get_tensor_value()]
-    attributes = {key: node.get_attr_value(key) for key in node.attr if key not in ("T", "_class")}
+    flags = {key: bool(node.get_attr_value(key)) for key in _RESIZING_FLAGS if key in node.attr}
 
     def resized(lines: Any, size: list[int]) -> Any:
         if node.type == "ResizeBicubic":
-            return tf.raw_ops.ResizeBicubic(images=lines, size=size, **attributes)
+            return tf.raw_ops.ResizeBicubic(images=lines, size=size, **flags)
         scale = np.array(size, np.float32) / np.array(lines.shape[1:3], np.float32)
-        return tf.raw_ops.ScaleAndTranslate(images=lines, size=size, scale=scale, translation=[0.0, 0.0], **attributes)
+        kernel = node.get_attr_value("kernel_type")
+        name_of_kernel = kernel.decode() if isinstance(kernel, bytes) else kernel
+        return tf.raw_ops.ScaleAndTranslate(
+            images=lines, size=size, scale=scale, translation=[0.0, 0.0], kernel_type=name_of_kernel, **flags
+        )
 
-    with tf.init_scope():
+    # A conversion goes on within a graph, where nothing is computed: this takes one of its own.
+    with tf.Graph().as_default() as weights, tf.compat.v1.Session(graph=weights) as session:
         rows = resized(np.eye(height, dtype=np.float32).reshape(1, height, 1, height), [sizes[0], 1])
         columns = resized(np.eye(width, dtype=np.float32).reshape(1, 1, width, width), [1, sizes[1]])
-    down = graph.make_const(f"{name}_rows", rows.numpy()[0, :, 0]).output[0]
-    across = graph.make_const(f"{name}_columns", columns.numpy()[0, 0].T.copy()).output[0]
+        rows, columns = session.run((rows, columns))
+    down = graph.make_const(f"{name}_rows", rows[0, :, 0]).output[0]
+    across = graph.make_const(f"{name}_columns", columns[0, 0].T.copy()).output[0]
     first = graph.make_node("Transpose", [images], attr={"perm": [0, 3, 1, 2]})
     taller = graph.make_node("MatMul", [down, first.output[0]])
     wider = graph.make_node("MatMul", [taller.output[0], across])

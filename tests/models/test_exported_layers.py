@@ -96,11 +96,16 @@ def table_of(found: dict[Kind, ExportReport]) -> str:
 
 def line_of(layer: str, engine: str, reason: str, ways: list[tuple[str, float]]) -> str:
     notes = ", ".join(note for note, _ in ways if note)
-    largest = max(difference for _, difference in ways)
-    apart = reason.removeprefix("the export failed: ") or (
-        f"{10 ** math.ceil(math.log10(largest)):.0e}" if largest else "0"
-    )
+    apart = reason.removeprefix("the export failed: ") or rounded_up(max(difference for _, difference in ways))
     return f"| `{layer}` | {notes} | {engine} | {apart} |\n"
+
+
+def rounded_up(difference: float) -> str:
+    """To one digit."""
+    if difference == 0:
+        return "0"
+    power = 10.0 ** math.floor(math.log10(difference))
+    return f"{math.ceil(difference / power) * power:.0e}"
 
 
 def without_differences(table: str) -> str:

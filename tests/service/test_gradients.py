@@ -105,3 +105,15 @@ def test_a_record_knows_the_engine_that_took_its_gradients(method: str, engine: 
         record.replay_order(resolved.order).evaluations,
         record.replay_order(resolved.order).gradient_engine,
     )
+
+
+def test_a_setting_has_tensorflow_compute_a_version_that_onnx_runtime_could(diabetes_artifact: Artifact) -> None:
+    rows = diabetes_artifact.background[0][:3]
+
+    engines = [
+        LoadedVersion(diabetes_artifact, Courtesy(), rules).engine
+        for rules in (EngineRules("tensorflow"), EngineRules())
+    ]
+
+    assert ["tensorflow", "onnxruntime"] == [engine.name for engine in engines]
+    np.testing.assert_allclose(*(engine.evaluate(rows, "value") for engine in engines), rtol=1e-5)

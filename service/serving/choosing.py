@@ -35,6 +35,8 @@ FASTER = 1.1
 """OpenVINO takes over where it is so many times as fast: less is within what two timings of one thing differ by."""
 TIMED_MS, MOST_CALLS = 50.0, 7
 """What is spent on timing an engine with calls of one size, and how many there are at most."""
+MOST_LANES = 4
+"""Calls of OpenVINO beside each other: each lane has a network of its own in memory, and its share of the cores."""
 BFLOAT16_TOLERANCE = 0.02
 """The largest difference from Keras, as a part of an output's spread, with which bfloat16 predicts."""
 HYBRID_ROWS = 200
@@ -104,12 +106,12 @@ def choose_engine(artifact: Artifact, rules: EngineRules) -> ChosenEngine | None
 
 def _with_openvino(artifact: Artifact, path: Path, plain: ChosenEngine, rules: EngineRules) -> ChosenEngine:
     """OpenVINO's engine where it was asked for or is faster, and says what Keras says; else `plain`, and why."""
-    assert plain.report.threads is not None  # it is loaded
     refusals: list[str] = []
+    lanes = min(plain.lanes, MOST_LANES)
     for precision in dict.fromkeys((rules.precision, "float32")):
         try:
             found = OpenVinoEngine(
-                path, artifact.signature, threads=plain.report.threads, lanes=plain.lanes, precision=precision
+                path, artifact.signature, threads=max(rules.cores // lanes, 1), lanes=lanes, precision=precision
             )
         except Exception as error:
             # OpenVINO raises what it likes for a network that it cannot compile. ONNX Runtime has it.
@@ -158,7 +160,8 @@ def _faster(
         _is_invariant(artifact, found, plain.warmth),
         measured,
     )
-    return replace(plain, engine=found, warmth=warm_up(found, artifact.signature), report=report)
+    warmth = warm_up(found, artifact.signature)
+    return replace(plain, engine=found, warmth=warmth, lanes=min(plain.lanes, MOST_LANES), report=report)
 
 
 def in_words(times: Mapping[EngineName, Mapping[int, float]]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections import deque
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +28,14 @@ def is_installed() -> bool:
     return find_spec("openvino") is not None
 
 
+def _import_openvino() -> Any:
+    """OpenVINO without the package by which it tells its makers of each import, over the network."""
+    modules: dict[str, Any] = sys.modules
+    # To import a name that stands for None fails as if it were not installed; OpenVINO then goes without.
+    modules.setdefault("openvino_telemetry", None)
+    return importlib.import_module("openvino")
+
+
 class OpenVinoEngine:
     """OpenVINO on the CPU, on the ONNX export of a version.
 
@@ -39,51 +49,49 @@ class OpenVinoEngine:
     name: EngineName = "openvino"
 
     def __init__(self, path: Path, signature: Signature, *, threads: int, lanes: int, precision: Precision) -> None:
-        # The package comes with its extra alone; its types are not there to be checked.
-        import openvino  # type: ignore[import-not-found]
-
-        core: Any = openvino.Core()
-        self._network = core.compile_model(
-            core.read_model(path.read_bytes()),
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": _HINTS[precision],
-                "EXECUTION_MODE_HINT": "ACCURACY" if precision == "float32" else "PERFORMANCE",
-                "INFERENCE_NUM_THREADS": threads * lanes,
-                "NUM_STREAMS": lanes,
-                # Pinned threads would meet those of the processes beside on the same cores.
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
+        core: Any = _import_openvino().Core()
+        graph = core.read_model(path.read_bytes())
+        hints = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "EXECUTION_MODE_HINT": "ACCURACY" if precision == "float32" else "PERFORMANCE",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Pinned threads would meet those of the processes beside on the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        # One for each lane: several streams of one hand each call over to threads of theirs. For a row of digits that
+        # took three times as long as the call.
+        networks = [core.compile_model(graph, "CPU", hints) for _ in range(lanes)]
+        self._network = networks[0]
         self._signature, self.threads = signature, threads
         # Where a processor does not have what was asked for, OpenVINO takes something else.
         taken = self._network.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision: Precision = "bfloat16" if taken == "bf16" else "float32"
-        names = ["output", *(["logit"] if "logit" in signature.outputs else [])]
-        self._places = {name: self._network.output(name) for name in names}
-        # A request holds the memory of a call: one for each call beside others, made when there are so many.
-        self._requests: deque[Any] = deque()
+        # A request holds the memory of a call.
+        self._requests: deque[Any] = deque(network.create_infer_request() for network in networks)
         self.sizes = batch_sizes(int(np.prod(signature.input_shape)), CALL_SIZES)
-        for size in self.sizes:
-            self.evaluate(np.zeros((size, *signature.input_shape), np.float32), signature.outputs[0])
+        for request in self._requests:
+            for size in self.sizes:
+                _called(request, np.zeros((size, *signature.input_shape), np.float32), "output", self.sizes)
 
     def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
-        place = self._places["logit" if output == "logit" else "output"]
+        name = "logit" if output == "logit" else "output"
         try:
             request = self._requests.pop()
         except IndexError:
+            # More calls than lanes: this one waits for another to end.
             request = self._network.create_infer_request()
         try:
             starts = range(0, len(rows), self.sizes[-1])
-            parts = [_called(request, rows[start : start + self.sizes[-1]], place, self.sizes) for start in starts]
+            parts = [_called(request, rows[start : start + self.sizes[-1]], name, self.sizes) for start in starts]
         finally:
             self._requests.append(request)
         return target_columns(parts[0] if len(parts) == 1 else np.concatenate(parts), self._signature, output)
 
 
-def _called(request: Any, rows: ModelInput, place: Any, sizes: tuple[int, ...]) -> np.ndarray:
+def _called(request: Any, rows: ModelInput, name: str, sizes: tuple[int, ...]) -> np.ndarray:
     """The units of at most the largest size's rows, in a call that is filled up with copies of the last one."""
     filling = next(size for size in sizes if size >= len(rows)) - len(rows)
     filled = np.concatenate([rows, np.repeat(rows[-1:], filling, axis=0)]) if filling else np.ascontiguousarray(rows)
     # Copied: the request's own memory is written over by its next call.
-    return request.infer({0: filled}, share_inputs=True, share_outputs=True)[place][: len(rows)].copy()
+    return request.infer({0: filled}, share_inputs=True, share_outputs=True)[name][: len(rows)].copy()

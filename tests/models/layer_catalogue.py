@@ -255,6 +255,7 @@ def kinds() -> list[Kind]:
         of(layer, IMAGE, rows=_pixels, **settings)
     of("Solarization", IMAGE, rows=_pixels)
     of("AutoContrast", IMAGE, value_range=(0, 255), rows=_pixels)
+    of("ContrastLimitedAdaptiveHistogramEqualization", IMAGE, value_range=(0, 255), rows=_pixels)
     of("Equalization", IMAGE, value_range=(0, 255), rows=_pixels)
     add("Pipeline", IMAGE, lambda x: layers.Pipeline([layers.RandomFlip(), layers.Rescaling(1 / 255)])(x), rows=_pixels)
     return found

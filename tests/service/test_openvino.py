@@ -82,7 +82,7 @@ def test_calls_beside_each_other_and_of_any_size_give_each_row_its_own_values(fo
 
 
 def test_nothing_is_reported_to_its_makers(found: dict[str, Any]) -> None:
-    """The package that its converter reports use by is installed with it, and never imported."""
+    """The package by which each import is reported, over the network, is there, and must not be imported."""
     assert found["telemetry"] is False
 
 

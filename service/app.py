@@ -119,7 +119,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         compute,
         refresh_ms=settings.refresh_ms,
         loaded_versions=settings.loaded_versions,
-        batching=Batching(settings.max_waiting_rows, settings.pad_batches, metrics.note_call),
+        batching=Batching(settings.max_waiting_rows, settings.pad_batches, metrics.note_call, metrics.in_flight.is_one),
     )
     shadow = Shadow(pool, now)
     folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)

@@ -8,56 +8,24 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
-from models.errors import UnknownModel, UnknownVersion, VitrineError
+from models.errors import UnknownModel, UnknownVersion
 from models.registry import CHALLENGER, CHAMPION, ModelRecord, Registry
 from models.traffic import alias_of
-from service.errors import ComputeUnavailable, RegistryUnavailable, VersionHasAlias, VersionUnavailable
+from service.errors import ComputeUnavailable, RegistryUnavailable, VersionHasAlias
 from service.serving.batcher import Batching
 from service.serving.compute import ComputeClient
+from service.serving.failures import Failure, Failures, Key, Patience
 from service.serving.served_model import ServedModel
+from service.serving.sharing import SharedCall, retrieve
 
 logger = logging.getLogger("vitrine.pool")
 
 Place = tuple[str, str]
 """A model and one of its aliases."""
-Key = tuple[str, int]
-"""A model and the number of one of its versions."""
-
 LOADERS = 2
 """Versions loaded at once, in threads of their own: predictions and the registry use the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the pool waits for what.
-
-    Attributes:
-        swap_seconds: a new version with an ONNX export takes over after this long even if the compute process does
-            not have it yet: then explanations wait, predictions do not.
-        settle_seconds: whoever moved an alias waits this long for the swap.
-        refresh_seconds: a request that names what is not known waits this long for the registry.
-        longest_pause_seconds: between two attempts to load a version.
-    """
-
-    swap_seconds: float = 60
-    settle_seconds: float = 30
-    refresh_seconds: float = 5
-    longest_pause_seconds: float = 60
-
-    def retry_pause(self, failures: int) -> float:
-        """Seconds before a version that could not be loaded is tried again: 1, 2, 4, ..."""
-        return min(self.longest_pause_seconds, 2.0 ** (failures - 1))
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    error: Exception
-    count: int
-    retry_at: float
 
 
 class ModelPool:
@@ -86,6 +54,7 @@ class ModelPool:
         self._registry, self._compute = registry, compute
         self._refresh_seconds, self._limit = refresh_ms / 1000, loaded_versions
         self._patience, self._batching, self._clock = patience or Patience(), batching or Batching(), clock
+        self._failures = Failures(self._patience, clock)
         self._known: dict[str, ModelRecord] = {}
         self._aliased: dict[Place, ServedModel] = {}
         self._moves: dict[Place, tuple[int, asyncio.Task[None]]] = {}
@@ -94,16 +63,18 @@ class ModelPool:
         self._alive: weakref.WeakValueDictionary[Key, ServedModel] = weakref.WeakValueDictionary()
         self._kept: set[Key] = set()
         self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
-        self._failures: dict[Key, _Failure] = {}
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
-        self._refreshing: asyncio.Task[None] | None = None
-        self._next_refresh: asyncio.Task[None] | None = None
+        self.refresh = SharedCall(self._refresh)
+        """Learns what the registry says now, and begins to load what is missing."""
         self._registry_problem: str | None = None
         self.swaps: Counter[tuple[str, str]] = Counter()
         """How often the version of a model's alias gave way to another one, which was loaded."""
-        self.refusals: Counter[str] = Counter()
-        """How many versions of a model could not be loaded; those that are tried again are not counted again."""
         self.refreshed = False
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """How many versions of a model could not be loaded; those that are tried again are not counted again."""
+        return self._failures.refusals
 
     @property
     def problems(self) -> dict[str, str]:
@@ -133,31 +104,7 @@ class ModelPool:
                 self._registry_problem = "The registry cannot be read; loaded versions serve on."
             await asyncio.sleep(self._refresh_seconds)
 
-    async def refresh(self) -> None:
-        """Learns what the registry says now, and begins to load what is missing.
-
-        Callers at the same time share a reading: one that began after they called.
-        """
-        if self._refreshing is None:
-            self._refreshing = self._begin_refresh(None)
-            await asyncio.shield(self._refreshing)
-            return
-        if self._next_refresh is None:
-            self._next_refresh = self._begin_refresh(self._refreshing)
-        await asyncio.shield(self._next_refresh)
-
-    def _begin_refresh(self, after: asyncio.Task[None] | None) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._refresh(after))
-        task.add_done_callback(self._refresh_ended)
-        return task
-
-    def _refresh_ended(self, task: asyncio.Task[None]) -> None:
-        self._refreshing, self._next_refresh = self._next_refresh, None
-        _retrieve(task)
-
-    async def _refresh(self, after: asyncio.Task[None] | None) -> None:
-        if after is not None:
-            await asyncio.wait([after])
+    async def _refresh(self) -> None:
         self._known = await asyncio.to_thread(self._registry.models)
         self._registry_problem = None
         wanted = self._wanted()
@@ -166,8 +113,7 @@ class ModelPool:
         for gone in self._aliased.keys() - wanted.keys():
             del self._aliased[gone]
         still_there = {(name, record.version) for name, model in self._known.items() for record in model.versions}
-        for gone in self._failures.keys() - still_there:
-            del self._failures[gone]
+        self._failures.keep_only(still_there)
         self._make_room()
         self.refreshed = True
 
@@ -271,13 +217,12 @@ class ModelPool:
             return
         if place in self._moves and self._moves[place][0] == version:
             return
-        failure = self._failures.get((place[0], version))
-        if failure is not None and self._clock() < failure.retry_at:
+        if self._failures.pausing((place[0], version)) is not None:
             return
         task = asyncio.create_task(self._move(place, version))
         self._moves[place] = (version, task)
         task.add_done_callback(lambda task: self._moves.pop(place) if self._moves.get(place) == (version, task) else 0)
-        task.add_done_callback(_retrieve)
+        task.add_done_callback(retrieve)
 
     async def _move(self, place: Place, version: int) -> None:
         """The new version is loaded and warm before the old one goes."""
@@ -289,7 +234,7 @@ class ModelPool:
             return  # the alias has moved on meanwhile, or is gone
         self.swaps[place] += place in self._aliased
         self._aliased[place] = served
-        self._failures.pop((name, version), None)
+        self._failures.forget((name, version))
         logger.info("%s of %s is now version %d", alias, name, version)
         self._make_room()
 
@@ -315,7 +260,7 @@ class ModelPool:
                 logger.warning("%s takes over before the compute process has it", served.key)
                 return
             arrived = asyncio.wrap_future(loading)
-            arrived.add_done_callback(_retrieve)
+            arrived.add_done_callback(retrieve)
             await asyncio.wait([arrived], timeout=0.25)
 
     # -- loading -------------------------------------------------------------------------------------------------
@@ -326,12 +271,11 @@ class ModelPool:
             self._by_number[key] = served
             self._by_number.move_to_end(key)
             return served
-        failure = self._failures.get(key)
-        if failure is not None and self._clock() < failure.retry_at:
-            raise self._refusal(key, failure)
+        if (failure := self._failures.pausing(key)) is not None:
+            raise self._failures.refusal(key, failure)
         if key not in self._loading:
             self._loading[key] = asyncio.create_task(self._read(key))
-            self._loading[key].add_done_callback(lambda task: (self._loading.pop(key), _retrieve(task)))
+            self._loading[key].add_done_callback(lambda task: (self._loading.pop(key), retrieve(task)))
         return await asyncio.shield(self._loading[key])
 
     async def _read(self, key: Key) -> ServedModel:
@@ -342,31 +286,15 @@ class ModelPool:
             )
         except Exception as error:
             # Whatever is wrong with one version, the others and the one it would replace serve on.
-            raise self._refusal(key, self._note_failure(key, error)) from None
+            raise self._failures.refusal(key, self._note_failure(key, error)) from None
         self._by_number[key] = self._alive[key] = served
         self._make_room()
         return served
 
-    def _note_failure(self, key: Key, error: Exception) -> _Failure:
-        error.__traceback__ = error.__context__ = None  # they would hold the half-made version
-        count = self._failures[key].count + 1 if key in self._failures else 1
-        self.refusals[key[0]] += count == 1
-        pause = self._patience.retry_pause(count)
-        self._failures[key] = failure = _Failure(error, count, self._clock() + pause)
-        logger.error(
-            "version %d of %s cannot be served: %s: %s; tried again in %.0f s",
-            *reversed(key), type(error).__name__, error, pause,
-        )  # fmt: skip
+    def _note_failure(self, key: Key, error: Exception) -> Failure:
         self._by_number.pop(key, None)
         self._alive.pop(key, None)
-        return failure
-
-    def _refusal(self, key: Key, failure: _Failure) -> Exception:
-        if isinstance(failure.error, VitrineError):
-            # One object, raised many times: its traceback would grow, and hold what it passed through.
-            return failure.error.with_traceback(None)
-        reason = f"{type(failure.error).__name__}: {failure.error}"
-        return VersionUnavailable(f"{key[1]} of {key[0]!r}", reason, max(1.0, failure.retry_at - self._clock()))
+        return self._failures.note(key, error)
 
     def _make_room(self) -> None:
         kept = {(served.record.model, served.record.version) for served in self._aliased.values()}
@@ -403,9 +331,3 @@ class ModelPool:
     def challenger(self, model: str) -> ServedModel | None:
         """The version of a model that gets a copy of its live predictions, if one is loaded."""
         return self._aliased.get((model, CHALLENGER))
-
-
-def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Takes a task's error: it has been noted where it was raised, and nobody may be waiting for it."""
-    if not task.cancelled():
-        task.exception()

@@ -21,7 +21,8 @@ from service.draining import Drain
 from service.errors import RegistryUnavailable, VersionUnavailable
 from service.routes.operations import readiness
 from service.serving.compute import ComputeClient
-from service.serving.pool import ModelPool, Patience
+from service.serving.failures import Patience
+from service.serving.pool import ModelPool
 from service.serving.served_model import ServedModel
 from service.settings import Settings
 

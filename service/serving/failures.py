@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from models.errors import VitrineError
-from service.errors import VersionUnavailable
+from service.errors import NoRoomForVersion, VersionUnavailable
 
 logger = logging.getLogger("vitrine.pool")
 
@@ -66,9 +66,12 @@ class Failures:
         error.__traceback__ = error.__context__ = None  # they would hold the half-made version
         count = self._held[key].count + 1 if key in self._held else 1
         self.refusals[key[0]] += count == 1
-        pause = self._patience.retry_pause(count)
+        # Room may come at any time: how often there was none says nothing about when.
+        no_room = isinstance(error, NoRoomForVersion)
+        pause = error.retry_after_seconds if isinstance(error, NoRoomForVersion) else self._patience.retry_pause(count)
         self._held[key] = failure = Failure(error, count, self._clock() + pause)
-        logger.error(
+        logger.log(
+            logging.DEBUG if no_room and count > 1 else logging.ERROR,
             "version %d of %s cannot be served: %s: %s; tried again in %.0f s",
             *reversed(key), type(error).__name__, error, pause,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -20,6 +21,8 @@ ModelInput = NDArray[np.float32]
 """What a network takes: `(n_rows, n_columns)` for columns and texts, `(n_rows, height, width, channels)` for an image,
 `(n_rows, steps, channels)` for a series. A missing value is NaN."""
 
+_FEW = 64
+"""Values that Python adds up faster than NumPy."""
 _NUMBERS_AND_NULL = {*NUMBERS, type(None)}
 
 
@@ -37,16 +40,12 @@ def decode_rows(rows: Sequence[Any], signature: Signature) -> ModelInput:
     Raises:
         InvalidRows: with one `Fault` for each value that does not fit.
     """
-    decode = _decoder(signature)
-    array = np.empty((len(rows), *signature.input_shape), dtype=np.float32)
     # The fast way takes rows without a fault; only when one fails are all rows searched for every fault.
-    # A number too large for float32 becomes infinite here and is refused below.
-    with np.errstate(over="ignore", invalid="ignore"):
-        clean = all(decode(row, array[i]) for i, row in enumerate(rows)) and _is_finite(array, signature)
-    if not clean or not _within_range(array, signature):
+    decoded = _decoded_numbers(rows, signature) if signature.all_numeric else _decoded(rows, signature)
+    if decoded is None or not _is_finite(decoded, signature) or not _within_range(decoded, signature):
         faults = (fault for i, row in enumerate(rows) for fault in faults_of_row(row, i, signature))
         raise InvalidRows(list(islice(faults, MAX_FAULTS)))
-    return array
+    return decoded
 
 
 def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
@@ -63,13 +62,35 @@ def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
         raise InvalidRows([Fault("#/inputs", expected, f"{array.dtype} of shape {array.shape}")])
     with np.errstate(over="ignore", invalid="ignore"):
         converted = np.ascontiguousarray(array, dtype=np.float32)
-        finite = _is_finite(converted, signature)
-    if not finite or not _within_range(converted, signature):
+    if not _is_finite(converted, signature) or not _within_range(converted, signature):
         nulls = np.isnan(converted) & _nullable(signature)
         values = array.astype(object)
         values[nulls] = None
         return decode_rows(values.tolist(), signature)
     return converted
+
+
+def _decoded_numbers(rows: Sequence[Any], signature: Signature) -> ModelInput | None:
+    """Rows of nothing but numbers. Python's arrays take few numbers faster than NumPy's; one that is too large for
+    float32 becomes infinite, and is refused by who asks whether all are finite.
+    """
+    width, numbers = len(signature.feature_names), array("f")
+    for row in rows:
+        values = row if type(row) is list and len(row) == width else _values_of(row, signature)
+        if values is None or not NUMBERS.issuperset(map(type, values)):
+            return None
+        try:
+            numbers.fromlist(values)
+        except OverflowError:
+            return None
+    return np.frombuffer(numbers, np.float32).reshape(-1, width)
+
+
+def _decoded(rows: Sequence[Any], signature: Signature) -> ModelInput | None:
+    decode = _decoder(signature)
+    decoded = np.empty((len(rows), *signature.input_shape), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return decoded if all(decode(row, decoded[i]) for i, row in enumerate(rows)) else None
 
 
 Decode = Callable[[Any, ModelInput], bool]
@@ -81,8 +102,6 @@ def _decoder(signature: Signature) -> Decode:
         return lambda row, out: _decode_image_row(row, signature, out)
     if signature.series is not None:
         return lambda row, out: _decode_series_row(row, signature, out)
-    if signature.all_numeric:
-        return lambda row, out: _decode_numeric_row(row, signature, out)
     encoders = [encoder_of(feature) for feature in signature.features]
 
     def decode(row: Any, out: ModelInput) -> bool:
@@ -115,17 +134,6 @@ def _values_of(row: Any, signature: Signature) -> list[Any] | None:
     if signature.kind != "columns":
         return [row]
     return row if type(row) is list and len(row) == len(names) else None
-
-
-def _decode_numeric_row(row: Any, signature: Signature, out: ModelInput) -> bool:
-    values = _values_of(row, signature)
-    if values is None or not set(map(type, values)) <= NUMBERS:
-        return False
-    try:
-        out[:] = values
-    except OverflowError:
-        return False
-    return True
 
 
 def _decode_image_row(row: Any, signature: Signature, out: ModelInput) -> bool:
@@ -187,7 +195,12 @@ def _is_finite(array: ModelInput, signature: Signature) -> bool:
     """Whether every value is a finite number, or missing where it may be."""
     # The sum is finite only where every value is, and takes a third of the time to look at; one that is not may have
     # overflown.
-    if math.isfinite(np.add.reduce(array, axis=None)):
+    if array.size <= _FEW:
+        total = sum(array.ravel().tolist())
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduce(array, axis=None)
+    if math.isfinite(total):
         return True
     finite = np.isfinite(array)
     return bool(finite.all() or (finite | (np.isnan(array) & _nullable(signature))).all())

@@ -21,14 +21,14 @@ from models.sources.folder import DataFolder
 from service import problems
 from service.data.desk import DatasetDesk
 from service.draining import Drain
+from service.entrance import Entrance
 from service.identifiers import new_id
 from service.imports import Importer
 from service.jobs.figures import JobFiguresReader
 from service.jobs.pruning import Pruner
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.jobs.schedules import Schedules
-from service.metrics import MeasuredRequests, Metrics
-from service.receiving import Reception
+from service.metrics import Metrics
 from service.records.global_forms import GlobalForms
 from service.records.job_desk import JobDesk
 from service.records.job_runner import ExplanationJobRunner
@@ -43,7 +43,6 @@ from service.records.retention import sweep_for_ever
 from service.records.store import ExplanationStore
 from service.records.table import open_records_database
 from service.records.writer import RecordWriter
-from service.requests import AnsweredRequests
 from service.routes.datasets import dataset_routes
 from service.routes.direct import DirectRoute, DirectRoutes
 from service.routes.explain import ExplainAnswers, explain_routes
@@ -55,10 +54,11 @@ from service.routes.predictions import prediction_routes
 from service.routes.schedules import schedule_routes
 from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
-from service.routes.v1.direct import DirectPredictions
 from service.routes.v1.routes import V1, v1_routes
+from service.routes.v1.routes import direct_routes as v1_direct_routes
 from service.routes.v2.explain import TensorExplanations
-from service.routes.v2.infer import DirectInference, Inference
+from service.routes.v2.infer import Inference
+from service.routes.v2.infer import direct_routes as v2_direct_routes
 from service.routes.v2.routes import v2_routes
 from service.routes.v2.statistics import InferenceStatistics
 from service.scrape import RecordFigures, ServingFigures, StoreFigures
@@ -79,6 +79,8 @@ from service.settings import Settings
 LOCK_WAIT_MS = 5000
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own: our metrics and logs say as much, and asking whether it is on costs as much as a small network."""
+COLLECTOR_THRESHOLDS = (10_000, 20, 50)
+"""Requests leave no cycles behind; Python's own thresholds (700, 10, 10) look for some after every few of them."""
 DESCRIPTION = "A model server in which every prediction can be explained."
 
 
@@ -165,6 +167,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         # What exists now stays: the collector need not look through it again and again beside predictions.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECTOR_THRESHOLDS)
         works = (
             pool.follow(),
             serving.note_first_ready(),
@@ -216,11 +219,12 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     tensor_explanations = TensorExplanations(pool, traffic, explainer, metrics, settings)
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     problems.install(app)
-    protocols = DirectInference(DirectPredictions(app, v1), infer)
-    received = Reception(
-        DirectRoutes(protocols, [DirectRoute("POST", "/predict", predict)]),
+    direct = [DirectRoute("/predict", predict), *v1_direct_routes(v1), *v2_direct_routes(infer)]
+    answers = DirectRoutes(app, direct)
+    return Entrance(
+        answers if cache is None else CacheStatus(answers),
+        drain,
+        metrics,
         body_seconds=settings.receive_timeout_ms / 1000,
         upload_seconds=dict.fromkeys(("/datasets", r"/models/[^/]+/versions"), settings.upload_timeout_ms / 1000),
     )
-    said = received if cache is None else CacheStatus(received)
-    return MeasuredRequests(AnsweredRequests(said, drain), metrics)

@@ -17,7 +17,6 @@ from pydantic_core import ErrorDetails
 
 from models.sources.limits import EXPANDED_LIMIT_BYTES
 from service.logs import LogFormat, LogLevel, hide_passwords
-from service.serving.preload import EVERYTHING, PATTERN
 
 PREFIX = "VITRINE_"
 
@@ -50,6 +49,8 @@ def _part(value: object) -> float:
     return part
 
 
+Preloaded = Annotated[str, Field(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,62}(@([a-z][a-z0-9-]{0,62}|[0-9]{1,18}))?)$")]
+"""`*`, or a model with or without `@` and an alias or a number."""
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
@@ -109,9 +110,9 @@ class Settings(BaseModel):
         int | None, Field(ge=2**20, description="memory that loaded versions may take; default: by the machine's")
     ] = None
     preload: Annotated[
-        tuple[Annotated[str, Field(pattern=PATTERN)], ...],
+        tuple[Preloaded, ...],
         Field(description="NAME, NAME@ALIAS or NAME@VERSION: loaded at the start and kept; *: the rest while room is"),
-    ] = (EVERYTHING,)
+    ] = ("*",)
     cache_bytes: Annotated[
         int, Field(ge=0, description="memory for answers that are given again to the same question; 0: none is kept")
     ] = 0

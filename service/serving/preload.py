@@ -9,8 +9,6 @@ from models.errors import UnknownVersion
 from models.registry import CHAMPION, ModelRecord
 
 EVERYTHING = "*"
-PATTERN = r"^(\*|[a-z0-9][a-z0-9-]{0,62}(@([a-z][a-z0-9-]{0,62}|[0-9]{1,18}))?)$"
-"""An entry of the setting: `*`, or a model with or without `@` and an alias or a number."""
 
 
 @dataclass(frozen=True, slots=True)

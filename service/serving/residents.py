@@ -176,6 +176,8 @@ class Residents:
         self._sizes |= {key: served.memory_bytes for key, served in self._held.items()}
         tenants = self._tenants(pinned)
         gone = surplus([each for each in tenants if not each.pinned and each.key not in kept], most_spare)
+        # One that is too large for any room goes before others make room for it.
+        gone += [each.key for each in tenants if not each.pinned and each.n_bytes > self.budget_bytes]
         left = [each for each in tenants if each.key not in gone]
         excess = sum(each.n_bytes for each in left) + sum(self._promised.values()) - self.budget_bytes
         over = least_recently_used(left, excess)

@@ -122,7 +122,7 @@ def held_bytes(value: Any) -> int:
 
 
 def _digest(rows: ModelInput) -> tuple[tuple[int, ...], str, bytes]:
-    return rows.shape, rows.dtype.str, hashlib.sha256(np.ascontiguousarray(rows)).digest()
+    return rows.shape, rows.dtype.str, hashlib.sha256(np.ascontiguousarray(rows).data).digest()
 
 
 # -- what answers and metrics say ------------------------------------------------------------------------------------

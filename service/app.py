@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -81,6 +82,8 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 """FastAPI's own: our metrics and logs say as much, and asking whether it is on costs as much as a small network."""
 COLLECTOR_THRESHOLDS = (10_000, 20, 50)
 """Requests leave no cycles behind; Python's own thresholds (700, 10, 10) look for some after every few of them."""
+SWITCH_SECONDS = 0.0005
+"""A prediction must not wait Python's 5 ms whenever a thread loads a version or writes records."""
 DESCRIPTION = "A model server in which every prediction can be explained."
 
 
@@ -123,7 +126,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         loaded_versions=settings.loaded_versions,
         memory_bytes=settings.model_memory_bytes or default_budget_bytes(memory_limit_bytes()),
         preload=Preload.of(settings.preload),
-        batching=Batching(settings.max_waiting_rows, settings.pad_batches, metrics.note_call),
+        batching=Batching(settings.max_waiting_rows, settings.pad_batches, metrics.note_call, metrics.in_flight.is_one),
         cache=cache,
     )
     shadow = Shadow(pool, now)
@@ -168,6 +171,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECTOR_THRESHOLDS)
+        sys.setswitchinterval(SWITCH_SECONDS)
         works = (
             pool.follow(),
             serving.note_first_ready(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ logger = logging.getLogger("vitrine.pool")
 
 Place = tuple[str, str]
 """A model and one of its aliases."""
+NICE = 10
 LOADERS = 2
 """Versions loaded at once, in threads of their own: predictions and the registry use the others."""
 
@@ -75,7 +77,8 @@ class ModelPool:
         self._residents, self._cache = Residents(memory_bytes, clock), cache
         self._kept: set[Key] = set()
         self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
-        self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
+        # On Linux niceness belongs to a thread: predictions go before what loads.
+        self._loaders = ThreadPoolExecutor(LOADERS, "load", initializer=os.nice, initargs=(NICE,))
         self.refresh = SharedCall(self._refresh)
         """Learns what the registry says now, and begins to load what is missing."""
         self._registry_problem: str | None = None
@@ -322,7 +325,7 @@ class ModelPool:
             self._residents.release(key)
         self.loads[key[0]] += 1
         self.load_seconds += self._clock() - started
-        self._loaders.submit(give_back_freed)
+        self._give_back()
         self._settle_memory()
         return served
 
@@ -354,7 +357,11 @@ class ModelPool:
         gone = self._residents.settle(self._pinned(), with_alias, self._most_spare)
         if gone:
             self._let_go(gone)
-            self._loaders.submit(give_back_freed)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        # Not in a thread that is niced: it holds locks of the heap, which predictions need too.
+        asyncio.get_running_loop().run_in_executor(None, give_back_freed)
 
     def _let_go(self, keys: Collection[Key]) -> None:
         """Aliases of versions that made room are looked up again with the next request."""

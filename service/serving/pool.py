@@ -316,7 +316,11 @@ class ModelPool:
         try:
             expected = await self._in_loader(expected_bytes, Path(record.directory))
             self._let_go(await self._residents.make_room(key, expected, self._pinned))
-            served = await self._in_loader(ServedModel, record, self._compute, self._batching, self._cache)
+            # Handed over in a list: the future of a thread's work is in a cycle with itself, and its result would stay
+            # until the collector comes by, whoever makes room.
+            made: list[ServedModel] = []
+            await self._in_loader(lambda: made.append(ServedModel(record, self._compute, self._batching, self._cache)))
+            served = made.pop()
             self._residents.add(key, served)
         except Exception as error:
             # Whatever is wrong with one version, the others and the one it would replace serve on.

@@ -167,7 +167,11 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
             shadow.follow(),
         )
         tasks = [asyncio.create_task(work) for work in works]
+        if rpc is not None:
+            await rpc.start()
         yield
+        if rpc is not None:
+            await rpc.stop()
         for task in tasks:
             task.cancel()
         await asyncio.to_thread(runner.release)
@@ -206,6 +210,16 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     infer = Inference(pool, traffic, shadow, prediction_recorder, metrics, statistics, settings)
     tensor_explanations = TensorExplanations(pool, traffic, explainer, metrics, settings)
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
+    rpc = None
+    if settings.grpc_port is not None:
+        # Imported where they are wanted: gRPC's library takes 15 MiB.
+        from service.rpc.calls import Calls
+        from service.rpc.methods import STREAM, RpcMethods
+        from service.rpc.server import RpcServer
+
+        methods = RpcMethods(pool, infer, tensor_explanations, statistics, readiness_now, drain, settings)
+        answered = MeasuredRequests(AnsweredRequests(methods, drain), metrics)
+        rpc = RpcServer(Calls(answered, methods.unary, frozenset({STREAM})), drain, settings, settings.grpc_port)
     problems.install(app)
     protocols = DirectInference(DirectPredictions(app, v1), infer)
     received = Reception(

@@ -85,6 +85,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     explanation_errors.GradientNotFinite: (422, "gradient-not-finite", "The gradient is not finite"),
     explanation_errors.InvalidPlayers: (422, "invalid-players", "Players cannot be made"),
     explanation_errors.ToleranceNotReached: (422, "tolerance-not-reached", "The tolerance was not reached"),
+    service_errors.UnknownMethod: (501, "unknown-method", "No such method"),
     model_errors.CorruptVersion: (503, "corrupt-version", "The version cannot be loaded"),
     service_errors.ComputeUnavailable: (503, "compute-unavailable", "The compute process is unavailable"),
     service_errors.ComputeBusy: (503, "compute-busy", "Too much is waiting"),

@@ -50,6 +50,10 @@ def _part(value: object) -> float:
     return part
 
 
+def _port_or_off(value: object) -> object:
+    return None if str(value).lower() == "off" else value
+
+
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
@@ -61,6 +65,11 @@ class Settings(BaseModel):
     home: Path = Path("var")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    grpc_port: Annotated[
+        Annotated[int, Field(ge=0, le=65535)] | None,
+        BeforeValidator(_port_or_off),
+        Field(description="where gRPC is served; default: off"),
+    ] = None
     database_url: Annotated[
         DatabaseUrl | None, Field(repr=False, description="registry; default: vitrine.sqlite in the home")
     ] = None

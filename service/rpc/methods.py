@@ -18,7 +18,7 @@ from models.errors import Fault, UnknownModel, UnknownVersion
 from models.registry import CHAMPION
 from models.rows import describe
 from service.draining import Drain
-from service.errors import InvalidRequest, OutOfTime, UnknownMethod
+from service.errors import InvalidRequest, OutOfTime, UnknownMethod, UnknownService
 from service.problems import answer_error
 from service.routes.v2.explain import TensorExplanations
 from service.routes.v2.infer import Inference
@@ -118,7 +118,7 @@ class RpcMethods:
 
     async def _check(self, message: Any, _scope: Scope, _receive: Receive) -> Any:
         if message.service not in ("", SERVICE):
-            raise UnknownMethod(message.service, [SERVICE])
+            raise UnknownService(message.service, [SERVICE])
         status = _SERVING if self._readiness_now()["ready"] else _NOT_SERVING
         return message_class("HealthCheckResponse", HEALTH)(status=status)
 

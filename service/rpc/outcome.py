@@ -22,12 +22,13 @@ CODES = {
     422: grpc.StatusCode.INVALID_ARGUMENT,
     499: grpc.StatusCode.CANCELLED,
     500: grpc.StatusCode.INTERNAL,
-    501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
     507: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """By the status that the same fact has in HTTP (`problems.py`)."""
+_CODES_OF_PROBLEMS = {"/problems/unknown-method": grpc.StatusCode.UNIMPLEMENTED}
+"""Where gRPC tells apart what is one status of HTTP."""
 MOST_MESSAGE_BYTES, MOST_VIOLATION_BYTES = 2000, 2000
 """Clients refuse trailers of more than 8 KiB, and then tell their own error in place of ours."""
 MOST_PUSHBACK_SECONDS = 10.0
@@ -46,7 +47,7 @@ def refusal(problem: dict[str, Any], retry_after_seconds: float | None) -> tuple
     Args:
         problem: its problem document.
     """
-    code = CODES[problem["status"]]
+    code = _CODES_OF_PROBLEMS.get(problem["type"]) or CODES[problem["status"]]
     message = _within(in_one_string(problem), MOST_MESSAGE_BYTES)
     status = _Status(code=code.value[0], message=message)
     if violations := _violations(problem.get("errors", ())):

@@ -32,7 +32,7 @@ def tensor(name, array, datatype, kind=triton):
 def call(method, request, answer, metadata=()):
     """A call without tritonclient's wrapping: the answer as a document, and the metadata behind it."""
     ask = channel.unary_unary(service + method, type(request).SerializeToString, answer.FromString)
-    received, made = ask.with_call(request, metadata=metadata)
+    received, made = ask.with_call(request, metadata=metadata, timeout=60)
     return json_format.MessageToDict(received, preserving_proto_field_name=True), dict(made.trailing_metadata())
 
 
@@ -176,7 +176,9 @@ for _ in range(80):
         streamed.append(error.message())
     else:
         response = result.get_response()
-        streamed.append([response.id, result.as_numpy("value").tolist(), dict(response.parameters) != {}])
+        streamed.append(
+            [response.id, result.as_numpy("value").tolist(), "triton_final_response" in response.parameters]
+        )
 client.stop_stream()
 found["streamed"] = streamed
 
@@ -244,7 +246,7 @@ explained = triton.InferResult(
     channel.unary_unary(
         service + "ModelExplain", service_pb2.ModelInferRequest.SerializeToString,
         service_pb2.ModelInferResponse.FromString,
-    )(explain)
+    )(explain, timeout=60)
 )  # fmt: skip
 found["explained"] = {n: explained.as_numpy(n).tolist() for n in ("attributions", "base_values", "values")}
 found["explained"]["targets"] = [t.decode() for t in explained.as_numpy("targets").reshape(-1)]

@@ -16,7 +16,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.errors import Fault, pointer
+from models.outputs import network_columns
 from models.rows import ModelInput, describe
+from models.signature import Signature
 from service.bodies import JSON, read_bytes
 from service.errors import InvalidRequest, OutOfTime
 from service.identifiers import new_id
@@ -24,7 +26,7 @@ from service.metrics import Metrics, RequestMeter
 from service.problems import answer_error
 from service.receiving import unless_gone
 from service.records.prediction_recorder import PredictionRecorder
-from service.routes.v2.matching import OUTPUT, arrange, decoded, output_behind, raw_input
+from service.routes.v2.matching import OUTPUT, arrange, decoded, default_output, output_behind, raw_input
 from service.routes.v2.statistics import InferenceStatistics
 from service.routes.v2.tensors import (
     BINARY,
@@ -147,7 +149,7 @@ class Inference:
         write: WriteAnswer[A],
     ) -> A:
         record, signature = served.record, served.signature
-        asked = request.outputs or (AskedOutput(signature.outputs[0], request.binary),)
+        asked = request.outputs or (AskedOutput(default_output(signature).name, request.binary),)
         behind = _outputs_behind(asked, served)
         arranged = arrange(request.inputs, signature, self._settings.max_rows)
         rows = await decoded(arranged, signature)
@@ -169,7 +171,7 @@ class Inference:
         if request.id and recorded:
             head["parameters"] = {"prediction": prediction}
         tensors = [
-            (NamedArray(output.name, "FP32", arrays[name]), output.binary)
+            (NamedArray(output.name, "FP32", _columns(output.name, arrays[name], signature)), output.binary)
             for output, name in zip(asked, behind, strict=True)
         ]
         answer = write(head, tensors)
@@ -193,6 +195,10 @@ class Inference:
     async def _evaluate(self, served: ServedModel, rows: ModelInput, output: str, receive: Receive) -> np.ndarray:
         work = served.evaluate(rows, output)
         return await (work if served.answers_at_once(len(rows)) else unless_gone(receive, work))
+
+
+def _columns(output: str, array: np.ndarray, signature: Signature) -> np.ndarray:
+    return network_columns(array, signature) if output == OUTPUT else array
 
 
 def header_of(scope: Scope) -> str | None:

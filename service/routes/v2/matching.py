@@ -21,8 +21,8 @@ from service.serving.turns import decode_in_turns
 MATRIX = "input"
 """The name of the one tensor that holds all columns of a version of numbers."""
 OUTPUT = "output"
-"""The network's own output tensor, which V1 answers too. Another name of the first output, but for one sigmoid unit: then
-it is the probability of the second label alone, where `probability` has both."""
+"""The network's own output tensor, which V1 answers too: the first output under another name, but for one sigmoid unit.
+Then it is the probability of the second label alone, where `probability` has both."""
 NUMBERS = tuple(name for name in DATATYPES if name not in (BYTES, BOOL))
 _DATATYPES_OF: dict[FeatureKind, tuple[str, ...]] = {
     "numeric": ("FP32", *(name for name in NUMBERS if name != "FP32")),

@@ -46,7 +46,7 @@ class Calls(grpc.GenericRpcHandler):
     """Finds what answers a method.
 
     Args:
-        app: answers calls, with the middlewares of every request around it. What it sends as a body is the message.
+        app: answers calls, within the entrance that every request passes. What it sends as a body is the message.
         unary: the methods of one message and one answer, as paths.
         streams: those of many and many.
     """
@@ -132,13 +132,13 @@ def _scope(
 
 async def _end(exchange: _Exchange, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
     """Ends a call, with an error where the exchange had one."""
+    if exchange.status != 200 and not exchange.body:
+        # Nobody waits for this answer.
+        raise asyncio.CancelledError
     request_id: Metadata = ((REQUEST_ID, exchange.headers[REQUEST_ID.encode()].decode()),)
     if exchange.status == 200:
         context.set_trailing_metadata(request_id)
         return
-    if not exchange.body:
-        # Nobody waits for this answer.
-        raise asyncio.CancelledError
     retry_after = exchange.headers.get(b"retry-after")
     code, message, metadata = refusal(orjson.loads(exchange.body), float(retry_after) if retry_after else None)
     await context.abort(code, message, (*request_id, *metadata))

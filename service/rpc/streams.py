@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from service.draining import Drain
+from service.entrance import RETRY_AFTER_SECONDS
 from service.problems import STATUSES, draining_problem, in_one_string, problem_document, problem_response
-from service.requests import RETRY_AFTER_SECONDS
 from service.rpc.calls import Call
 from service.rpc.messages import message_class, parsed
 

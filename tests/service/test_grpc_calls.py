@@ -15,8 +15,8 @@ import pytest
 from ports import free_port
 
 from service.draining import Drain
-from service.metrics import MeasuredRequests, Metrics
-from service.requests import AnsweredRequests
+from service.entrance import Entrance
+from service.metrics import Metrics
 from service.routes.v2.statistics import InferenceStatistics
 from service.rpc.calls import Calls
 from service.rpc.messages import SERVICE, message_class
@@ -98,8 +98,8 @@ async def _serving(settings: Settings, drain: Drain) -> AsyncIterator[Served]:
     rows, metrics, port = Rows(), Metrics(), free_port()
     stubs: dict[str, Any] = {"pool": None, "infer": rows, "explain": None, "statistics": InferenceStatistics()}
     methods = RpcMethods(**stubs, readiness_now=lambda: {"ready": not drain.draining}, drain=drain, settings=settings)
-    app = MeasuredRequests(AnsweredRequests(methods, drain), metrics)
-    server = RpcServer(Calls(app, methods.unary, frozenset({STREAM})), drain, settings, port)
+    entrance = Entrance(methods, drain, metrics, body_seconds=30)
+    server = RpcServer(Calls(entrance, methods.unary, frozenset({STREAM})), drain, settings, port)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -13,9 +13,11 @@ import grpc
 import orjson
 from starlette.types import ASGIApp, Message, Scope
 
+from service.entrance import TIMEOUT_HEADER
 from service.rpc.outcome import Metadata, refusal
 
 REQUEST_ID = "x-request-id"
+_TIMEOUT = TIMEOUT_HEADER.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,12 @@ def _scope(
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "headers": [(name.encode(), value if isinstance(value, bytes) else value.encode()) for name, value in metadata],
+        "headers": [
+            (name.encode(), value if isinstance(value, bytes) else value.encode())
+            for name, value in metadata
+            # Calls have deadlines of their own, which gRPC keeps.
+            if name != _TIMEOUT
+        ],
         "extensions": {"grpc": call},
     }
     if template is not None:

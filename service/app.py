@@ -155,6 +155,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if rpc is not None:
+            await rpc.start()
         compute.start()
         writer.start()
         prediction_recorder.start()
@@ -174,8 +176,6 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
             shadow.follow(),
         )
         tasks = [asyncio.create_task(work) for work in works]
-        if rpc is not None:
-            await rpc.start()
         yield
         if rpc is not None:
             await rpc.stop()

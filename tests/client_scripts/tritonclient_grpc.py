@@ -20,6 +20,7 @@ channel = grpc.insecure_channel(sys.argv[1])
 patient = np.array([json.loads(sys.argv[3])], np.float32)
 columns = json.loads(sys.argv[4])
 images = np.arange(3 * 64, dtype=np.float32).reshape(3, 8, 8, 1) % 17
+many = np.repeat(images, 300, axis=0)  # more than are answered before anything else can happen
 service = "/inference.GRPCInferenceService/"
 
 
@@ -198,7 +199,7 @@ found["refused"] = {
         client.infer, "digits", [tensor("image", images, "FP32")],
         outputs=[triton.InferRequestedOutput("probability", class_count=3)],
     ),
-    "timeout": refused(client.infer, "digits", [tensor("image", images, "FP32")], timeout=1),
+    "timeout": refused(client.infer, "digits", [tensor("image", many, "FP32")], timeout=1),
     "config": refused(client.load_model, "diabetes", config="{}"),
     "unload": refused(client.unload_model, "diabetes"),
     "repository": refused(

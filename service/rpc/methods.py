@@ -28,7 +28,7 @@ from service.routes.v2.statistics import InferenceStatistics
 from service.routes.v2.tensors import as_parameters
 from service.rpc.calls import Call
 from service.rpc.messages import HEALTH, HEALTH_SERVICE, SERVICE, message_class, parsed
-from service.rpc.streams import StreamedInference
+from service.rpc.streams import StreamedInference, stopping
 from service.rpc.tensors import infer_response, parameters_of, set_parameters, tensor_request
 from service.serving.pool import ModelPool
 from service.settings import Settings
@@ -86,7 +86,9 @@ class RpcMethods:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            if scope["path"] == STREAM:
+            if self._drain.closing:
+                response = stopping()
+            elif scope["path"] == STREAM:
                 response = await self._stream(scope, receive)
             else:
                 response = Response(await self._answer(scope, receive))

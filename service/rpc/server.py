@@ -13,6 +13,9 @@ from service.settings import Settings
 
 logger = logging.getLogger("vitrine.api")
 
+LAST_REFUSALS_SECONDS = 0.25
+"""For so long before it stops new calls are answered that it does: gRPC itself cancels what arrives in that moment, and
+a client cannot tell that from being called off."""
 KEEPALIVE_MS = 30_000
 """How often a connection without traffic is asked whether it is still there."""
 
@@ -73,4 +76,9 @@ class RpcServer:
         if self._stopping is None and self._server is not None:
             # The drain ends the calls itself, before this time.
             seconds = self._settings.stop_seconds + SPARE_SECONDS if self._drain.draining else 0
-            self._stopping = asyncio.create_task(self._server.stop(seconds))
+            self._stopping = asyncio.create_task(self._stop(self._server, seconds))
+
+    async def _stop(self, server: grpc.aio.Server, seconds: float) -> None:
+        if seconds:
+            await asyncio.sleep(LAST_REFUSALS_SECONDS)
+        await server.stop(seconds)

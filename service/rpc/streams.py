@@ -54,7 +54,7 @@ class StreamedInference:
                 answer = None if begun.empty() else begun.get_nowait()
         if self._drain.draining and reader.cancelled():
             # What was read has been answered; an end without an error would look as if nothing more could come.
-            return problem_response(draining_problem(), {"Retry-After": str(RETRY_AFTER_SECONDS)})
+            return stopping()
         return Response()
 
     async def _read(
@@ -81,3 +81,8 @@ class StreamedInference:
             # Each request has one answer, which is its last.
             response.parameters[_FINAL].bool_param = True
         return _Answer(infer_response=response)
+
+
+def stopping() -> Response:
+    """The answer to what is asked of a server that takes nothing new."""
+    return problem_response(draining_problem(), {"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -164,6 +164,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if rpc is not None:
+            await rpc.start()
         compute.start()
         writer.start()
         prediction_recorder.start()
@@ -184,6 +186,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         )
         tasks = [asyncio.create_task(work) for work in works]
         yield
+        if rpc is not None:
+            await rpc.stop()
         for task in tasks:
             task.cancel()
         await asyncio.to_thread(runner.release)
@@ -222,6 +226,16 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     infer = Inference(pool, traffic, shadow, prediction_recorder, metrics, statistics, settings)
     tensor_explanations = TensorExplanations(pool, traffic, explainer, metrics, settings)
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
+    rpc = None
+    if settings.grpc_port is not None:
+        # Imported where they are wanted: gRPC's library takes 15 MiB.
+        from service.rpc.calls import Calls
+        from service.rpc.methods import STREAM, RpcMethods
+        from service.rpc.server import RpcServer
+
+        methods = RpcMethods(pool, infer, tensor_explanations, statistics, readiness_now, drain, settings)
+        entrance = Entrance(methods, drain, metrics, body_seconds=settings.receive_timeout_ms / 1000)
+        rpc = RpcServer(Calls(entrance, methods.unary, frozenset({STREAM})), drain, settings, settings.grpc_port)
     problems.install(app)
     direct = [DirectRoute("/predict", predict), *v1_direct_routes(v1), *v2_direct_routes(infer)]
     answers = DirectRoutes(app, direct)

@@ -84,6 +84,20 @@ class OutOfTime(VitrineError):
         super().__init__(f"The answer was not ready within the {timeout_ms:g} ms that the request allowed.")
 
 
+class UnknownMethod(VitrineError):
+    """A call of gRPC to what is not here."""
+
+    def __init__(self, path: str, offered: Sequence[str]) -> None:
+        super().__init__(f"There is no method {path[:200]!r} here. Offered: {', '.join(offered)}.")
+
+
+class UnknownService(VitrineError):
+    """A question for the health of something that is no service here."""
+
+    def __init__(self, name: str, offered: Sequence[str]) -> None:
+        super().__init__(f"There is no service {name[:200]!r} here. Offered: {', '.join(offered)}.")
+
+
 class InvalidRequest(VitrineError):
     """Values of a request (other than its rows) that cannot be used."""
 

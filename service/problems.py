@@ -42,6 +42,8 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.UnknownSchedule: (404, "unknown-schedule", "No such schedule"),
     service_errors.UnknownExplanation: (404, "unknown-explanation", "No such explanation"),
     service_errors.UnknownPrediction: (404, "unknown-prediction", "No such recorded prediction"),
+    service_errors.UnknownMethod: (404, "unknown-method", "No such method"),
+    service_errors.UnknownService: (404, "unknown-service", "No such service"),
     service_errors.NotAcceptable: (406, "not-acceptable", "No such representation"),
     service_errors.BodyTooSlow: (408, "request-too-slow", "The request took too long to arrive"),
     model_errors.GatesFailed: (409, "gates-failed", "The version failed its gates"),

@@ -51,6 +51,12 @@ def _part(value: object) -> float:
 
 Preloaded = Annotated[str, Field(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,62}(@([a-z][a-z0-9-]{0,62}|[0-9]{1,18}))?)$")]
 """`*`, or a model with or without `@` and an alias or a number."""
+
+
+def _port_or_off(value: object) -> object:
+    return None if str(value).lower() == "off" else value
+
+
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
@@ -62,6 +68,11 @@ class Settings(BaseModel):
     home: Path = Path("var")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    grpc_port: Annotated[
+        Annotated[int, Field(ge=0, le=65535)] | None,
+        BeforeValidator(_port_or_off),
+        Field(description="where gRPC is served; default: off"),
+    ] = None
     database_url: Annotated[
         DatabaseUrl | None, Field(repr=False, description="registry; default: vitrine.sqlite in the home")
     ] = None

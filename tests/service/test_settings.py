@@ -28,6 +28,15 @@ def test_a_child_process_gets_the_same_settings(tmp_path) -> None:
     assert settings == read_settings(settings.to_environment())
 
 
+def test_grpc_is_served_where_a_port_is_given() -> None:
+    assert read_settings({}).grpc_port is None
+    assert read_settings({"VITRINE_GRPC_PORT": "8001"}).grpc_port == 8001
+    assert read_settings({"VITRINE_GRPC_PORT": "off"}).grpc_port is None
+    assert read_settings({"VITRINE_GRPC_PORT": "off"}, grpc_port=8002).grpc_port == 8002
+    with pytest.raises(SettingsError, match=r"VITRINE_GRPC_PORT: .*Received: '65536'"):
+        read_settings({"VITRINE_GRPC_PORT": "65536"})
+
+
 def test_an_unknown_setting_names_the_nearest_one() -> None:
     with pytest.raises(SettingsError, match="VITRINE_TRAINER: unknown setting; did you mean VITRINE_TRAINERS"):
         read_settings({"VITRINE_TRAINER": "2"})

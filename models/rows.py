@@ -41,11 +41,13 @@ def decode_rows(rows: Sequence[Any], signature: Signature) -> ModelInput:
         InvalidRows: with one `Fault` for each value that does not fit.
     """
     # The fast way takes rows without a fault; only when one fails are all rows searched for every fault.
-    decoded = _decoded_numbers(rows, signature) if signature.all_numeric else _decoded(rows, signature)
-    if decoded is None or not _is_finite(decoded, signature) or not _within_range(decoded, signature):
-        faults = (fault for i, row in enumerate(rows) for fault in faults_of_row(row, i, signature))
-        raise InvalidRows(list(islice(faults, MAX_FAULTS)))
-    return decoded
+    numbers = _numbers(rows, signature)
+    if numbers is not None:
+        decoded = np.frombuffer(numbers, np.float32).reshape(len(rows), *signature.input_shape)
+        if _is_finite(decoded, signature) and _within_range(decoded, signature):
+            return decoded
+    faults = (fault for i, row in enumerate(rows) for fault in faults_of_row(row, i, signature))
+    raise InvalidRows(list(islice(faults, MAX_FAULTS)))
 
 
 def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
@@ -70,52 +72,47 @@ def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
     return converted
 
 
-def _decoded_numbers(rows: Sequence[Any], signature: Signature) -> ModelInput | None:
-    """Rows of nothing but numbers. Python's arrays take few numbers faster than NumPy's; one that is too large for
-    float32 becomes infinite, and is refused by who asks whether all are finite.
+def _numbers(rows: Sequence[Any], signature: Signature) -> array[float] | None:
+    """The numbers of all rows, one row after the other; None where a row has a fault.
+
+    Python's arrays take a few numbers faster than NumPy's. One that is too large for float32 becomes infinite.
     """
-    width, numbers = len(signature.feature_names), array("f")
-    for row in rows:
-        values = row if type(row) is list and len(row) == width else _values_of(row, signature)
-        if values is None or not NUMBERS.issuperset(map(type, values)):
-            return None
-        try:
+    decode, numbers = _decoder(signature), array("f")
+    try:
+        for row in rows:
+            values = decode(row)
+            if values is None:
+                return None
             numbers.fromlist(values)
-        except OverflowError:
-            return None
-    return np.frombuffer(numbers, np.float32).reshape(-1, width)
+    except OverflowError:
+        return None
+    return numbers
 
 
-def _decoded(rows: Sequence[Any], signature: Signature) -> ModelInput | None:
-    decode = _decoder(signature)
-    decoded = np.empty((len(rows), *signature.input_shape), dtype=np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return decoded if all(decode(row, decoded[i]) for i, row in enumerate(rows)) else None
-
-
-Decode = Callable[[Any, ModelInput], bool]
-"""Writes a row into its place; False where it has a fault."""
+Decode = Callable[[Any], list[Any] | None]
+"""The numbers of a row, NaN where one is missing; None where it has a fault."""
 
 
 def _decoder(signature: Signature) -> Decode:
     if signature.image is not None:
-        return lambda row, out: _decode_image_row(row, signature, out)
+        return lambda row: _decode_image_row(row, signature)
     if signature.series is not None:
-        return lambda row, out: _decode_series_row(row, signature, out)
+        return lambda row: _decode_series_row(row, signature)
+    if signature.all_numeric:
+        return lambda row: _decode_numeric_row(row, signature)
     encoders = [encoder_of(feature) for feature in signature.features]
 
-    def decode(row: Any, out: ModelInput) -> bool:
+    def decode(row: Any) -> list[float] | None:
         values = _values_of(row, signature)
         if values is None:
-            return False
+            return None
         codes: list[float] = []
         for encode, value in zip(encoders, values, strict=True):
             encoded = encode(value)
             if encoded is None:
-                return False
+                return None
             codes += encoded
-        out[:] = codes
-        return True
+        return codes
 
     return decode
 
@@ -136,59 +133,52 @@ def _values_of(row: Any, signature: Signature) -> list[Any] | None:
     return row if type(row) is list and len(row) == len(names) else None
 
 
-def _decode_image_row(row: Any, signature: Signature, out: ModelInput) -> bool:
-    feature = signature.features[0]
+def _decode_numeric_row(row: Any, signature: Signature) -> list[Any] | None:
+    values = _values_of(row, signature)
+    return values if values is not None and NUMBERS.issuperset(map(type, values)) else None
+
+
+def _decode_image_row(row: Any, signature: Signature) -> list[Any] | None:
     values = _values_of(row, signature)
     if values is None:
-        return False
+        return None
     (row,) = values
-    height, width, channels = feature.shape
+    height, width, channels = signature.features[0].shape
     if type(row) is not list or len(row) != height:
-        return False
-    if not all(type(line) is list and len(line) == width for line in row):
-        return False
+        return None
+    for line in row:
+        if type(line) is not list or len(line) != width:
+            return None
     values = list(chain.from_iterable(row))
     if type(values[0]) is list:
         if not all(type(pixel) is list and len(pixel) == channels for pixel in values):
-            return False
+            return None
         values = list(chain.from_iterable(values))
     elif channels != 1:
-        return False
-    if not set(map(type, values)) <= NUMBERS:
-        return False
-    try:
-        out.reshape(-1)[:] = values
-    except OverflowError:
-        return False
-    return True
+        return None
+    return values if NUMBERS.issuperset(map(type, values)) else None
 
 
-def _decode_series_row(row: Any, signature: Signature, out: ModelInput) -> bool:
+def _decode_series_row(row: Any, signature: Signature) -> list[Any] | None:
     feature = signature.features[0]
     values = _values_of(row, signature)
     if values is None:
-        return False
+        return None
     (row,) = values
     steps, channels = feature.shape
     if type(row) is not list or len(row) != steps:
-        return False
+        return None
     if type(row[0]) is list:
         if not all(type(step) is list and len(step) == channels for step in row):
-            return False
+            return None
         row = list(chain.from_iterable(row))
     elif channels != 1:
-        return False
-    if not set(map(type, row)) <= (_NUMBERS_AND_NULL if feature.nullable else NUMBERS):
-        return False
-    if feature.nullable:
-        if any(value != value for value in row):
-            return False  # a NaN that was not written as null
-        row = [math.nan if value is None else value for value in row]
-    try:
-        out.reshape(-1)[:] = row
-    except OverflowError:
-        return False
-    return True
+        return None
+    if not feature.nullable:
+        return row if NUMBERS.issuperset(map(type, row)) else None
+    if not _NUMBERS_AND_NULL.issuperset(map(type, row)) or any(value != value for value in row):
+        return None  # a NaN that was not written as null is one of the faults
+    return [math.nan if value is None else value for value in row]
 
 
 def _is_finite(array: ModelInput, signature: Signature) -> bool:
@@ -219,4 +209,7 @@ def _within_range(array: ModelInput, signature: Signature) -> bool:
     if signature.image is None or array.size == 0:
         return True
     low, high = signature.image.value_range
+    if array.size <= _FEW:
+        values = array.ravel().tolist()
+        return low <= min(values) and max(values) <= high
     return bool(array.min() >= low and array.max() <= high)

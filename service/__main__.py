@@ -28,6 +28,8 @@ cli = typer.Typer(
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")]
 
+GrpcPortOption = Annotated[int | None, typer.Option(help="Port to serve gRPC on.", show_default="off")]
+
 
 @cli.command()
 def up(
@@ -37,22 +39,25 @@ def up(
     home: HomeOption = None,
     host: HostOption = None,
     port: PortOption = None,
+    grpc_port: GrpcPortOption = None,
 ) -> None:
     """Start everything under one folder: API, compute process, worker."""
     from service.up import run_up
 
-    settings = read_settings_or_exit(home=home, host=host, port=port)
+    settings = read_settings_or_exit(home=home, host=host, port=port, grpc_port=grpc_port)
     _check_engine(settings)
     raise typer.Exit(run_up(settings, demo=demo))
 
 
 @cli.command()
-def serve(home: HomeOption = None, host: HostOption = None, port: PortOption = None) -> None:
+def serve(
+    home: HomeOption = None, host: HostOption = None, port: PortOption = None, grpc_port: GrpcPortOption = None
+) -> None:
     """Start the API process with its compute process."""
     from service.app import create_app
     from service.draining import Drain, serve_draining
 
-    settings = read_settings_or_exit(home=home, host=host, port=port)
+    settings = read_settings_or_exit(home=home, host=host, port=port, grpc_port=grpc_port)
     _check_engine(settings)
     _begin("api", settings)
     drain = Drain(grace_seconds=settings.drain_seconds, stop_seconds=settings.stop_seconds)

@@ -16,17 +16,19 @@ _RANDOM_CHARACTERS, _DRAWN_AT_ONCE = 16, 256
 # popped from by any thread.
 _randomness: list[str] = []
 os.register_at_fork(after_in_child=_randomness.clear)
-_last = (0, "0" * 10)
-"""The millisecond in which an id was last made, and its characters."""
+_last = (0, "0" * 9)
+"""The 32 milliseconds in which an id was last made, and their characters."""
 
 
 def new_id() -> str:
     """A ULID: 48 bits of milliseconds since 1970 and 80 random bits, 26 characters of Crockford's base 32."""
     global _last
-    milliseconds, text = _last
-    if milliseconds != (now := time.time_ns() // 1_000_000):
-        text = _in_characters(now)
-        _last = now, text
+    span, text = _last
+    now = time.time_ns() // 1_000_000
+    if span != now >> 5:
+        text = _in_characters(now)[:-1]
+        _last = now >> 5, text
+    text += _ALPHABET[now & 31]
     try:
         return text + _randomness.pop()
     except IndexError:

@@ -167,6 +167,9 @@ class RequestsInFlight(Collector):
     def begin(self, scope: Scope) -> None:
         self._scopes[id(scope)] = scope
 
+    def is_one(self) -> bool:
+        return len(self._scopes) == 1
+
     def end(self, scope: Scope, route: str) -> None:
         del self._scopes[id(scope)]
         self._routes.add(route)

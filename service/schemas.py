@@ -165,6 +165,7 @@ class ModelSummary(BaseModel):
     versions: list[int]
     loaded: list[int]
     engines: Annotated[dict[str, VersionEngine], Field(description="by loaded version: what predicts for it, and why")]
+    memory_bytes: Annotated[int, Field(description="what the loaded versions take, in the API and compute processes")]
     traffic: Annotated[
         dict[str, int], Field(description="parts of a hundred, by alias, of the requests that name no version")
     ]

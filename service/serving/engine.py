@@ -111,7 +111,7 @@ def warm_up(engine: Engine, signature: Signature) -> Warmth:
 
 def least_ms(call: Callable[[], object]) -> float:
     """Milliseconds of the fastest of some calls: the others waited for something else too."""
-    least, spent = measured_ms(call), 0.0
+    least = spent = measured_ms(call)
     for _ in range(_TRIES):
         if spent > _TRYING_MS:
             break

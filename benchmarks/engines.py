@@ -67,7 +67,7 @@ def digits() -> Case:
         hidden = layers.Conv2D(width, 3, padding="same", activation="relu")(hidden)
         hidden = layers.MaxPooling2D()(hidden)
     hidden = layers.Dense(128, activation="relu")(layers.Flatten()(hidden))
-    rows = load_digits().images.reshape(-1, 8, 8, 1)
+    rows = np.asarray(load_digits(return_X_y=True)[0]).reshape(-1, 8, 8, 1)
     return _case("digits, CNN 32-64", inputs, hidden, (Feature("image", "image", (8, 8, 1), (0.0, 16.0)),), 10, rows)
 
 
@@ -76,7 +76,7 @@ def breast_cancer() -> Case:
     import keras
     from sklearn.datasets import load_breast_cancer
 
-    columns = load_breast_cancer(return_X_y=True)[0]
+    columns = np.asarray(load_breast_cancer(return_X_y=True)[0])
     rows = (columns - columns.mean(0)) / columns.std(0)
     inputs = keras.Input((30,))
     hidden = keras.layers.Dense(32, activation="relu")(inputs)
@@ -91,7 +91,8 @@ def resnet50() -> Case:
 
     inputs = keras.Input((224, 224, 3))
     scaled = keras.layers.Rescaling(1 / 255)(inputs)
-    body: Any = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg")
+    applications: Any = keras.applications
+    body = applications.ResNet50(include_top=False, weights=None, pooling="avg")
     rows = np.random.default_rng(0).integers(0, 256, (COMPARED, 224, 224, 3))
     image = Feature("image", "image", (224, 224, 3), (0.0, 255.0))
     return _case("ResNet50, 224 x 224", inputs, body(scaled), (image,), 10, rows)

@@ -152,7 +152,7 @@ def _faster(
     why = "it is faster" if rules.engine == "auto" else "VITRINE_ENGINE is openvino"
     apart = f"at most {max(differences.values()):.1g} of an output's spread from Keras"
     report = EngineReport(
-        found.name,
+        "openvino",
         "; ".join([f"{why}: {timed}", apart, *refusals]),
         found.precision,
         found.threads,
@@ -165,7 +165,7 @@ def _faster(
 
 
 def in_words(times: Mapping[EngineName, Mapping[int, float]]) -> str:
-    words = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
+    words: dict[EngineName, str] = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
     parts = []
     for size in times["openvino"]:
         each = " and ".join(f"{times[name][size]:.3g} ms by {words[name]}" for name in words)

@@ -15,7 +15,7 @@ from models.inference import batch_sizes
 from models.outputs import target_columns
 from models.rows import ModelInput
 from models.signature import Signature
-from service.serving.engine_report import EngineName, Precision
+from service.serving.engine_report import Precision
 
 CALL_SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Rows of its calls. Kernels are made for each number of rows when it is first met, which takes as long as many calls:
@@ -46,7 +46,7 @@ class OpenVinoEngine:
         lanes: calls that run beside each other.
     """
 
-    name: EngineName = "openvino"
+    name = "openvino"
 
     def __init__(self, path: Path, signature: Signature, *, threads: int, lanes: int, precision: Precision) -> None:
         core: Any = _import_openvino().Core()

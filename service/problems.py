@@ -94,6 +94,8 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.TooManyExplanationJobs: (503, "too-many-explanations", "Too many explanations are waiting"),
     service_errors.ComputeFailed: (500, "compute-failed", "The computation failed"),
     service_errors.VersionUnavailable: (503, "version-unavailable", "The version cannot be loaded now"),
+    service_errors.VersionTooLarge: (503, "version-too-large", "The version does not fit into memory"),
+    service_errors.NoRoomForVersion: (503, "no-room-for-version", "There is no memory for the version now"),
     service_errors.RegistryUnavailable: (503, "registry-unavailable", "The registry cannot be reached"),
     service_errors.JobsUnavailable: (503, "jobs-unavailable", "The job database cannot be reached"),
     service_errors.RecordsUnavailable: (503, "records-unavailable", "Records cannot be read"),

@@ -124,7 +124,9 @@ def _run(settings: Settings, console: Console, *, demo: bool) -> int:
         return 1
     child_settings = settings.model_copy(update={"home": settings.home.resolve()})
     if demo:
-        child_settings = child_settings.model_copy(update={"required_models": tuple(DEMO_SPECS)})
+        child_settings = child_settings.model_copy(
+            update={"preload": tuple(dict.fromkeys([*settings.preload, *DEMO_SPECS]))}
+        )
     supervisor = Supervisor(child_settings, console)
 
     def stop(_number: int, _frame: Any) -> None:

@@ -23,7 +23,7 @@ def test_command_line_options_win_over_the_environment() -> None:
 
 
 def test_a_child_process_gets_the_same_settings(tmp_path) -> None:
-    settings = Settings(home=tmp_path, port=8123, required_models=("a", "b"))
+    settings = Settings(home=tmp_path, port=8123, preload=("a", "b@2"))
 
     assert settings == read_settings(settings.to_environment())
 

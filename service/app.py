@@ -28,6 +28,7 @@ from service.jobs.pruning import Pruner
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.jobs.schedules import Schedules
 from service.metrics import MeasuredRequests, Metrics
+from service.openapi import complete_document
 from service.receiving import Reception
 from service.records.global_forms import GlobalForms
 from service.records.job_desk import JobDesk
@@ -207,6 +208,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     tensor_explanations = TensorExplanations(pool, traffic, explainer, metrics, settings)
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     problems.install(app)
+    complete_document(app)
     protocols = DirectInference(DirectPredictions(app, v1), infer)
     received = Reception(
         DirectRoutes(protocols, [DirectRoute("POST", "/predict", predict)]),

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.errors import Fault, InvalidRows, describe, pointer
 from models.signature import Feature, Signature
+from service.formats.picture_parts import excess_of_parts
 from service.formats.rows import unusable
 
 MAX_PIXELS = 4096 * 4096
@@ -114,6 +115,8 @@ def _bytes_of(encoded: Any) -> bytes:
 
 def _opened(data: bytes) -> Image.Image:
     """An image whose head is sound; its pixels are not decoded yet."""
+    if (excess := excess_of_parts(data)) is not None:
+        raise _Unusable("an image of as many parts as encoders write", excess)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -113,11 +113,11 @@ def v2_routes(
     @answered(
         "POST", INFER_PATHS[0], "Predict tensors",
         body=documented.tensors(documented.INFER),
-        responses=documented.answers(400, 404, 413, 503, 504, example=documented.INFERRED),
+        responses=documented.tensor_answers(400, 404, 413, 503, 504, example=documented.INFERRED),
     )  # fmt: skip
     @answered(
         "POST", INFER_PATHS[1], "Predict tensors by a version",
-        body=documented.tensors(documented.INFER), responses=documented.answers(400, 404, 413, 503, 504),
+        body=documented.tensors(documented.INFER), responses=documented.tensor_answers(400, 404, 413, 503, 504),
     )  # fmt: skip
     async def inference(request: Request, model: str, version: str | None = None) -> Response:
         return (await infer(request.scope, request.receive, model, version)).response()
@@ -125,11 +125,11 @@ def v2_routes(
     @answered(
         "POST", EXPLAIN_PATHS[0], "Explain tensors",
         body=documented.tensors(documented.EXPLAIN),
-        responses=documented.answers(400, 404, 413, 503, 504, example=documented.EXPLAINED),
+        responses=documented.tensor_answers(400, 404, 413, 503, 504, example=documented.EXPLAINED),
     )  # fmt: skip
     @answered(
         "POST", EXPLAIN_PATHS[1], "Explain tensors by a version",
-        body=documented.tensors(documented.EXPLAIN), responses=documented.answers(400, 404, 413, 503, 504),
+        body=documented.tensors(documented.EXPLAIN), responses=documented.tensor_answers(400, 404, 413, 503, 504),
     )  # fmt: skip
     async def explanation(request: Request, model: str, version: str | None = None) -> Response:
         return (await explain(request.scope, request.receive, model, version)).response()

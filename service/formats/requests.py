@@ -80,7 +80,7 @@ async def read_request(
         return parse_body(await parse_json(sent), kind), sent
     asked = fields_of_query(scope["query_string"], kind, others)
     body = await read_bytes(scope, receive, settings.body_limit_bytes)
-    rows = await asyncio.to_thread(_read, content_type, body, settings.max_rows)
+    rows = await asyncio.to_thread(read_encoded, content_type, body, settings.max_rows)
     return asked.model_copy(update={"inputs": BodyRows(rows)}), None
 
 
@@ -153,7 +153,8 @@ def _json_or_itself(text: str | list[str]) -> Any:
         return text  # and is refused as what it is
 
 
-def _read(content_type: str, body: bytes, max_rows: int) -> EncodedRows:
+def read_encoded(content_type: str, body: bytes, max_rows: int) -> EncodedRows:
+    """The rows of a body of one of `FORMATS`. Raises `NotReadable`."""
     module, name = FORMATS[content_type]
     read: Callable[[bytes, int], EncodedRows] = getattr(import_module(module), name)
     return read(body, max_rows)

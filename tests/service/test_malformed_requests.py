@@ -305,7 +305,7 @@ def tensor(**changes: Any) -> dict[str, Any]:
         ({"datatype": "UINT8", "data": [300] * 10}, ("numbers from 0 to 255",)),
         ({"data": None, "parameters": {"binary_data_size": 40}}, ("at most the 0 that are left",)),
         ({"data": None, "parameters": {"binary_data_size": 2**60}}, ("at most the 0 that are left",)),
-        ({"data": None, "parameters": {"shared_memory_region": "x", "shared_memory_byte_size": 40}}, ("shared_memory",)),
+        ({"data": None, "parameters": {"shared_memory_region": "x"}}, ("shared_memory",)),
         ({"name": "inputs"}, ("'input'",)),
     ],
     ids=lambda value: str(value)[:40],

@@ -329,6 +329,14 @@ class InferredTensors(Answer):
     outputs: list[OutputTensor]
 
 
+class ServerLiveness(Answer):
+    live: bool
+
+
+class ServerReadiness(Answer):
+    ready: bool
+
+
 class ModelState(Answer):
     name: str
     ready: bool
@@ -411,6 +419,8 @@ ANSWERS: dict[str, dict[str, dict[int, Any]]] = {
         )
     },
     "/v2": {"get": {200: ServerMetadata}},
+    "/v2/health/live": {"get": {200: ServerLiveness}},
+    "/v2/health/ready": {"get": {200: ServerReadiness}},
     "/v2/models": {"get": {200: ModelNames}},
     "/v2/models/stats": {"get": {200: ModelStatistics}},
     **{

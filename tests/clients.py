@@ -23,6 +23,25 @@ def what_a_client_finds(script: str, *arguments: str) -> dict[str, Any]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
+def schemathesis(url: str, folder: Path, *options: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """A run of schemathesis over the OpenAPI document of a server, from a fixed seed; it fails where the server does
+    otherwise than the document says.
+
+    Args:
+        folder: where it keeps what it has tried.
+    """
+    made = _made()
+    configuration = ("--config-file", str(ROOT / "tests/openapi/schemathesis.toml"))
+    how = ("--seed", "1", "--no-color", "--continue-on-failure", "--request-timeout", "60", "--workers", "2")
+    return subprocess.run(
+        [made / "bin/schemathesis", *configuration, "run", f"{url}/openapi.json", *how, *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+
+
 def _made() -> Path:
     """The environment; made by the first process that asks for it, in about 20 s."""
     with (ROOT / "requirements/clients.lock").open() as lock:

@@ -148,7 +148,7 @@ def test_an_unknown_version_is_refused_with_those_that_there_are(strict: Server,
 def test_a_version_that_cannot_be_loaded_is_unavailable_and_says_why(strict: Server, protocol: Protocol) -> None:
     answer = protocol.ask(strict, [PATIENT], version=2)
 
-    protocol.refuses(answer, 503, "model.onnx", "diabetes/2")
+    protocol.refuses(answer, 503, "model.onnx", "cannot be loaded")
     assert int(answer.headers["retry-after"]) >= 1
 
 
@@ -226,7 +226,7 @@ def test_a_body_that_is_too_large_is_refused_with_the_limit(strict: Server, prot
 
 @every_protocol
 def test_too_many_rows_are_refused_with_the_limit(strict: Server, protocol: Protocol) -> None:
-    protocol.refuses(protocol.ask(strict, [PATIENT] * 9), 422, "at most 8", "9")
+    protocol.refuses(protocol.ask(strict, [PATIENT] * 9), 422, "8", "9 rows")
 
 
 @every_protocol
@@ -294,9 +294,9 @@ def tensor(**changes: Any) -> dict[str, Any]:
     [
         ({"shape": [2, 10]}, ("20 values", "10 values")),
         ({"shape": [1, 11]}, ("10", "[1, 11]")),
-        ({"shape": [0, 10], "data": []}, ("at least one row",)),
+        ({"shape": [0, 10], "data": []}, ("from 1 to 8 rows",)),
         ({"shape": [2**31, 2**31]}, ("shape",)),
-        ({"shape": [2**62, 10]}, ("at most 8",)),
+        ({"shape": [2**62, 10]}, ("from 1 to 8 rows",)),
         ({"shape": [1] * 40}, ("shape",)),
         ({"shape": [-1, 10]}, ("not negative",)),
         ({"datatype": "FLOAT"}, ("one of BOOL",)),
@@ -338,12 +338,12 @@ def binary(size: Any = 40, raw: bytes = RAW, **changes: Any) -> tuple[bytes, str
         (binary(-1), ("binary_data_size",)),
         (binary("40"), ("binary_data_size",)),
         (binary(shape=[2, 10]), ("80 bytes", "40 bytes")),
-        (binary(shape=[2**40, 10]), ("at most 8",)),
+        (binary(shape=[2**40, 10]), ("from 1 to 8 rows",)),
         (binary(datatype="FP64"), ("80 bytes", "40 bytes")),
         (binary(datatype="BYTES"), ("FP32",)),
         ((RAW[:-1], "0"), ("40", "39")),
-        ((RAW * 9, "0"), ("at most 8",)),
-        ((b"", "0"), ("at least one row",)),
+        ((RAW * 9, "0"), ("from 1 to 8 rows",)),
+        ((b"", "0"), ("a multiple of 40 bytes",)),
         ((RAW, "41"), (HEADER, "40")),
         ((RAW, "9" * 400), (HEADER,)),
         ((RAW, "-1"), (HEADER,)),
@@ -381,7 +381,7 @@ HUGE = ARRAY.replace(b"(1, 10)", b"(9999999999, 10)").replace(b" " * 9 + b"\n", 
         (NPY, HUGE, 400, ("399,999,999,960 bytes",)),
         (NPY, npy(np.array([["a"]])), 400, ("numbers",)),
         (NPY, npy(np.float32([PATIENT[:9]])), 422, ("10", "9")),
-        (NPY, npy(np.float32([PATIENT] * 9)), 422, ("at most 8",)),
+        (NPY, npy(np.float32([PATIENT] * 9)), 422, ("from 1 to 8 rows",)),
         ("text/csv", b"age,sex\n1\n", 400, ("Line 2",)),
         ("text/csv", b"age,sex\n1,2\n", 422, ("bmi",)),
         ("text/csv", b"", 400, ("empty",)),

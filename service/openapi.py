@@ -24,13 +24,7 @@ _GENERATED = ("HTTPValidationError", "ValidationError")
 _ERROR = "An error, in the form of the protocol; elsewhere a problem document (RFC 9457)"
 _OF_ALL = (500, 503, 504)
 _OF_BODIES = (400, 408, 413, 415)
-_TIMEOUT = {
-    "name": TIMEOUT_HEADER,
-    "in": "header",
-    "required": False,
-    "description": "after so many milliseconds the request is given up: 504",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
-}
+_OUT_OF_TIME = f"The milliseconds of the request's own `{TIMEOUT_HEADER}` have passed"
 
 
 def complete_document(app: FastAPI) -> None:
@@ -71,14 +65,13 @@ def _complete(operation: dict[str, Any], path: str, answers: dict[int, Any]) -> 
     in_protocol = has_protocol_errors(path)
     if in_protocol:
         responses.pop("422", None)
-    operation.setdefault("parameters", []).append(_TIMEOUT)
     of_bodies = _OF_BODIES if "requestBody" in operation else ()
     for status in (*of_bodies, *_OF_ALL, 400 if in_protocol else 422):
         responses.setdefault(str(status), {})
     for status, response in responses.items():
         if int(status) >= 400:
             name, media = (ProtocolError, JSON) if in_protocol else (Problem, CONTENT_TYPE)
-            response["description"] = _ERROR
+            response["description"] = _OUT_OF_TIME if status == "504" else _ERROR
             response["content"] = {media: {"schema": _schema(name)}}
         if int(status) in answers:
             response.setdefault("content", {}).setdefault(JSON, {})["schema"] = _schema(answers[int(status)])

@@ -28,6 +28,8 @@ logger = logging.getLogger("vitrine.api")
 CONTENT_TYPE = "application/problem+json"
 PROTOCOLS = ("/v1/", "/v2/")
 """Paths of protocols whose errors are `{"error": "..."}`."""
+V1_CALLS = (":predict", ":classify", ":regress", ":explain")
+"""Ends of paths that are posted to, which a route for models would take for a part of their names."""
 _VERBS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _PROTOCOL_STATUSES = frozenset({400, 404, 405, 408, 413, 415, 429, 499, 500, 501, 503, 504})
 """What their servers answer; of what is said here by other statuses, those below 500 are 400, and the rest 500."""

@@ -28,8 +28,13 @@ def demo(
         point(settings, model, 1)
         point(settings, model, 2, alias="challenger")
     with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
+        wait_for(lambda: explains(server), seconds=180)
         yield server
+
+
+def explains(server: Server) -> bool:
+    answer = succeeds(server.client, "/health/ready")
+    return answer is not None and all(model["explains"] for model in answer.json()["models"].values())
 
 
 @pytest.fixture(scope="module")

@@ -73,11 +73,15 @@ def v2_routes(
         ]
         return _json({"model_stats": found})
 
+    # FastAPI would take a version that is not in the path for a parameter of the query: so each path has a function.
     @answered(
         "GET", OF_MODEL[0], "The tensors of a model", responses=documented.answers(404, 503, example=documented.MODEL)
     )
+    async def metadata(model: str) -> Response:
+        return await version_metadata(model, CHAMPION)
+
     @answered("GET", OF_MODEL[1], "The tensors of a version", responses=documented.answers(404, 503))
-    async def metadata(model: str, version: str = CHAMPION) -> Response:
+    async def version_metadata(model: str, version: str) -> Response:
         served = await pool.resolve(model, version)
         versions = [record.version for record in pool.models()[model].versions]
         return _json(model_metadata(served, versions))
@@ -86,8 +90,11 @@ def v2_routes(
         "GET", OF_MODEL[0] + "/ready", "A model can be asked",
         responses=documented.answers(404, 503, example={"name": "digits", "ready": True}),
     )  # fmt: skip
+    async def model_ready(model: str) -> Response:
+        return await version_ready(model, CHAMPION)
+
     @answered("GET", OF_MODEL[1] + "/ready", "A version can be asked", responses=documented.answers(404, 503))
-    async def model_ready(model: str, version: str = CHAMPION) -> Response:
+    async def version_ready(model: str, version: str) -> Response:
         record = pool.models().get(model)
         if record is None:
             raise UnknownModel(model, list(pool.models()))
@@ -99,27 +106,36 @@ def v2_routes(
         return _not_ready({"name": model, "ready": False, "error": f"Model version not ready: {reason}"})
 
     @answered("GET", OF_MODEL[0] + "/config", "Its configuration in Triton's words", responses=documented.answers(404))
+    async def configuration(model: str) -> Response:
+        return await version_configuration(model, CHAMPION)
+
     @answered("GET", OF_MODEL[1] + "/config", "Its configuration in Triton's words", responses=documented.answers(404))
-    async def configuration(model: str, version: str = CHAMPION) -> Response:
+    async def version_configuration(model: str, version: str) -> Response:
         return _json(model_configuration(await pool.resolve(model, version), settings.max_rows))
 
     @answered("GET", OF_MODEL[0] + "/stats", "Statistics of a model", responses=documented.answers(404))
+    async def model_statistics(model: str) -> Response:
+        await pool.resolve(model, CHAMPION)
+        return _json({"model_stats": [statistics.document(model, number) for number in pool.loaded(model)]})
+
     @answered("GET", OF_MODEL[1] + "/stats", "Statistics of a version", responses=documented.answers(404))
-    async def model_statistics(model: str, version: str | None = None) -> Response:
-        served = await pool.resolve(model, version or CHAMPION)
-        numbers = pool.loaded(model) if version is None else [served.record.version]
-        return _json({"model_stats": [statistics.document(model, number) for number in numbers]})
+    async def version_statistics(model: str, version: str) -> Response:
+        served = await pool.resolve(model, version)
+        return _json({"model_stats": [statistics.document(model, served.record.version)]})
 
     @answered(
         "POST", INFER_PATHS[0], "Predict tensors",
         body=documented.tensors(documented.INFER),
         responses=documented.tensor_answers(400, 404, 413, 503, 504, example=documented.INFERRED),
     )  # fmt: skip
+    async def inference(request: Request, model: str) -> Response:
+        return (await infer(request.scope, request.receive, model)).response()
+
     @answered(
         "POST", INFER_PATHS[1], "Predict tensors by a version",
         body=documented.tensors(documented.INFER), responses=documented.tensor_answers(400, 404, 413, 503, 504),
     )  # fmt: skip
-    async def inference(request: Request, model: str, version: str | None = None) -> Response:
+    async def version_inference(request: Request, model: str, version: str) -> Response:
         return (await infer(request.scope, request.receive, model, version)).response()
 
     @answered(
@@ -127,11 +143,14 @@ def v2_routes(
         body=documented.tensors(documented.EXPLAIN),
         responses=documented.tensor_answers(400, 404, 413, 503, 504, example=documented.EXPLAINED),
     )  # fmt: skip
+    async def explanation(request: Request, model: str) -> Response:
+        return (await explain(request.scope, request.receive, model)).response()
+
     @answered(
         "POST", EXPLAIN_PATHS[1], "Explain tensors by a version",
         body=documented.tensors(documented.EXPLAIN), responses=documented.tensor_answers(400, 404, 413, 503, 504),
     )  # fmt: skip
-    async def explanation(request: Request, model: str, version: str | None = None) -> Response:
+    async def version_explanation(request: Request, model: str, version: str) -> Response:
         return (await explain(request.scope, request.receive, model, version)).response()
 
     @answered(

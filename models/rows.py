@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -20,6 +21,8 @@ ModelInput = NDArray[np.float32]
 """What a network takes: `(n_rows, n_columns)` for columns and texts, `(n_rows, height, width, channels)` for an image,
 `(n_rows, steps, channels)` for a series. A missing value is NaN."""
 
+_FEW = 64
+"""Values that Python adds up faster than NumPy."""
 _NUMBERS_AND_NULL = {*NUMBERS, type(None)}
 
 
@@ -37,16 +40,14 @@ def decode_rows(rows: Sequence[Any], signature: Signature) -> ModelInput:
     Raises:
         InvalidRows: with one `Fault` for each value that does not fit.
     """
-    decode = _decoder(signature)
-    array = np.empty((len(rows), *signature.input_shape), dtype=np.float32)
     # The fast way takes rows without a fault; only when one fails are all rows searched for every fault.
-    # A number too large for float32 becomes infinite here and is refused below.
-    with np.errstate(over="ignore", invalid="ignore"):
-        clean = all(decode(row, array[i]) for i, row in enumerate(rows)) and _is_finite(array, signature)
-    if not clean or not _within_range(array, signature):
-        faults = (fault for i, row in enumerate(rows) for fault in faults_of_row(row, i, signature))
-        raise InvalidRows(list(islice(faults, MAX_FAULTS)))
-    return array
+    numbers = _numbers(rows, signature)
+    if numbers is not None:
+        decoded = np.frombuffer(numbers, np.float32).reshape(len(rows), *signature.input_shape)
+        if _is_finite(decoded, signature) and _within_range(decoded, signature):
+            return decoded
+    faults = (fault for i, row in enumerate(rows) for fault in faults_of_row(row, i, signature))
+    raise InvalidRows(list(islice(faults, MAX_FAULTS)))
 
 
 def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
@@ -63,8 +64,7 @@ def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
         raise InvalidRows([Fault("#/inputs", expected, f"{array.dtype} of shape {array.shape}")])
     with np.errstate(over="ignore", invalid="ignore"):
         converted = np.ascontiguousarray(array, dtype=np.float32)
-        finite = _is_finite(converted, signature)
-    if not finite or not _within_range(converted, signature):
+    if not _is_finite(converted, signature) or not _within_range(converted, signature):
         nulls = np.isnan(converted) & _nullable(signature)
         values = array.astype(object)
         values[nulls] = None
@@ -72,31 +72,47 @@ def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
     return converted
 
 
-Decode = Callable[[Any, ModelInput], bool]
-"""Writes a row into its place; False where it has a fault."""
+def _numbers(rows: Sequence[Any], signature: Signature) -> array[float] | None:
+    """The numbers of all rows, one row after the other; None where a row has a fault.
+
+    Python's arrays take a few numbers faster than NumPy's. One that is too large for float32 becomes infinite.
+    """
+    decode, numbers = _decoder(signature), array("f")
+    try:
+        for row in rows:
+            values = decode(row)
+            if values is None:
+                return None
+            numbers.fromlist(values)
+    except OverflowError:
+        return None
+    return numbers
+
+
+Decode = Callable[[Any], list[Any] | None]
+"""The numbers of a row, NaN where one is missing; None where it has a fault."""
 
 
 def _decoder(signature: Signature) -> Decode:
     if signature.image is not None:
-        return lambda row, out: _decode_image_row(row, signature, out)
+        return lambda row: _decode_image_row(row, signature)
     if signature.series is not None:
-        return lambda row, out: _decode_series_row(row, signature, out)
+        return lambda row: _decode_series_row(row, signature)
     if signature.all_numeric:
-        return lambda row, out: _decode_numeric_row(row, signature, out)
+        return lambda row: _decode_numeric_row(row, signature)
     encoders = [encoder_of(feature) for feature in signature.features]
 
-    def decode(row: Any, out: ModelInput) -> bool:
+    def decode(row: Any) -> list[float] | None:
         values = _values_of(row, signature)
         if values is None:
-            return False
+            return None
         codes: list[float] = []
         for encode, value in zip(encoders, values, strict=True):
             encoded = encode(value)
             if encoded is None:
-                return False
+                return None
             codes += encoded
-        out[:] = codes
-        return True
+        return codes
 
     return decode
 
@@ -117,77 +133,64 @@ def _values_of(row: Any, signature: Signature) -> list[Any] | None:
     return row if type(row) is list and len(row) == len(names) else None
 
 
-def _decode_numeric_row(row: Any, signature: Signature, out: ModelInput) -> bool:
+def _decode_numeric_row(row: Any, signature: Signature) -> list[Any] | None:
     values = _values_of(row, signature)
-    if values is None or not set(map(type, values)) <= NUMBERS:
-        return False
-    try:
-        out[:] = values
-    except OverflowError:
-        return False
-    return True
+    return values if values is not None and NUMBERS.issuperset(map(type, values)) else None
 
 
-def _decode_image_row(row: Any, signature: Signature, out: ModelInput) -> bool:
-    feature = signature.features[0]
+def _decode_image_row(row: Any, signature: Signature) -> list[Any] | None:
     values = _values_of(row, signature)
     if values is None:
-        return False
+        return None
     (row,) = values
-    height, width, channels = feature.shape
+    height, width, channels = signature.features[0].shape
     if type(row) is not list or len(row) != height:
-        return False
-    if not all(type(line) is list and len(line) == width for line in row):
-        return False
+        return None
+    for line in row:
+        if type(line) is not list or len(line) != width:
+            return None
     values = list(chain.from_iterable(row))
     if type(values[0]) is list:
         if not all(type(pixel) is list and len(pixel) == channels for pixel in values):
-            return False
+            return None
         values = list(chain.from_iterable(values))
     elif channels != 1:
-        return False
-    if not set(map(type, values)) <= NUMBERS:
-        return False
-    try:
-        out.reshape(-1)[:] = values
-    except OverflowError:
-        return False
-    return True
+        return None
+    return values if NUMBERS.issuperset(map(type, values)) else None
 
 
-def _decode_series_row(row: Any, signature: Signature, out: ModelInput) -> bool:
+def _decode_series_row(row: Any, signature: Signature) -> list[Any] | None:
     feature = signature.features[0]
     values = _values_of(row, signature)
     if values is None:
-        return False
+        return None
     (row,) = values
     steps, channels = feature.shape
     if type(row) is not list or len(row) != steps:
-        return False
+        return None
     if type(row[0]) is list:
         if not all(type(step) is list and len(step) == channels for step in row):
-            return False
+            return None
         row = list(chain.from_iterable(row))
     elif channels != 1:
-        return False
-    if not set(map(type, row)) <= (_NUMBERS_AND_NULL if feature.nullable else NUMBERS):
-        return False
-    if feature.nullable:
-        if any(value != value for value in row):
-            return False  # a NaN that was not written as null
-        row = [math.nan if value is None else value for value in row]
-    try:
-        out.reshape(-1)[:] = row
-    except OverflowError:
-        return False
-    return True
+        return None
+    if not feature.nullable:
+        return row if NUMBERS.issuperset(map(type, row)) else None
+    if not _NUMBERS_AND_NULL.issuperset(map(type, row)) or any(value != value for value in row):
+        return None  # a NaN that was not written as null is one of the faults
+    return [math.nan if value is None else value for value in row]
 
 
 def _is_finite(array: ModelInput, signature: Signature) -> bool:
     """Whether every value is a finite number, or missing where it may be."""
     # The sum is finite only where every value is, and takes a third of the time to look at; one that is not may have
     # overflown.
-    if math.isfinite(np.add.reduce(array, axis=None)):
+    if array.size <= _FEW:
+        total = sum(array.ravel().tolist())
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduce(array, axis=None)
+    if math.isfinite(total):
         return True
     finite = np.isfinite(array)
     return bool(finite.all() or (finite | (np.isnan(array) & _nullable(signature))).all())
@@ -206,4 +209,7 @@ def _within_range(array: ModelInput, signature: Signature) -> bool:
     if signature.image is None or array.size == 0:
         return True
     low, high = signature.image.value_range
+    if array.size <= _FEW:
+        values = array.ravel().tolist()
+        return low <= min(values) and max(values) <= high
     return bool(array.min() >= low and array.max() <= high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,15 +22,15 @@ from models.sources.folder import DataFolder
 from service import problems
 from service.data.desk import DatasetDesk
 from service.draining import Drain
+from service.entrance import Entrance
 from service.identifiers import new_id
 from service.imports import Importer
 from service.jobs.figures import JobFiguresReader
 from service.jobs.pruning import Pruner
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.jobs.schedules import Schedules
-from service.metrics import MeasuredRequests, Metrics
+from service.metrics import Metrics
 from service.openapi import complete_document
-from service.receiving import Reception
 from service.records.global_forms import GlobalForms
 from service.records.job_desk import JobDesk
 from service.records.job_runner import ExplanationJobRunner
@@ -44,7 +45,6 @@ from service.records.retention import sweep_for_ever
 from service.records.store import ExplanationStore
 from service.records.table import open_records_database
 from service.records.writer import RecordWriter
-from service.requests import AnsweredRequests
 from service.routes.datasets import dataset_routes
 from service.routes.direct import DirectRoute, DirectRoutes
 from service.routes.explain import ExplainAnswers, explain_routes
@@ -56,10 +56,11 @@ from service.routes.predictions import prediction_routes
 from service.routes.schedules import schedule_routes
 from service.routes.surrogate import surrogate_routes
 from service.routes.train import train_routes
-from service.routes.v1.direct import DirectPredictions
 from service.routes.v1.routes import V1, v1_routes
+from service.routes.v1.routes import direct_routes as v1_direct_routes
 from service.routes.v2.explain import TensorExplanations
-from service.routes.v2.infer import DirectInference, Inference
+from service.routes.v2.infer import Inference
+from service.routes.v2.infer import direct_routes as v2_direct_routes
 from service.routes.v2.routes import v2_routes
 from service.routes.v2.statistics import InferenceStatistics
 from service.scrape import RecordFigures, ServingFigures, StoreFigures
@@ -77,6 +78,10 @@ from service.settings import Settings
 LOCK_WAIT_MS = 5000
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own: our metrics and logs say as much, and asking whether it is on costs as much as a small network."""
+COLLECTOR_THRESHOLDS = (10_000, 20, 50)
+"""Requests leave no cycles behind; Python's own thresholds (700, 10, 10) look for some after every few of them."""
+SWITCH_SECONDS = 0.0005
+"""A prediction must not wait Python's 5 ms whenever a thread loads a version or writes records."""
 DESCRIPTION = "A model server in which every prediction can be explained."
 
 
@@ -115,7 +120,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         compute,
         refresh_ms=settings.refresh_ms,
         loaded_versions=settings.loaded_versions,
-        batching=Batching(settings.max_waiting_rows, settings.pad_batches, metrics.note_call),
+        batching=Batching(settings.max_waiting_rows, settings.pad_batches, metrics.note_call, metrics.in_flight.is_one),
     )
     shadow = Shadow(pool, now)
     folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
@@ -157,6 +162,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         # What exists now stays: the collector need not look through it again and again beside predictions.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECTOR_THRESHOLDS)
+        sys.setswitchinterval(SWITCH_SECONDS)
         works = (
             pool.follow(),
             serving.note_first_ready(),
@@ -209,10 +216,11 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     problems.install(app)
     complete_document(app)
-    protocols = DirectInference(DirectPredictions(app, v1), infer)
-    received = Reception(
-        DirectRoutes(protocols, [DirectRoute("POST", "/predict", predict)]),
+    direct = [DirectRoute("/predict", predict), *v1_direct_routes(v1), *v2_direct_routes(infer)]
+    return Entrance(
+        DirectRoutes(app, direct),
+        drain,
+        metrics,
         body_seconds=settings.receive_timeout_ms / 1000,
         upload_seconds=dict.fromkeys(("/datasets", r"/models/[^/]+/versions"), settings.upload_timeout_ms / 1000),
     )
-    return MeasuredRequests(AnsweredRequests(received, drain), metrics)

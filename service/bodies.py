@@ -73,7 +73,7 @@ async def parse_json(body: bytes, rows: Collection[str] = ("inputs",)) -> Any:
 def parse_body(document: Any, model: type[Body]) -> Body:
     """A document as the model of a body. Raises `InvalidRequest` with every fault."""
     try:
-        return model.model_validate(document)
+        return model.__pydantic_validator__.validate_python(document)
     except ValidationError as error:
         raise InvalidRequest(faults_of(error, model, document)) from None
 

@@ -1,4 +1,4 @@
-"""What the API process counts as it works, and the middleware that measures requests (see docs/metrics.md)."""
+"""What the API process counts as it works (see docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from explain.attribution import Estimate
 from service.tallies import CounterTally, HistogramTally
@@ -24,7 +23,7 @@ _RATIOS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.0025, 0.005, 0.01, 0.025, 0.05,
 UNKNOWN = "unknown"
 """The one label of every model, version and path that does not exist: made-up names must not make series."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_CLIENT_GONE = "499"
+CLIENT_GONE = 499
 """The status counted for a client that went away before its answer, as nginx counts it."""
 
 
@@ -102,6 +101,16 @@ class Metrics:
         """Measures the stages of a request that asks for predictions or explanations."""
         return RequestMeter(self, operation, scope)
 
+    def note_answer(self, scope: Scope, status: int, seconds: float) -> None:
+        """Counts a request under its route's template; it is no longer in flight."""
+        route, method = route_of(scope), scope["method"]
+        self.in_flight.end(scope, route)
+        if method not in _METHODS:
+            method = UNKNOWN
+        model, version = scope.get("state", {}).get("served", ("", ""))
+        self.requests.add((route, method, model, version, str(status)))
+        self.request_seconds.observe((route, method), seconds)
+
     def note_call(self, engine: str, n_rows: int) -> None:
         """Of an engine that predicts."""
         self.engine_rows.observe((engine,), n_rows)
@@ -158,6 +167,9 @@ class RequestsInFlight(Collector):
     def begin(self, scope: Scope) -> None:
         self._scopes[id(scope)] = scope
 
+    def is_one(self) -> bool:
+        return len(self._scopes) == 1
+
     def end(self, scope: Scope, route: str) -> None:
         del self._scopes[id(scope)]
         self._routes.add(route)
@@ -168,41 +180,6 @@ class RequestsInFlight(Collector):
         for route in sorted(self._routes.union(now)):
             family.add_metric([route], now.count(route))
         yield family
-
-
-class MeasuredRequests:
-    """ASGI middleware: counts and times every request under its route's template."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = perf_counter(), "500"
-        metrics = self._metrics
-        metrics.in_flight.begin(scope)
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_and_note)
-        except ClientDisconnect:
-            status = _CLIENT_GONE
-            raise
-        finally:
-            route, method = route_of(scope), scope["method"]
-            metrics.in_flight.end(scope, route)
-            if method not in _METHODS:
-                method = UNKNOWN
-            model, version = scope.get("state", {}).get("served", ("", ""))
-            metrics.requests.add((route, method, model, version, status))
-            metrics.request_seconds.observe((route, method), perf_counter() - started)
 
 
 def route_of(scope: Scope) -> str:

@@ -14,8 +14,8 @@ from pydantic.json_schema import models_json_schema
 
 from service.answers import ANSWERS, ProtocolError
 from service.bodies import JSON
+from service.entrance import TIMEOUT_HEADER
 from service.problems import CONTENT_TYPE, has_protocol_errors
-from service.receiving import TIMEOUT_HEADER
 from service.schemas import Problem
 
 _REFERENCE = "#/components/schemas/{model}"

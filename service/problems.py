@@ -145,7 +145,7 @@ def problem_document(error: Exception) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Answers every error that is known with a problem document; the others are `AnsweredRequests`'s."""
+    """Answers every error that is known with a problem document; the others are answered by the `Entrance`."""
     for error_type in STATUSES:
         app.add_exception_handler(error_type, _answer_known)
     for error_type in DATABASE_AWAY:

@@ -16,6 +16,7 @@ from benchmarks.serving.forms import V2, FixedAnswer, Form, InputsAlone, Native,
 from benchmarks.serving.subjects import Subject
 from models.database import create_tables, open_database
 from models.registry import CHAMPION, Registry
+from service.routes.v2.matching import MATRIX
 from service.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -83,7 +84,7 @@ def vitrine(subjects: Mapping[str, Subject], folder: Path, *, copies: int = 1) -
         name=OURS,
         command=(sys.executable, "-m", "service", "serve"),
         url=f"http://127.0.0.1:{settings.port}",
-        forms={"json": Native("/predict"), "binary": _v2(subjects, binary=True)},
+        forms={"json": Native("/predict"), "binary": _our_v2(subjects)},
         version=_version(sys.executable, "vitrine"),
         documented="`vitrine serve`, `POST /predict`; binary: the V2 protocol",
         environment=settings.to_environment(),
@@ -235,6 +236,16 @@ def _v2(subjects: Mapping[str, Subject], *, binary: bool) -> V2:
         inputs=dict.fromkeys(subjects, ("rows",)),
         row_shapes={name: subject.rows.shape[1:] for name, subject in subjects.items()},
         binary=binary,
+    )
+
+
+def _our_v2(subjects: Mapping[str, Subject]) -> V2:
+    """Binary tensors under the names that our metadata give."""
+    signatures = {name: subject.version.signature for name, subject in subjects.items()}
+    return V2(
+        inputs={name: (MATRIX if s.kind == "columns" else s.feature_names[0],) for name, s in signatures.items()},
+        row_shapes={name: signature.input_shape for name, signature in signatures.items()},
+        binary=True,
     )
 
 

@@ -12,8 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from models.registry import CHAMPION
 from service.bodies import JSON
 from service.draining import Drain
+from service.entrance import RETRY_AFTER_SECONDS
 from service.metrics import Metrics
-from service.requests import RETRY_AFTER_SECONDS
 from service.routes.documentation import responses
 from service.scrape import StoreFigures, exposition
 from service.serving.pool import ModelPool

@@ -11,6 +11,7 @@ from service.errors import InvalidRequest
 from service.formats.requests import FORMATS, read_request, rows_of_body
 from service.metrics import Metrics
 from service.records.prediction_recorder import PredictionRecorder
+from service.routes.direct import Answer
 from service.routes.documentation import request_body, responses
 from service.schemas import PredictRequest
 from service.serving.predictor import Predictor
@@ -30,7 +31,7 @@ ANSWER = {
 
 
 class PredictAnswer:
-    """What answers `POST /predict`: a request's scope and what receives its body, to JSON."""
+    """What answers `POST /predict`: from a request's scope and what receives its body."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class PredictAnswer:
         self._predictor, self._traffic, self._records = predictor, traffic, records
         self._metrics, self._settings = metrics, settings
 
-    async def __call__(self, scope: Scope, receive: Receive) -> bytes:
+    async def __call__(self, scope: Scope, receive: Receive) -> Response:
         meter = self._metrics.follow("predict", scope)
         body, sent = await read_request(scope, receive, PredictRequest, self._settings)
         check_row_count(body, self._settings.max_rows)
@@ -54,7 +55,7 @@ class PredictAnswer:
             sent = rows_of_body(body)
         self._records.note(answer["id"], answer["model"], answer["version"], sent, encoded)
         meter.end("word")
-        return encoded
+        return Answer(encoded)
 
 
 def predict_routes(answer: PredictAnswer) -> APIRouter:
@@ -67,7 +68,7 @@ def predict_routes(answer: PredictAnswer) -> APIRouter:
         responses=responses(400, 404, 413, 415, 422, 503, example=ANSWER),
     )
     async def predict(request: Request) -> Response:
-        return Response(await answer(request.scope, request.receive), media_type="application/json")
+        return await answer(request.scope, request.receive)
 
     return router
 

@@ -1,8 +1,8 @@
 """Joins rows that wait for the same version into one call of its engine.
 
-Calls that cost next to nothing are made at once. Of others, nothing waits while the engine is idle: what arrives in
-one turn of the event loop goes together, at the end of that turn. While a call is running, what arrives waits for its
-end and goes together then. So batches form under load alone, and grow with it.
+A short call for the only request there is is made at once. Else nothing waits while the engine is idle: what arrives
+in one turn of the event loop goes together, at the end of that turn. While a call is running, what arrives waits for
+its end and goes together then. So batches form under load alone, and grow with it.
 
 A row's output depends on no other row of its call. Where it depends, in the last bits, on how many rows a call has
 (`batch_invariant` is false in the card), calls can be padded to one size.
@@ -23,8 +23,6 @@ from service.errors import TooManyRowsWaiting
 
 CALL_MS = 5.0
 """What a call should take at most: rows that arrive meanwhile wait for as long."""
-ALONE_MS = 0.05
-"""Calls priced below this are made at once and alone: to wait for others costs as much as they do."""
 INLINE_MS = 1.0
 """Calls priced below this run on the event loop: a thread's hand-over costs more than they do."""
 PADDED_ROWS = 32
@@ -45,6 +43,10 @@ class Price(Protocol):
 def _nothing(_engine: str, _rows: int) -> None: ...
 
 
+def _in_company() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Batching:
     """How every version's rows are joined.
@@ -53,11 +55,13 @@ class Batching:
         max_waiting_rows: of one version; above it requests are refused at once.
         pad: whether calls have `PADDED_ROWS` rows each.
         note: is told of each call of an engine: its name, and how many rows it had.
+        is_alone: whether a request that is being answered is the only one, so that none could join it.
     """
 
     max_waiting_rows: int = 16384
     pad: bool = False
     note: Callable[[str, int], None] = _nothing
+    is_alone: Callable[[], bool] = _in_company
 
 
 @dataclass(eq=False, slots=True)
@@ -90,14 +94,13 @@ class Batcher:
     ) -> None:
         self._engine, self._at_once, self._aside, self._free_lanes = engine, at_once, aside, lanes
         self._batching = batching
-        self.most_rows, self._inline_rows, self._alone_rows = PADDED_ROWS, 0, 0
+        self.most_rows, self._inline_rows = PADDED_ROWS, 0
         if price is not None:
             row_ms = max(price.row_ms, 1e-9)
             if not batching.pad:
                 self.most_rows = int(min(max((CALL_MS - price.call_ms) / row_ms, 1), MOST_ROWS))
             if at_once is not None:
                 self._inline_rows = int(max((INLINE_MS - price.call_ms) / row_ms, 0))
-                self._alone_rows = int(max((ALONE_MS - price.call_ms) / row_ms, 0))
         self._queue: deque[_Waiting] = deque()
         self._is_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,6 +110,10 @@ class Batcher:
         """Whether so many rows are evaluated in this turn of the event loop."""
         return self._fits_inline(n_rows) and not self._tasks
 
+    def _is_next(self, n_rows: int) -> bool:
+        """Whether so many rows could be evaluated now, before none that wait."""
+        return self._fits_inline(n_rows) and not self._queue and not self._tasks
+
     async def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
         """Outputs `(n_rows, n_targets)`. Rows that are too many for a call go in several, one after the other, so that
         others pass in between.
@@ -114,7 +121,7 @@ class Batcher:
         Raises:
             TooManyRowsWaiting: at once, when the queue is full.
         """
-        if self._at_once is not None and self._calls_rows(len(rows)) <= self._alone_rows:
+        if self._at_once is not None and self._batching.is_alone() and self._is_next(len(rows)):
             outputs = self._at_once(rows if not self._batching.pad else _padded(rows), output)
             self._batching.note(self._engine, self._calls_rows(len(rows)))
             return outputs[: len(rows)]

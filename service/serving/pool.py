@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -27,6 +28,7 @@ Place = tuple[str, str]
 Key = tuple[str, int]
 """A model and the number of one of its versions."""
 
+NICE = 10
 LOADERS = 2
 """Versions loaded at once, in threads of their own: predictions and the registry use the others."""
 
@@ -95,7 +97,8 @@ class ModelPool:
         self._kept: set[Key] = set()
         self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
         self._failures: dict[Key, _Failure] = {}
-        self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
+        # On Linux niceness belongs to a thread: predictions go before what loads.
+        self._loaders = ThreadPoolExecutor(LOADERS, "load", initializer=os.nice, initargs=(NICE,))
         self._refreshing: asyncio.Task[None] | None = None
         self._next_refresh: asyncio.Task[None] | None = None
         self._registry_problem: str | None = None

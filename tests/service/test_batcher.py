@@ -23,7 +23,7 @@ class Cost:
     row_ms: float
 
 
-TINY, CHEAP, DEAR = Cost(0.01, 0.001), Cost(0.1, 0.001), Cost(1.0, 0.5)
+CHEAP, DEAR = Cost(0.1, 0.001), Cost(1.0, 0.5)
 
 
 class Doubler:
@@ -104,16 +104,33 @@ def test_alone_request_is_evaluated_before_anything_else_happens_on_the_event_lo
     running(test)
 
 
-def test_call_that_costs_next_to_nothing_is_made_alone_and_without_a_turn_of_the_event_loop() -> None:
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_the_only_request_there_is_is_evaluated_without_a_turn_of_the_event_loop(is_alone: bool) -> None:
     async def test() -> None:
         engine = Doubler()
-        batcher = batcher_of(engine, TINY)
+        batcher = batcher_of(engine, CHEAP, is_alone=lambda: is_alone)
 
-        with pytest.raises(StopIteration) as answered:
-            batcher.evaluate(rows_of(1, 2), "value").send(None)
+        evaluating = asyncio.ensure_future(batcher.evaluate(rows_of(1, 2), "value"))
+        await asyncio.sleep(0)
 
-        assert answered.value.value[:, 0].tolist() == [2, 4]
+        assert is_alone == evaluating.done()
+        assert (await evaluating)[:, 0].tolist() == [2, 4]
         assert engine.calls == [(2, "value")]
+
+    running(test)
+
+
+def test_a_request_that_is_alone_does_not_pass_what_waits() -> None:
+    async def test() -> None:
+        engine = Doubler()
+        batcher = batcher_of(engine, CHEAP, is_alone=lambda: True)
+        waiting = asyncio.ensure_future(batcher.evaluate(np.zeros((5000, 1), np.float32), "value"))
+        await asyncio.sleep(0)
+
+        await batcher.evaluate(rows_of(1), "value")
+
+        assert 1 != engine.calls[0][0]
+        await waiting
 
     running(test)
 
@@ -237,7 +254,7 @@ def test_row_that_an_engine_cannot_take_fails_its_own_request_alone(price: Cost)
     running(test)
 
 
-@pytest.mark.parametrize("price", [TINY, CHEAP, DEAR], ids=["alone", "on the event loop", "in threads"])
+@pytest.mark.parametrize("price", [CHEAP, DEAR], ids=["on the event loop", "in threads"])
 def test_padded_calls_have_one_size_and_answer_no_more_than_was_asked(price: Cost) -> None:
     async def test() -> None:
         engine = Doubler()

@@ -13,14 +13,14 @@ from typing import Any
 
 import httpx
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from support import EIGHT, PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
 from service.draining import SPARE_SECONDS, Drain
-from service.requests import AnsweredRequests
+from service.entrance import Entrance
+from service.metrics import Metrics
 from service.settings import Settings
 
 
@@ -113,7 +113,7 @@ def test_a_stream_without_an_end_is_ended_when_nothing_new_is_accepted() -> None
 async def _drained(endpoint: Callable[[Any], Any], stop_seconds: float = 0) -> tuple[httpx.Response, bool]:
     """The answer to a request during which draining begins, and whether new ones were refused then."""
     drain = Drain(grace_seconds=0, stop_seconds=stop_seconds)
-    app = Starlette(routes=[Route("/", endpoint)], middleware=[Middleware(AnsweredRequests, drain=drain)])
+    app = Entrance(Starlette(routes=[Route("/", endpoint)]), drain, Metrics(), body_seconds=10)
     closed = asyncio.Event()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         asking = asyncio.create_task(client.get("/"))

@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.routing import Route
 from support import EIGHT, PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
 from service.draining import Drain
+from service.entrance import Entrance
 from service.logs import JsonFormatter, TextFormatter, add_context, log_context
-from service.requests import AnsweredRequests
+from service.metrics import Metrics
 from service.settings import Settings
 
 
@@ -113,8 +113,8 @@ def test_an_unexpected_error_is_told_with_its_id_and_logged_once(log: io.StringI
 
 
 async def _ask(endpoint: Any, headers: dict[str, str]) -> httpx.Response:
-    middleware = [Middleware(AnsweredRequests, drain=Drain(grace_seconds=0, stop_seconds=0))]
-    app = Starlette(routes=[Route("/{rest:path}", endpoint)], middleware=middleware)
+    inner = Starlette(routes=[Route("/{rest:path}", endpoint)])
+    app = Entrance(inner, Drain(grace_seconds=0, stop_seconds=0), Metrics(), body_seconds=10)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         return await client.get("/a%20b?inputs=1", headers=headers)
 

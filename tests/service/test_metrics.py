@@ -1,11 +1,10 @@
-"""Metrics alone: tallies, the middleware, figures of jobs, and what is left when a store is away."""
+"""Metrics alone: tallies, requests, figures of jobs, and what is left when a store is away."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,18 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from explain.attribution import Estimate
 from models.database import create_tables, open_database
 from models.spec import parse_spec
+from service.draining import Drain
+from service.entrance import Entrance
 from service.errors import JobsUnavailable
 from service.jobs.figures import JobFigures, JobFiguresReader, figures_of
 from service.jobs.memory import TrainerMemory, peak_resident_bytes
 from service.jobs.queue import JobQueue, JobTimes, prepare_jobs_database
-from service.metrics import MeasuredRequests, Metrics
+from service.metrics import Metrics
 from service.scrape import StoreFigures, exposition, seconds_since_start
 from service.tallies import CounterTally, HistogramTally
 
@@ -55,14 +56,20 @@ def answered_by(app: Callable[[Scope, Receive, Send], Any], method: str = "GET")
     """The metrics after one request to an application."""
     metrics = Metrics()
 
-    async def send(_message: Any) -> None: ...
-
-    async def receive() -> Any: ...
-
-    scope = {"type": "http", "method": method, "path": "/x"}
-    with suppress(ClientDisconnect, ZeroDivisionError):
-        asyncio.run(MeasuredRequests(app, metrics)(scope, receive, send))
+    scope = {"type": "http", "method": method, "path": "/x", "headers": []}
+    asyncio.run(entered(app, metrics)(scope, received, nowhere))
     return metrics
+
+
+def entered(app: ASGIApp, metrics: Metrics) -> Entrance:
+    return Entrance(app, Drain(grace_seconds=0, stop_seconds=0), metrics, body_seconds=10)
+
+
+async def nowhere(_message: Message) -> None: ...
+
+
+async def received() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def counted(metrics: Metrics) -> dict[str, str]:
@@ -104,7 +111,8 @@ def test_a_request_is_in_flight_until_its_answer_has_ended() -> None:
         async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
             seen.append(in_flight(metrics))
 
-        await MeasuredRequests(app, metrics)({"type": "http", "method": "GET"}, None, None)  # type: ignore[arg-type]
+        scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
+        await entered(app, metrics)(scope, received, nowhere)
         seen.append(in_flight(metrics))
 
     asyncio.run(scenario())

@@ -7,12 +7,14 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.types import Receive, Scope
 
 from models.registry import CHAMPION
 from service.bodies import JSON, parse_json, read_bytes
 from service.metrics import Metrics, RequestMeter
 from service.problems import V1_CALLS
 from service.receiving import unless_gone
+from service.routes.direct import Answer, DirectRoute
 from service.routes.v1 import documentation, explaining
 from service.routes.v1.answers import (
     classification_answer,
@@ -41,7 +43,7 @@ from service.serving.served_model import ServedModel
 from service.serving.traffic import Traffic
 from service.settings import Settings
 
-Answer = Callable[[Request, Place], Awaitable[dict[str, Any] | bytes]]
+Call = Callable[[Request, Place], Awaitable[dict[str, Any] | bytes]]
 PLACES = ("", "/versions/{version}", "/labels/{label}")
 _METHODS = {"classification": "classify", "regression": "regress"}
 
@@ -179,7 +181,16 @@ def v1_routes(v1: V1) -> APIRouter:
     return router
 
 
-def _add(router: APIRouter, place: str, name: str, answer: Answer) -> None:
+def direct_routes(v1: V1) -> list[DirectRoute]:
+    """Predictions, answered without FastAPI's routing."""
+
+    async def answer(scope: Scope, receive: Receive) -> Response:
+        return await answered(Request(scope, receive), v1.predict)
+
+    return [DirectRoute(f"/v1/models/{{model}}{place}:predict", answer) for place in PLACES]
+
+
+def _add(router: APIRouter, place: str, name: str, answer: Call) -> None:
     async def call(request: Request) -> Response:
         return await answered(request, answer)
 
@@ -202,7 +213,7 @@ def _add_get(router: APIRouter, path: str, answer: Callable[[Place], Awaitable[R
     router.add_api_route(path, call, methods=["GET"], **said)
 
 
-async def answered(request: Request, answer: Answer) -> Response:
+async def answered(request: Request, answer: Call) -> Response:
     """An answer as JSON, or the error that it met in the protocol's form."""
     place = None
     try:
@@ -229,4 +240,4 @@ def place_of(parameters: dict[str, str]) -> Place:
 def _json(document: dict[str, Any] | bytes) -> Response:
     if not isinstance(document, bytes):
         document = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(document, media_type=JSON)
+    return Answer(document)

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 import orjson
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from models.errors import Fault, pointer
 from models.rows import ModelInput, describe
-from service.bodies import JSON, read_bytes
+from service.bodies import read_bytes
 from service.errors import InvalidRequest, OutOfTime
 from service.identifiers import new_id
 from service.metrics import Metrics, RequestMeter
-from service.problems import answer_error
 from service.receiving import unless_gone
 from service.records.prediction_recorder import PredictionRecorder
+from service.routes.direct import Answer, DirectRoute
 from service.routes.v2.matching import OUTPUT, arrange, decoded, output_behind, raw_input
 from service.routes.v2.statistics import InferenceStatistics
 from service.routes.v2.tensors import (
     BINARY,
     HEADER,
-    HEADER_NAME,
     AskedOutput,
     NamedArray,
     TensorRequest,
@@ -58,8 +54,8 @@ class TensorAnswer:
 
     def response(self) -> Response:
         if self.json_bytes is None:
-            return Response(self.body, media_type=JSON)
-        return Response(self.body, headers={HEADER_NAME: str(self.json_bytes)}, media_type=BINARY)
+            return Answer(self.body)
+        return Answer(self.body, BINARY.encode(), [(HEADER, b"%d" % self.json_bytes)])
 
 
 class Inference:
@@ -202,37 +198,10 @@ def _outputs_behind(asked: tuple[AskedOutput, ...], served: ServedModel) -> list
     return names
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """What a request is counted under."""
+def direct_routes(infer: Inference) -> list[DirectRoute]:
+    """Inference, answered without FastAPI's routing."""
 
-    path: str
+    async def answer(scope: Scope, receive: Receive) -> Response:
+        return (await infer(scope, receive, **scope["path_params"])).response()
 
-
-class DirectInference:
-    """ASGI middleware: inference answered without FastAPI's routing (see routes/direct.py)."""
-
-    _TEMPLATES = tuple(map(_Template, PATHS))
-
-    def __init__(self, app: ASGIApp, infer: Callable[..., Awaitable[TensorAnswer]]) -> None:
-        self._app, self._infer = app, infer
-        self._match = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer").fullmatch
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith("/v2/"):
-            await self._app(scope, receive, send)
-            return
-        found = self._match(scope["path"])
-        if found is None:
-            await self._app(scope, receive, send)
-            return
-        model, version = found.groups()
-        scope["route"] = self._TEMPLATES[version is not None]
-        try:
-            answer = await self._infer(scope, receive, model, version)
-        except Exception as error:
-            # Known errors are answered, by the table that serves every route; what is not known goes on from here.
-            response = await answer_error(Request(scope, receive), error)
-        else:
-            response = answer.response()
-        await response(scope, receive, send)
+    return [DirectRoute(path, answer) for path in PATHS]

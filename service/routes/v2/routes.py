@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from models.errors import UnknownModel
 from models.registry import CHAMPION
 from service.bodies import JSON, read_bytes
-from service.requests import RETRY_AFTER_SECONDS
+from service.entrance import RETRY_AFTER_SECONDS
 from service.routes.v2 import documentation as documented
 from service.routes.v2.explain import PATHS as EXPLAIN_PATHS
 from service.routes.v2.explain import TensorExplanations

@@ -251,6 +251,9 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 def _offered(request: Request) -> list[str]:
     """The verbs of a path: Starlette's own `Allow` has those of the first of its routes alone."""
+    path = request.scope["path"]
+    if path.startswith("/v1/") and path.endswith(V1_CALLS):
+        return ["POST"]
     return [
         verb for verb in _VERBS if any(_takes(route, {**request.scope, "method": verb}) for route in request.app.routes)
     ]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,10 +117,8 @@ def _opened(data: bytes) -> Image.Image:
     if (excess := excess_of_parts(data)) is not None:
         raise _Unusable("an image of as many parts as encoders write", excess)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where warnings are errors
         raise _Unusable(f"an image of at most {MAX_PIXELS:,} pixels", "more") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         raise _Unusable(_EXPECTED, f"{len(data):,} bytes that are none") from None

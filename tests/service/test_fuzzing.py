@@ -204,7 +204,6 @@ def requests_to_a_server() -> list[tuple[Request, Any]]:
     rng = np.random.default_rng(0)
     patients, digits = np.float32([PATIENT] * 3), np.float32([EIGHT])
     native = {"model": "diabetes", "inputs": [PATIENT]}
-    vertex = {"instances": [PATIENT], "parameters": {"top_k": 1}, "format": "vertex", "signature_name": ""}
     tensors = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 10], "data": PATIENT}], "id": "7"}
     names = ["age", "sex", "bmi", "bp", *(f"s{i}" for i in range(1, 7))]
     table = pa.table({name: [float(value)] for name, value in zip(names, PATIENT, strict=True)})
@@ -213,7 +212,6 @@ def requests_to_a_server() -> list[tuple[Request, Any]]:
         ("/predict", native),
         ("/v1/models/diabetes:predict", {"instances": [PATIENT]}),
         ("/v1/models/diabetes:regress", {"examples": [dict(zip(names, PATIENT, strict=True))]}),
-        ("/v1/models/diabetes:explain", vertex | {"parameters": {"method": "nope"}}),
         ("/v2/models/diabetes/infer", tensors),
         ("/v2/repository/index", {"ready": True}),
         ("/train", {"model": "x", "dataset": {"builtin": "nope"}, "training": {"epochs": 3}}),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from clients import schemathesis
-from support import Server, free_port, install, point, running, succeeds, wait_for
+from support import PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
 from service.settings import Settings
@@ -73,14 +73,27 @@ def test_errors_have_the_form_of_their_path(document: dict[str, Any]) -> None:
     assert not [name for name in document["components"]["schemas"] if "ValidationError" in name]
 
 
+@pytest.fixture(scope="module")
+def ids(demo: Server) -> dict[str, str]:
+    """A job, a recorded prediction, an explanation and a data set."""
+    rows = {"model": "diabetes", "inputs": [PATIENT]}
+    job = demo.client.post("/train", json={"model": "iris", "dataset": {"builtin": "iris"}}).json()["job"]
+    prediction = demo.client.post("/predict", json=rows).json()["id"]
+    explanation = demo.client.post("/explain", json=rows).json()["id"]
+    dataset = demo.client.post("/datasets", files={"file": ("few.csv", b"a,b\n1,2\n3,4\n")}).json()["id"]
+    wait_for(lambda: succeeds(demo.client, f"/predictions/{prediction}"))
+    return {"JOB": job, "PREDICTION": prediction, "EXPLANATION": explanation, "DATASET": dataset}
+
+
 @pytest.mark.timeout(600)
 def test_no_request_is_answered_otherwise_than_the_document_says(
-    demo: Server, document: dict[str, Any], tmp_path: Path
+    demo: Server, document: dict[str, Any], ids: dict[str, str], tmp_path: Path
 ) -> None:
     run = schemathesis(
         str(demo.client.base_url).rstrip("/"),
         tmp_path,
         *("--phases", "examples,coverage,fuzzing", "--max-examples", "2", "--generation-database", "none"),
+        ids=ids,
         seconds=500,
     )
 
@@ -90,11 +103,14 @@ def test_no_request_is_answered_otherwise_than_the_document_says(
 
 
 @pytest.mark.soak
-def test_no_sequence_of_many_requests_is_answered_otherwise_either(demo: Server, tmp_path: Path) -> None:
+def test_no_sequence_of_many_requests_is_answered_otherwise_either(
+    demo: Server, ids: dict[str, str], tmp_path: Path
+) -> None:
     run = schemathesis(
         str(demo.client.base_url).rstrip("/"),
         tmp_path,
         *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "40", "--generation-database", "none"),
+        ids=ids,
         seconds=1100,
     )
 

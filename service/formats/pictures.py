@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from models.errors import Fault, InvalidRows, describe, pointer
 from models.signature import Feature, Signature
+from models.sources.turning import turned
 from service.formats.picture_parts import excess_of_parts
 from service.formats.rows import unusable
 
@@ -135,10 +136,10 @@ def _pixels(image: Image.Image, feature: Feature) -> NDArray[np.float32]:
     if channels not in _MODES:
         raise _Unusable(f"rows of numbers: an image of this version has {channels} channels", "an encoded image")
     try:
-        turned = ImageOps.exif_transpose(image).convert(_MODES[channels])
+        whole = turned(image).convert(_MODES[channels])
         # Pillow's filters widen with the reduction: what is made smaller is not aliased. Training does the same.
         size = (width, height)
-        sized = turned if turned.size == size else turned.resize(size, Image.Resampling.BILINEAR)
+        sized = whole if whole.size == size else whole.resize(size, Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError) as error:
         raise _Unusable("a whole image", f"one that breaks off ({error})"[:200]) from None
     low, high = feature.value_range

@@ -312,6 +312,21 @@ def test_an_image_is_turned_as_its_exif_says() -> None:
     assert 16.0 * 3 == read.sum()
 
 
+def test_an_image_is_turned_whatever_else_its_exif_holds() -> None:
+    """A text in place of a number was a 500: Pillow writes all tags again to leave out the turn."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a text"
+    grid = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
+    body = encoded(Image.fromarray(grid), exif=exif)
+    chunk = body.index(b"eXIf")
+    damaged = body[chunk : body.index(b"IDAT") - 8].replace(b"\x01\x0e\x00\x02", b"\x01\x0a\x00\x02")
+    body = body[:chunk] + damaged + struct.pack(">I", zlib.crc32(damaged)) + body[body.index(b"IDAT") - 4 :]
+
+    rows = read_picture(body, 10).read_as(image_signature(8, 8, 1))
+
+    np.testing.assert_allclose(rows[0, ..., 0], np.rot90(grid, -1) * np.float32(16 / 255), rtol=1e-6)
+
+
 def test_a_smaller_size_is_the_mean_of_what_was_there() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
 

@@ -3,7 +3,7 @@ their answers themselves, and tests ask a running server for every one of them."
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -266,7 +266,7 @@ class ColumnOutputs(Answer):
 
 
 class ClassifiedExamples(Answer):
-    results: list[list[tuple[str, float]]]
+    results: list[list[Annotated[list[str | float], Field(min_length=2, max_length=2, description="label, score")]]]
 
 
 class RegressedExamples(Answer):

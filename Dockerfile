@@ -9,11 +9,12 @@ ENV PATH=/opt/vitrine/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     VITRINE_HOME=/var/lib/vitrine \
     VITRINE_HOST=0.0.0.0 \
+    VITRINE_GRPC_PORT=8001 \
     VITRINE_LOG_FORMAT=json
 WORKDIR /home/vitrine
 USER 10001:10001
 VOLUME /var/lib/vitrine
-EXPOSE 8000
+EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:%s/health/ready' % os.environ.get('VITRINE_PORT', '8000'), timeout=4)"]
 ENTRYPOINT ["vitrine"]

@@ -30,15 +30,17 @@ trap 'exit 130' INT TERM
 
 # Runs a command in the image as its own user, with the temporary home. It shares this machine's network.
 inside() {
-    buildah run --env "VITRINE_HOST=127.0.0.1" --env "VITRINE_PORT=$port" --volume "$home:/var/lib/vitrine" \
-        "$container" -- "$@"
+    buildah run --env "VITRINE_HOST=127.0.0.1" --env "VITRINE_PORT=$port" \
+        --env "VITRINE_GRPC_PORT=$grpc_port" --volume "$home:/var/lib/vitrine" "$container" -- "$@"
 }
 
-port=0
+port=0 grpc_port=off
 chmod 755 "$home"
 user=$(inside id -u)
 chown "$user" "$home"
-port=$(inside python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+free_port='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+port=$(inside python -c "$free_port")
+grpc_port=$(inside python -c "$free_port")
 
 # What should be so before anything runs: an ordinary user, no tools of development, ready-made bytecode.
 inside python - <<'EOF'
@@ -51,7 +53,7 @@ assert pathlib.Path(service.__cached__).exists(), service.__cached__
 EOF
 
 export -f inside
-export container home port
+export container home port grpc_port
 for part in serve worker; do
     setsid bash -c "inside vitrine $part" >"$home/$part.log" 2>&1 </dev/null &
     groups+=($!)
@@ -107,6 +109,13 @@ print("POST /predict", json.dumps(call("/predict", row)), flush=True)
 explained = call("/explain", row)
 print("POST /explain", json.dumps(explained), flush=True)
 assert explained["explanations"][0]["targets"][0]["attributions"], "no attributions"
+
+# Imported after what needs no library: that says most when something is missing.
+import grpc
+
+channel = grpc.insecure_channel(f"127.0.0.1:{os.environ['VITRINE_GRPC_PORT']}")
+ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")(b"", timeout=60)
+assert ready == b"\x08\x01", f"ServerReady over gRPC: {ready!r}"
 EOF
 
 # The image's own health check, as an engine would run it.

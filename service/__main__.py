@@ -28,6 +28,8 @@ cli = typer.Typer(
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")]
 
+GrpcPortOption = Annotated[int | None, typer.Option(help="Port to serve gRPC on.", show_default="off")]
+
 
 @cli.command()
 def up(
@@ -37,20 +39,24 @@ def up(
     home: HomeOption = None,
     host: HostOption = None,
     port: PortOption = None,
+    grpc_port: GrpcPortOption = None,
 ) -> None:
     """Start everything under one folder: API, compute process, worker."""
     from service.up import run_up
 
-    raise typer.Exit(run_up(read_settings_or_exit(home=home, host=host, port=port), demo=demo))
+    settings = read_settings_or_exit(home=home, host=host, port=port, grpc_port=grpc_port)
+    raise typer.Exit(run_up(settings, demo=demo))
 
 
 @cli.command()
-def serve(home: HomeOption = None, host: HostOption = None, port: PortOption = None) -> None:
+def serve(
+    home: HomeOption = None, host: HostOption = None, port: PortOption = None, grpc_port: GrpcPortOption = None
+) -> None:
     """Start the API process with its compute process."""
     from service.app import create_app
     from service.draining import Drain, serve_draining
 
-    settings = read_settings_or_exit(home=home, host=host, port=port)
+    settings = read_settings_or_exit(home=home, host=host, port=port, grpc_port=grpc_port)
     _begin("api", settings)
     drain = Drain(grace_seconds=settings.drain_seconds, stop_seconds=settings.stop_seconds)
     serve_draining(create_app(settings, drain), drain, settings)

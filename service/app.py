@@ -65,11 +65,14 @@ from service.routes.v2.routes import v2_routes
 from service.routes.v2.statistics import InferenceStatistics
 from service.scrape import RecordFigures, ServingFigures, StoreFigures
 from service.serving.batcher import Batching
+from service.serving.cache import CacheFigures, CacheStatus, ResponseCache
 from service.serving.compute import ComputeClient
 from service.serving.explainer import Explainer
+from service.serving.memory import default_budget_bytes, memory_limit_bytes
 from service.serving.patient import PatientExplainer
 from service.serving.pool import ModelPool
 from service.serving.predictor import Predictor
+from service.serving.preload import Preload
 from service.serving.reference_client import ReferenceClient
 from service.serving.shadow import Shadow, ShadowFigures
 from service.serving.traffic import Traffic
@@ -115,12 +118,17 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     jobs = JobQueue(settings.jobs_url, engine)
     compute = ComputeClient(settings.logs_directory / "compute.log")
     metrics = Metrics()
+    cache = ResponseCache[Any](settings.cache_bytes) if settings.cache_bytes else None
+    CacheFigures(cache, metrics.registry)
     pool = ModelPool(
         registry,
         compute,
         refresh_ms=settings.refresh_ms,
         loaded_versions=settings.loaded_versions,
+        memory_bytes=settings.model_memory_bytes or default_budget_bytes(memory_limit_bytes()),
+        preload=Preload.of(settings.preload),
         batching=Batching(settings.max_waiting_rows, settings.pad_batches, metrics.note_call, metrics.in_flight.is_one),
+        cache=cache,
     )
     shadow = Shadow(pool, now)
     folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
@@ -129,7 +137,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     pruner = Pruner(settings, engine, registry, jobs, schedules, lambda: datetime.now(UTC))
     ShadowFigures(shadow, metrics.registry)
     reference = ReferenceClient(settings.logs_directory / "reference.log")
-    explainer = Explainer(pool, compute, reference, recorder.keep if settings.record_explanations else keep_nothing)
+    keep = recorder.keep if settings.record_explanations else keep_nothing
+    explainer = Explainer(pool, compute, reference, keep, cache)
     explanation_jobs = ExplanationJobStore(
         engine, retention=timedelta(days=settings.explanation_retention_days), clock=lambda: datetime.now(UTC)
     )
@@ -148,7 +157,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
 
     def readiness_now() -> dict[str, Any]:
         recorded = {"explanations": writer.problem, "predictions": prediction_recorder.problem}
-        return readiness(pool, recorded, drain, settings.required_models)
+        return readiness(pool, recorded, drain)
 
     serving = ServingFigures(pool, compute, lambda: readiness_now()["status"], metrics.registry)
     RecordFigures(prediction_recorder, metrics.registry)
@@ -156,6 +165,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if rpc is not None:
+            await rpc.start()
         compute.start()
         writer.start()
         prediction_recorder.start()
@@ -176,6 +187,8 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         )
         tasks = [asyncio.create_task(work) for work in works]
         yield
+        if rpc is not None:
+            await rpc.stop()
         for task in tasks:
             task.cancel()
         await asyncio.to_thread(runner.release)
@@ -214,11 +227,22 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     infer = Inference(pool, traffic, shadow, prediction_recorder, metrics, statistics, settings)
     tensor_explanations = TensorExplanations(pool, traffic, explainer, metrics, settings)
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
+    rpc = None
+    if settings.grpc_port is not None:
+        # Imported where they are wanted: gRPC's library takes 15 MiB.
+        from service.rpc.calls import Calls
+        from service.rpc.methods import STREAM, RpcMethods
+        from service.rpc.server import RpcServer
+
+        methods = RpcMethods(pool, infer, tensor_explanations, statistics, readiness_now, drain, settings)
+        entrance = Entrance(methods, drain, metrics, body_seconds=settings.receive_timeout_ms / 1000)
+        rpc = RpcServer(Calls(entrance, methods.unary, frozenset({STREAM})), drain, settings, settings.grpc_port)
     problems.install(app)
     complete_document(app)
     direct = [DirectRoute("/predict", predict), *v1_direct_routes(v1), *v2_direct_routes(infer)]
+    answers = DirectRoutes(app, direct)
     return Entrance(
-        DirectRoutes(app, direct),
+        answers if cache is None else CacheStatus(answers),
         drain,
         metrics,
         body_seconds=settings.receive_timeout_ms / 1000,

@@ -39,6 +39,7 @@ class Drain:
         self._grace_seconds, self._stop_seconds = grace_seconds, stop_seconds
         self._requests: dict[asyncio.Task[None], bool] = {}
         self._running: asyncio.Task[None] | None = None
+        self._when_closing: list[Callable[[], None]] = []
         self.draining = False
         self.closing = False
         self.out_of_time = False
@@ -52,6 +53,10 @@ class Drain:
         if self.closing:
             request.cancel()
 
+    def when_closing(self, call: Callable[[], None]) -> None:
+        """Calls something when nothing new is to be accepted."""
+        self._when_closing.append(call)
+
     def leave(self, request: asyncio.Task[None]) -> None:
         self._requests.pop(request, None)
 
@@ -64,7 +69,8 @@ class Drain:
     async def _run(self, grace_seconds: float, close: Callable[[], None]) -> None:
         logger.info("draining: %d requests in flight, %g s of grace", len(self._requests), grace_seconds)
         await asyncio.sleep(grace_seconds)
-        close()
+        for call in (close, *self._when_closing):
+            call()
         self.closing = True
         for request, is_stream in list(self._requests.items()):
             if is_stream:

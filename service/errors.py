@@ -84,6 +84,20 @@ class OutOfTime(VitrineError):
         super().__init__(f"The answer was not ready within the {timeout_ms:g} ms that the request allowed.")
 
 
+class UnknownMethod(VitrineError):
+    """A call of gRPC to what is not here."""
+
+    def __init__(self, path: str, offered: Sequence[str]) -> None:
+        super().__init__(f"There is no method {path[:200]!r} here. Offered: {', '.join(offered)}.")
+
+
+class UnknownService(VitrineError):
+    """A question for the health of something that is no service here."""
+
+    def __init__(self, name: str, offered: Sequence[str]) -> None:
+        super().__init__(f"There is no service {name[:200]!r} here. Offered: {', '.join(offered)}.")
+
+
 class InvalidRequest(VitrineError):
     """Values of a request (other than its rows) that cannot be used."""
 
@@ -250,6 +264,36 @@ class VersionUnavailable(VitrineError):
             f"Version {place} cannot be loaded now: {reason}. It is tried again in {retry_after_seconds:.0f} s."
         )
         self.retry_after_seconds = retry_after_seconds
+
+
+class VersionTooLarge(VitrineError):
+    """A version that takes more memory than there is for all versions together."""
+
+    def __init__(self, key: tuple[str, int], needed_bytes: int, budget_bytes: int) -> None:
+        super().__init__(
+            f"Version {key[1]} of {key[0]!r} takes {_mib(needed_bytes)} of memory when it is loaded; all versions "
+            f"together may take {_mib(budget_bytes)}. Raise VITRINE_MODEL_MEMORY_BYTES to {needed_bytes} or more, "
+            "where the machine has as much, or train a smaller network."
+        )
+        self.needed_bytes, self.budget_bytes = needed_bytes, budget_bytes
+
+
+class NoRoomForVersion(VitrineError):
+    """A version for which no other makes room now: they are pinned, or requests in flight hold them."""
+
+    retry_after_seconds = 1.0
+
+    def __init__(self, key: tuple[str, int], needed_bytes: int, budget_bytes: int, pinned_bytes: int) -> None:
+        super().__init__(
+            f"Version {key[1]} of {key[0]!r} needs {_mib(needed_bytes)} of memory, and there is no room for it "
+            f"now: of {_mib(budget_bytes)} for all versions, those that stay loaded (VITRINE_PRELOAD, the repository's "
+            f"load) take {_mib(pinned_bytes)}, and requests in flight may hold others. Try again soon, raise "
+            "VITRINE_MODEL_MEMORY_BYTES, or let fewer versions stay."
+        )
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.1f} MiB"
 
 
 class VersionHasAlias(VitrineError):

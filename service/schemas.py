@@ -160,6 +160,7 @@ class ModelSummary(BaseModel):
     aliases: dict[str, int]
     versions: list[int]
     loaded: list[int]
+    memory_bytes: Annotated[int, Field(description="what the loaded versions take, in the API and compute processes")]
     traffic: Annotated[
         dict[str, int], Field(description="parts of a hundred, by alias, of the requests that name no version")
     ]

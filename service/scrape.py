@@ -59,12 +59,32 @@ class ServingFigures(Collector):
         champions = GaugeMetricFamily(
             "vitrine_champion_version", "Number of the version that is served by default.", labels=["model"]
         )
+        taken = GaugeMetricFamily(
+            "vitrine_versions_memory_bytes",
+            "What loaded versions take, in this process and in its compute process.",
+            labels=["model"],
+        )
         for name in pool.models():
             loaded.add_metric([name], len(pool.loaded(name)))
             if champion := pool.champion(name):
                 champions.add_metric([name], champion.record.version)
+            taken.add_metric([name], pool.memory_bytes(name))
         yield loaded
         yield champions
+        yield taken
+        text = "What all loaded versions may take."
+        yield GaugeMetricFamily("vitrine_versions_memory_limit_bytes", text, pool.residents.budget_bytes)
+        loads = CounterMetricFamily("vitrine_version_loads_total", "Versions loaded.", labels=["model"])
+        evictions = CounterMetricFamily(
+            "vitrine_version_evictions_total", "Versions that made room for others.", labels=["model"]
+        )
+        for name in pool.models():
+            loads.add_metric([name], pool.loads[name])
+            evictions.add_metric([name], pool.residents.evictions[name])
+        yield loads
+        yield evictions
+        text = "Time that loading versions took, with the wait for room."
+        yield CounterMetricFamily("vitrine_version_load_seconds_total", text, pool.load_seconds)
         swaps = CounterMetricFamily(
             "vitrine_swaps_total", "Moved aliases whose new version took over traffic.", labels=["model", "alias"]
         )

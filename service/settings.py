@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from models.sources.limits import EXPANDED_LIMIT_BYTES
-from models.spec import ModelName
 from service.logs import LogFormat, LogLevel, hide_passwords
 
 PREFIX = "VITRINE_"
@@ -50,6 +49,14 @@ def _part(value: object) -> float:
     return part
 
 
+Preloaded = Annotated[str, Field(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,62}(@([a-z][a-z0-9-]{0,62}|[0-9]{1,18}))?)$")]
+"""`*`, or a model with or without `@` and an alias or a number."""
+
+
+def _port_or_off(value: object) -> object:
+    return None if str(value).lower() == "off" else value
+
+
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
@@ -61,6 +68,11 @@ class Settings(BaseModel):
     home: Path = Path("var")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    grpc_port: Annotated[
+        Annotated[int, Field(ge=0, le=65535)] | None,
+        BeforeValidator(_port_or_off),
+        Field(description="where gRPC is served; default: off"),
+    ] = None
     database_url: Annotated[
         DatabaseUrl | None, Field(repr=False, description="registry; default: vitrine.sqlite in the home")
     ] = None
@@ -105,9 +117,16 @@ class Settings(BaseModel):
     pad_batches: Annotated[
         bool, Field(description="every call of an engine has 32 rows: a row's bits never depend on the others' number")
     ] = False
-    required_models: Annotated[
-        tuple[ModelName, ...], Field(description="not ready before each of these has a champion loaded")
-    ] = ()
+    model_memory_bytes: Annotated[
+        int | None, Field(ge=2**20, description="memory that loaded versions may take; default: by the machine's")
+    ] = None
+    preload: Annotated[
+        tuple[Preloaded, ...],
+        Field(description="NAME, NAME@ALIAS or NAME@VERSION: loaded at the start and kept; *: the rest while room is"),
+    ] = ("*",)
+    cache_bytes: Annotated[
+        int, Field(ge=0, description="memory for answers that are given again to the same question; 0: none is kept")
+    ] = 0
     mlflow_tracking_uri: Annotated[
         str | None, Field(min_length=1, description="MLflow that versions are mirrored to; unset: none")
     ] = None
@@ -216,7 +235,7 @@ def read_settings(environment: Mapping[str, str], **overrides: object) -> Settin
         for name, value in environment.items()
         if name.startswith(PREFIX) and name != "VITRINE_LIFELINE_FD"
     }
-    for name in ("required_models", "redacted_features"):
+    for name in ("preload", "redacted_features"):
         if name in values:
             values[name] = _names(str(values[name]))
     values |= {name: value for name, value in overrides.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -118,9 +119,14 @@ def _run(settings: Settings, console: Console, *, demo: bool) -> int:
     if _answers(address):
         sys.stderr.write(f"vitrine: something else answers at {address} already. Choose another --port.\n")
         return 1
+    if settings.grpc_port and _is_taken(settings.host, settings.grpc_port):
+        sys.stderr.write(f"vitrine: port {settings.grpc_port} is taken already. Choose another --grpc-port.\n")
+        return 1
     child_settings = settings.model_copy(update={"home": settings.home.resolve()})
     if demo:
-        child_settings = child_settings.model_copy(update={"required_models": tuple(DEMO_SPECS)})
+        child_settings = child_settings.model_copy(
+            update={"preload": tuple(dict.fromkeys([*settings.preload, *DEMO_SPECS]))}
+        )
     supervisor = Supervisor(child_settings, console)
 
     def stop(_number: int, _frame: Any) -> None:
@@ -139,6 +145,8 @@ def _run(settings: Settings, console: Console, *, demo: bool) -> int:
                 train_demo_models(client, console)
             _wait_for(client, "/health/ready", supervisor)
             print_welcome(client, console, address)
+            if settings.grpc_port:
+                console.print(f"gRPC, for clients of Triton and KServe: {settings.host}:{settings.grpc_port}")
         supervisor.stopping.wait()
     except KeyboardInterrupt:
         pass
@@ -180,6 +188,15 @@ def _answers(address: str) -> bool:
     except httpx.HTTPError:
         return False
     return True
+
+
+def _is_taken(host: str, port: int) -> bool:
+    """Whether another process listens there."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        return True
+    return False
 
 
 def _wait_for(client: httpx.Client, path: str, supervisor: Supervisor) -> None:

@@ -183,7 +183,7 @@ class ExplanationJobRunner:
 
     async def _of_rows(self, job: ExplanationJob, served: ServedModel, started: float) -> tuple[None, None]:
         resolved = resolved_of(job)
-        predictions = await served.evaluate(resolved.rows, served.signature.outputs[0])
+        predictions = await served.evaluate_anew(resolved.rows, served.signature.outputs[0])
         estimates = await self._patient.explain(served, resolved.rows, resolved.order, self._progress(job))
         explained = await self._explainer.word(
             served, resolved, predictions, estimates, identity=(job.id, job.created_at), started=started
@@ -197,7 +197,7 @@ class ExplanationJobRunner:
         rows, weights = await self._rows(job, served, request)
         if self._running is not None:
             self._running.total_rows = len(rows)
-        predictions = await served.evaluate(rows, served.signature.outputs[0])
+        predictions = await served.evaluate_anew(rows, served.signature.outputs[0])
         resolved = resolve_request(request, served.signature, rows, predictions)
         estimates = await self._patient.explain(served, rows, resolved.order, self._progress(job))
         attributed = Attributed.of(rows, resolved.order.targets, estimates)

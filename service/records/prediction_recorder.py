@@ -1,7 +1,8 @@
 """Records predictions without making them wait: noted on the request's way, written in batches by a thread.
 
 A prediction is answered whether its record is kept or not. What the database does costs memory up to a bound, then
-records, which are counted; never an answer. A process that is killed takes along what was noted since its last batch.
+records, which are counted; never an answer. A process that is killed takes along what was noted since its last batch:
+the newest records, `LOST_SECONDS` of them at most where the database keeps up, and never a part of one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from service.records.predictions import PredictionNote
 logger = logging.getLogger("vitrine.records")
 
 BATCH_SECONDS = 0.2
-"""How long a prediction waits to be written, where the database is well: what a killed process can lose."""
+"""How long a prediction waits until its batch is begun."""
+LOST_SECONDS = 1.0
+"""What a killed process can lose, where the database is well: answers that were younger. A batch waits for
+`BATCH_SECONDS` and is committed in a few milliseconds; the rest is for a machine that is busy."""
 BATCH_RECORDS = 256
 BATCH_BYTES = 4 * 2**20
 QUEUE_BYTES = 32 * 2**20

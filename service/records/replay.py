@@ -41,7 +41,7 @@ class Replayer:
         meter.end("read")
         served = await self._pool.resolve(record.model, str(record.version))
         meter.resolved(record.model, record.version, len(resolved.rows))
-        predictions = await served.evaluate(resolved.rows, served.signature.outputs[0])
+        predictions = await served.evaluate_anew(resolved.rows, served.signature.outputs[0])
         meter.end("engine")
         again = await self._explainer.run(
             served,

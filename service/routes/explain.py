@@ -133,7 +133,8 @@ def explain_routes(answering: ExplainAnswers) -> APIRouter:
         summary="Explain rows",
         description="Predictions with attributions, their standard errors and a receipt. With `Accept: image/png` or "
         "`image/svg+xml`, a picture of one row and one target, with a description in words inside; its id is in "
-        "`X-Explanation-Id`. With `Prefer: respond-async`, 202 at once, and the same answer later at its `Location`.",
+        "`X-Explanation-Id`. With `Prefer: respond-async`, 202 at once, and the same answer later at its `Location`. "
+        "Where answers are kept (`VITRINE_CACHE_BYTES`), `Cache-Status` says whether this one was computed.",
         openapi_extra=request_body(ExplainRequest, {"diabetes": {**EXAMPLE, "top_k": 1}}, FORMATS),
         responses={
             202: {"content": {JSON: {"example": QUEUED}}},

@@ -76,6 +76,7 @@ def model_routes(
                 "created_at": version.created_at,
                 "job": version.job,
                 "gates": version.gates,
+                "memory": _memory(model, version.version, pool),
                 "links": {"self": f"/models/{model}/versions/{version.version}", "job": f"/train/{version.job}"},
             }
             for version in record.versions
@@ -184,6 +185,19 @@ def model_routes(
     return router
 
 
+def _memory(model: str, version: int, pool: ModelPool) -> dict[str, Any]:
+    """Whether a version is loaded in this process and its compute process, what it takes, and whether it stays."""
+    n_bytes, failure = pool.residents.bytes_of((model, version)), pool.failure(model, version)
+    if n_bytes is not None:
+        state, failure = "loaded", None
+    elif pool.is_loading(model, version):
+        state = "loading"
+    else:
+        state = "unloaded" if failure is None else "failed"
+    error = None if failure is None else str(failure)
+    return {"state": state, "bytes": n_bytes, "stays": pool.is_pinned(model, version), "error": error}
+
+
 def _summary(model: ModelRecord, pool: ModelPool) -> dict[str, Any]:
     return {
         "name": model.name,
@@ -192,4 +206,5 @@ def _summary(model: ModelRecord, pool: ModelPool) -> dict[str, Any]:
         "traffic": model.traffic,
         "versions": [version.version for version in model.versions],
         "loaded": pool.loaded(model.name),
+        "memory_bytes": pool.memory_bytes(model.name),
     }

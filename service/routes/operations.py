@@ -49,20 +49,18 @@ def operation_routes(readiness_now: Callable[[], dict[str, Any]], metrics: Metri
     return router
 
 
-def readiness(
-    pool: ModelPool, records: Mapping[str, str | None], drain: Drain, required: tuple[str, ...]
-) -> dict[str, Any]:
-    """ "ready"; "degraded" with problems; "starting" until the registry was read and each champion is being served.
+def readiness(pool: ModelPool, records: Mapping[str, str | None], drain: Drain) -> dict[str, Any]:
+    """ "ready"; "degraded" with problems; "starting" until the registry was read and what is waited for is served: each
+    champion that is loaded before it is asked for, and every version that `VITRINE_PRELOAD` names.
 
-    A champion that cannot be served (its files are damaged, say) is a problem, not a start: "degraded", and not ready.
-    A process that is about to end is "draining".
+    One of those that cannot be served (its files are damaged, say) is a problem, not a start: "degraded", and not
+    ready. A process that is about to end is "draining".
 
     Args:
         records: what is recorded, and what is wrong with that now, if anything is.
     """
     served: dict[str, Any] = {}
-    unserved = [name for name in required if pool.champion(name) is None]
-    for name, model in pool.models().items():
+    for name in pool.models():
         champion = pool.champion(name)
         if champion is not None:
             served[name] = {
@@ -70,21 +68,13 @@ def readiness(
                 "engine": champion.engine_name,
                 "explains": champion.is_in_compute,
             }
-            if champion.needs_compute and not champion.is_in_compute:
-                unserved.append(name)
-        elif CHAMPION in model.aliases:
-            unserved.append(name)
+    unserved = pool.unserved()
     problems = [f"{place}: {text}" for place, text in sorted(pool.problems.items())]
-    problems += [f"{name} has no champion that can be served yet" for name in dict.fromkeys(unserved)]
+    problems += unserved
     for kind, problem in records.items():
         if problem is not None:
             problems.append(f"{kind} are answered but not recorded: {problem}")
-    broken = [
-        name
-        for name in unserved
-        if (known := pool.models().get(name)) and f"{name}/{known.aliases.get(CHAMPION)}" in pool.problems
-    ]
-    starting = not pool.refreshed or len(broken) < len(unserved)
+    starting = not pool.refreshed or not all(unserved.values())
     status = "starting" if starting else "degraded" if problems else "ready"
     return {
         "ready": pool.refreshed and not unserved and not drain.draining,

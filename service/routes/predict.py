@@ -64,6 +64,7 @@ def predict_routes(answer: PredictAnswer) -> APIRouter:
     @router.post(
         "/predict",
         summary="Predict rows",
+        description="Where answers are kept (`VITRINE_CACHE_BYTES`), `Cache-Status` says whether this was computed.",
         openapi_extra=request_body(PredictRequest, {"diabetes": EXAMPLE}, FORMATS),
         responses=responses(400, 404, 413, 415, 422, 503, example=ANSWER),
     )

@@ -30,7 +30,7 @@ from explain.errors import NotDifferentiable
 from explain.gradients import compute_device
 from explain.paths import Gradient
 from explain.table import parquet_table
-from models.artifact import Artifact, open_artifact
+from models.artifact import BACKGROUND, KERAS, ONNX, Artifact, open_artifact
 from models.datasets import Part
 from models.lean_keras import import_keras
 from models.outputs import target_model
@@ -44,6 +44,7 @@ from service.serving.engine import SLICE_ROWS, Engine, KerasEngine, OnnxEngine, 
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport, Networks
 from service.serving.global_wording import global_document
 from service.serving.gradients import Gradients
+from service.serving.memory import COMPILED_BYTES, file_bytes, give_back_freed, heap_growth
 from service.serving.prices import LearnedPrice, MeteredEngine
 from service.settings import read_settings
 
@@ -74,11 +75,16 @@ class LoadedVersion:
         signature = artifact.signature
         model = artifact.load_keras()
         self.engine: Engine
+        known_bytes = kept_bytes(artifact)
         if artifact.onnx_path:
-            self.engine = OnnxEngine(artifact.onnx_path, signature, threads=os.cpu_count() or 1, keep_memory=True)
+            with heap_growth(file_bytes(artifact.directory, ONNX)) as growth:
+                self.engine = OnnxEngine(artifact.onnx_path, signature, threads=os.cpu_count() or 1, keep_memory=True)
+                price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)
+            known_bytes += growth.measured
         else:
+            # Not measured: the first call of a process takes what TensorFlow itself needs.
             self.engine = KerasEngine(model, signature)
-        price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)
+            price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)
         models = {output: target_model(model, signature, output) for output in signature.outputs}
         gradients = Gradients(artifact, models, courtesy) if signature.is_continuous else None
         self.explained = ExplainedVersion(
@@ -93,9 +99,15 @@ class LoadedVersion:
             ),
         )
         if gradients is None:
-            self.report = LoadReport(compute_device(), {})
+            self.report = LoadReport(compute_device(), {}, known_bytes)
         else:
-            self.report = LoadReport(gradients.device, gradients.slice_rows)
+            self.report = LoadReport(gradients.device, gradients.slice_rows, known_bytes)
+
+
+def kept_bytes(artifact: Artifact) -> int:
+    """What is kept of a version beside its engine: weights as its files have them, and what TensorFlow compiled."""
+    gradients = [name for name in artifact.hashes if name.startswith("gradient-")]
+    return file_bytes(artifact.directory, KERAS, BACKGROUND, *gradients) + COMPILED_BYTES
 
 
 def _refused(output: str, engine: str | None) -> Gradient:
@@ -221,6 +233,7 @@ class ComputeProcess:
         self._versions.pop(key, None)
         # Keras models are full of cycles: without this a large one stays until the collector comes by.
         gc.collect()
+        give_back_freed()
 
     def _predict(self, key: str, rows: ModelInput, output: str) -> np.ndarray:
         return self._versions[key].result().engine.evaluate(rows, output)

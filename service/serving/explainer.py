@@ -19,6 +19,7 @@ from models.rows import ModelInput
 from service.identifiers import new_id
 from service.metrics import RequestMeter
 from service.schemas import ExplainRequest
+from service.serving.cache import ResponseCache, can_be_kept, explanation_key
 from service.serving.compute import ComputeClient
 from service.serving.explaining import ExplanationOrder, LoadReport
 from service.serving.pictures import PictureSource
@@ -62,10 +63,18 @@ class Explainer:
 
     Args:
         keep: is given each explanation before it is answered.
+        cache: what gives estimates again; None where each is computed.
     """
 
-    def __init__(self, pool: ModelPool, compute: ComputeClient, reference: ReferenceClient, keep: Keep) -> None:
-        self._pool, self._compute, self._reference, self._keep = pool, compute, reference, keep
+    def __init__(
+        self,
+        pool: ModelPool,
+        compute: ComputeClient,
+        reference: ReferenceClient,
+        keep: Keep,
+        cache: ResponseCache[Any] | None = None,
+    ) -> None:
+        self._pool, self._compute, self._reference, self._keep, self._cache = pool, compute, reference, keep, cache
 
     async def explain(self, request: ExplainRequest, meter: RequestMeter) -> Explained:
         """Explains every row of a request.
@@ -117,7 +126,7 @@ class Explainer:
             identity: the id of the explanation, and when it was made.
             started: when work on it began, by the monotonic clock.
         """
-        estimates = await self._run(served, resolved.rows, order, meter)
+        estimates = await self._kept_or_run(served, resolved.rows, order, meter)
         meter.end("estimate")
         explained = await self.word(served, resolved, predictions, estimates, identity=identity, started=started)
         meter.end("word")
@@ -164,6 +173,22 @@ class Explainer:
         kind, drawing = source.drawing()
         picture = {**drawing, "width": width, "theme": theme, "picture_format": picture_format}
         return await asyncio.wrap_future(self._compute.submit(kind, **picture))
+
+    async def _kept_or_run(
+        self, served: ServedModel, rows: ModelInput, order: ExplanationOrder, meter: RequestMeter
+    ) -> list[Estimate]:
+        cache = self._cache
+        # A replay is there to find out whether the same comes out again.
+        if cache is None or order.evaluations is not None:
+            return await self._run(served, rows, order, meter)
+        key = explanation_key(served.identity, rows, order)
+        if (kept := cache.get("explain", key)) is not None:
+            meter.end("plan")
+            return kept
+        estimates = await self._run(served, rows, order, meter)
+        if can_be_kept(estimates):
+            cache.put(key, estimates)
+        return estimates
 
     async def _run(
         self, served: ServedModel, rows: ModelInput, order: ExplanationOrder, meter: RequestMeter

@@ -74,10 +74,13 @@ class LoadReport:
     Attributes:
         device: that TensorFlow computes on.
         gradient_slice_rows: rows of a call, by the engines that can take its gradients; the first one does.
+        memory_bytes: what it takes there: what its engine allocated, its Keras model and graphs of gradients by their
+            files, and what TensorFlow compiled.
     """
 
     device: str
     gradient_slice_rows: dict[str, int]
+    memory_bytes: int = 0
 
     @property
     def gradient_engine(self) -> str:

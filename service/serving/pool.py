@@ -5,61 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import weakref
-from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from models.errors import UnknownModel, UnknownVersion, VitrineError
+from models.errors import UnknownModel, UnknownVersion
 from models.registry import CHALLENGER, CHAMPION, ModelRecord, Registry
 from models.traffic import alias_of
-from service.errors import ComputeUnavailable, RegistryUnavailable, VersionHasAlias, VersionUnavailable
+from service.errors import RegistryUnavailable, VersionHasAlias
 from service.serving.batcher import Batching
+from service.serving.cache import ResponseCache
 from service.serving.compute import ComputeClient
+from service.serving.failures import Failure, Failures, Key, Patience
+from service.serving.memory import expected_bytes, give_back_freed
+from service.serving.preload import Preload, in_words
+from service.serving.residents import Residents
 from service.serving.served_model import ServedModel
+from service.serving.sharing import SharedCall, retrieve
+from service.serving.warming import warm_in_compute
 
 logger = logging.getLogger("vitrine.pool")
 
 Place = tuple[str, str]
 """A model and one of its aliases."""
-Key = tuple[str, int]
-"""A model and the number of one of its versions."""
-
 NICE = 10
 LOADERS = 2
 """Versions loaded at once, in threads of their own: predictions and the registry use the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the pool waits for what.
-
-    Attributes:
-        swap_seconds: a new version with an ONNX export takes over after this long even if the compute process does
-            not have it yet: then explanations wait, predictions do not.
-        settle_seconds: whoever moved an alias waits this long for the swap.
-        refresh_seconds: a request that names what is not known waits this long for the registry.
-        longest_pause_seconds: between two attempts to load a version.
-    """
-
-    swap_seconds: float = 60
-    settle_seconds: float = 30
-    refresh_seconds: float = 5
-    longest_pause_seconds: float = 60
-
-    def retry_pause(self, failures: int) -> float:
-        """Seconds before a version that could not be loaded is tried again: 1, 2, 4, ..."""
-        return min(self.longest_pause_seconds, 2.0 ** (failures - 1))
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    error: Exception
-    count: int
-    retry_at: float
 
 
 class ModelPool:
@@ -70,8 +44,13 @@ class ModelPool:
     again and again holds the swap up for no longer than `patience.swap_seconds`, and the first version of an alias not
     at all.
 
-    Versions with an alias stay loaded. Others are loaded when asked for by number, and the ones used longest ago
-    make room (in-flight requests keep theirs until they are done).
+    What `preload` names is loaded first and stays. Every other version is loaded when it is first asked for, or, where
+    `preload` says so, as long as there is room; when versions take more memory than they may, the ones used longest ago
+    make room (in-flight requests keep theirs until they are done). Of versions without an alias a few stay.
+
+    Args:
+        loaded_versions: those without an alias that stay loaded.
+        memory_bytes: what all versions may take, in this process and in the compute process together.
     """
 
     def __init__(
@@ -81,38 +60,46 @@ class ModelPool:
         *,
         refresh_ms: int,
         loaded_versions: int,
+        memory_bytes: int,
+        preload: Preload,
         patience: Patience | None = None,
         batching: Batching | None = None,
+        cache: ResponseCache[Any] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._registry, self._compute = registry, compute
-        self._refresh_seconds, self._limit = refresh_ms / 1000, loaded_versions
+        self._refresh_seconds, self._most_spare, self._preload = refresh_ms / 1000, loaded_versions, preload
         self._patience, self._batching, self._clock = patience or Patience(), batching or Batching(), clock
+        self._failures = Failures(self._patience, clock)
         self._known: dict[str, ModelRecord] = {}
         self._aliased: dict[Place, ServedModel] = {}
         self._moves: dict[Place, tuple[int, asyncio.Task[None]]] = {}
-        self._by_number: OrderedDict[Key, ServedModel] = OrderedDict()
-        # Those that made room but are still used by requests: asked for again, they need not be loaded again.
-        self._alive: weakref.WeakValueDictionary[Key, ServedModel] = weakref.WeakValueDictionary()
+        self._residents, self._cache = Residents(memory_bytes, clock), cache
         self._kept: set[Key] = set()
         self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
-        self._failures: dict[Key, _Failure] = {}
         # On Linux niceness belongs to a thread: predictions go before what loads.
         self._loaders = ThreadPoolExecutor(LOADERS, "load", initializer=os.nice, initargs=(NICE,))
-        self._refreshing: asyncio.Task[None] | None = None
-        self._next_refresh: asyncio.Task[None] | None = None
+        self.refresh = SharedCall(self._refresh)
+        """Learns what the registry says now, and begins to load what is missing."""
         self._registry_problem: str | None = None
         self.swaps: Counter[tuple[str, str]] = Counter()
         """How often the version of a model's alias gave way to another one, which was loaded."""
-        self.refusals: Counter[str] = Counter()
-        """How many versions of a model could not be loaded; those that are tried again are not counted again."""
+        self.loads: Counter[str] = Counter()
+        """How many versions of a model were loaded."""
+        self.load_seconds = 0.0
+        """What that took, with the wait for room."""
         self.refreshed = False
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """How many versions of a model could not be loaded; those that are tried again are not counted again."""
+        return self._failures.refusals
 
     @property
     def problems(self) -> dict[str, str]:
         """What is wrong, by place: the registry, versions with an alias, the compute process."""
         found = {"registry": self._registry_problem} if self._registry_problem else {}
-        for (name, _), version in self._wanted().items():
+        for name, version in {(name, version) for (name, _), version in self._wanted().items()} | self._pinned():
             if (failure := self._failures.get((name, version))) is not None:
                 found[f"{name}/{version}"] = str(failure.error)
         for served in self._aliased.values():
@@ -136,42 +123,24 @@ class ModelPool:
                 self._registry_problem = "The registry cannot be read; loaded versions serve on."
             await asyncio.sleep(self._refresh_seconds)
 
-    async def refresh(self) -> None:
-        """Learns what the registry says now, and begins to load what is missing.
-
-        Callers at the same time share a reading: one that began after they called.
-        """
-        if self._refreshing is None:
-            self._refreshing = self._begin_refresh(None)
-            await asyncio.shield(self._refreshing)
-            return
-        if self._next_refresh is None:
-            self._next_refresh = self._begin_refresh(self._refreshing)
-        await asyncio.shield(self._next_refresh)
-
-    def _begin_refresh(self, after: asyncio.Task[None] | None) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._refresh(after))
-        task.add_done_callback(self._refresh_ended)
-        return task
-
-    def _refresh_ended(self, task: asyncio.Task[None]) -> None:
-        self._refreshing, self._next_refresh = self._next_refresh, None
-        _retrieve(task)
-
-    async def _refresh(self, after: asyncio.Task[None] | None) -> None:
-        if after is not None:
-            await asyncio.wait([after])
+    async def _refresh(self) -> None:
         self._known = await asyncio.to_thread(self._registry.models)
         self._registry_problem = None
         wanted = self._wanted()
-        for place, version in wanted.items():
-            self._begin_move(place, version)
+        pinned = self._preload.pinned(self._known)
+        # Champions first: what there is room for is theirs.
+        for place, version in sorted(wanted.items(), key=lambda move: move[0][1] != CHAMPION):
+            if place in self._aliased or (place[0], version) in pinned:
+                self._begin_move(place, version)
+            elif self._preload.everything:
+                self._begin_move(place, version, if_room=True)
+        for key in pinned - {(name, version) for (name, _), version in wanted.items()}:
+            self._begin_load(key)
         for gone in self._aliased.keys() - wanted.keys():
             del self._aliased[gone]
         still_there = {(name, record.version) for name, model in self._known.items() for record in model.versions}
-        for gone in self._failures.keys() - still_there:
-            del self._failures[gone]
-        self._make_room()
+        self._failures.keep_only(still_there)
+        self._settle_memory()
         self.refreshed = True
 
     def close(self) -> None:
@@ -195,10 +164,15 @@ class ModelPool:
     def alias_for(self, model: str, key: str) -> str:
         """The alias that answers such a request, by a model's split.
 
-        An alias whose version could not be loaded leaves its share to the champion: answers name the version.
+        An alias whose version is not loaded, or could not be, leaves its share to the champion until it is: answers
+        name the version.
         """
         alias = alias_of(model, self._known[model].traffic, key)
-        return alias if (model, alias) in self._aliased else CHAMPION
+        if (model, alias) in self._aliased:
+            return alias
+        if (version := self._known[model].aliases.get(alias)) is not None:
+            self._begin_move((model, alias), version)
+        return CHAMPION
 
     async def resolve(self, model: str, version: str) -> ServedModel:
         """The served version that a name and a number or alias mean.
@@ -206,18 +180,18 @@ class ModelPool:
         Raises:
             UnknownModel, UnknownVersion: with the names that exist.
             CorruptVersion: when its files have changed.
-            VersionUnavailable: when it cannot be loaded now.
+            VersionUnavailable, VersionTooLarge, NoRoomForVersion: when it cannot be loaded now.
             RegistryUnavailable: when it is not known, and the registry cannot be asked.
         """
         served = self._aliased.get((model, version))
         if served is not None:
-            return served
+            return self._residents.touch(served)
         try:
-            return await self._numbered(model, version)
+            return await self._find(model, version)
         except (UnknownModel, UnknownVersion):
             # It may have come since the last refresh.
             await self._refresh_for_request()
-            return self._aliased.get((model, version)) or await self._numbered(model, version)
+            return self._aliased.get((model, version)) or await self._find(model, version)
 
     async def load(self, model: str, version: str) -> ServedModel:
         """As `resolve`; from here on the version does not make room for others until it is unloaded."""
@@ -245,7 +219,7 @@ class ModelPool:
                 raise VersionHasAlias(model, number, aliases)
         for number in numbers:
             self._kept.discard((model, number))
-        return [number for number in numbers if self._by_number.pop((model, number), None) is not None]
+        return [number for number in numbers if self._residents.drop((model, number))]
 
     async def _refresh_for_request(self) -> None:
         try:
@@ -255,11 +229,15 @@ class ModelPool:
             logger.warning("the registry could not be asked for a request: %s: %s", type(error).__name__, error)
             raise RegistryUnavailable from None
 
-    async def _numbered(self, model: str, version: str) -> ServedModel:
+    async def _find(self, model: str, version: str) -> ServedModel:
         record = self._known.get(model)
         if record is None:
             raise UnknownModel(model, list(self._known))
-        return await self._load(model, record.resolve(version).version)
+        number = record.resolve(version).version
+        if version in record.aliases:
+            # From here on it is followed, as those that were loaded before they were asked for.
+            self._begin_move((model, version), number)
+        return await self._load(model, number)
 
     def _wanted(self) -> dict[Place, int]:
         return {
@@ -268,116 +246,164 @@ class ModelPool:
 
     # -- moving aliases ------------------------------------------------------------------------------------------
 
-    def _begin_move(self, place: Place, version: int) -> None:
+    def _begin_move(self, place: Place, version: int, *, if_room: bool = False) -> None:
         current = self._aliased.get(place)
         if current is not None and current.record.version == version:
             return
         if place in self._moves and self._moves[place][0] == version:
             return
-        failure = self._failures.get((place[0], version))
-        if failure is not None and self._clock() < failure.retry_at:
+        if self._failures.pausing((place[0], version)) is not None:
             return
-        task = asyncio.create_task(self._move(place, version))
+        task = asyncio.create_task(self._move(place, version, if_room=if_room))
         self._moves[place] = (version, task)
         task.add_done_callback(lambda task: self._moves.pop(place) if self._moves.get(place) == (version, task) else 0)
-        task.add_done_callback(_retrieve)
+        task.add_done_callback(retrieve)
 
-    async def _move(self, place: Place, version: int) -> None:
-        """The new version is loaded and warm before the old one goes."""
+    async def _move(self, place: Place, version: int, *, if_room: bool) -> None:
+        """The new version is loaded and warm before the old one goes, where there is memory for both."""
         name, alias = place
-        served = await self._load(name, version)
+        if if_room and not await self._has_room((name, version)):
+            return
+        try:
+            served = await self._load(name, version)
+        finally:
+            self._residents.release((name, version))
         if served.needs_compute or place in self._aliased:
-            await self._warm_in_compute(served)
+            await self._warm(served)
         if self._wanted().get(place) != version:
             return  # the alias has moved on meanwhile, or is gone
         self.swaps[place] += place in self._aliased
         self._aliased[place] = served
-        self._failures.pop((name, version), None)
+        self._failures.forget((name, version))
         logger.info("%s of %s is now version %d", alias, name, version)
-        self._make_room()
+        self._settle_memory()
 
-    async def _warm_in_compute(self, served: ServedModel) -> None:
-        """Waits until the compute process has a version, as far as its predictions depend on it.
-
-        Raises:
-            Exception: what was wrong with the version when the compute process loaded it.
-        """
-        give_up_at = self._clock() + self._patience.swap_seconds
-        while True:
-            loading = served.in_compute
-            if loading.done() and not loading.cancelled():
-                error = loading.exception()
-                if error is None:
-                    return
-                if not isinstance(error, ComputeUnavailable) or served.needs_compute:
-                    assert isinstance(error, Exception)
-                    self._note_failure((served.record.model, served.record.version), error)
-                    raise error
-                return  # the process's fault, not the version's: predictions need not wait for it
-            if not served.needs_compute and (self._compute.is_failing or self._clock() >= give_up_at):
-                logger.warning("%s takes over before the compute process has it", served.key)
-                return
-            arrived = asyncio.wrap_future(loading)
-            arrived.add_done_callback(_retrieve)
-            await asyncio.wait([arrived], timeout=0.25)
+    async def _warm(self, served: ServedModel) -> None:
+        patience_seconds = self._patience.swap_seconds
+        try:
+            await warm_in_compute(served, self._compute, patience_seconds=patience_seconds, clock=self._clock)
+        except Exception as error:
+            # Whatever the compute process met in it: the version before it serves on.
+            self._note_failure((served.record.model, served.record.version), error)
+            raise
 
     # -- loading -------------------------------------------------------------------------------------------------
 
+    def _begin_load(self, key: Key) -> None:
+        if key in self._residents:
+            self._failures.forget(key)
+        elif self._failures.pausing(key) is None:
+            self._loading_of(key)
+
     async def _load(self, name: str, version: int) -> ServedModel:
         key = (name, version)
-        if (served := self._by_number.get(key) or self._alive.get(key)) is not None:
-            self._by_number[key] = served
-            self._by_number.move_to_end(key)
+        if (served := self._residents.use(key)) is not None:
             return served
-        failure = self._failures.get(key)
-        if failure is not None and self._clock() < failure.retry_at:
-            raise self._refusal(key, failure)
+        if (failure := self._failures.pausing(key)) is not None:
+            raise self._failures.refusal(key, failure)
+        return await asyncio.shield(self._loading_of(key))
+
+    def _loading_of(self, key: Key) -> asyncio.Task[ServedModel]:
+        """The one load of a version that all who ask for it wait for."""
         if key not in self._loading:
             self._loading[key] = asyncio.create_task(self._read(key))
-            self._loading[key].add_done_callback(lambda task: (self._loading.pop(key), _retrieve(task)))
-        return await asyncio.shield(self._loading[key])
+            self._loading[key].add_done_callback(lambda task: (self._loading.pop(key), retrieve(task)))
+        return self._loading[key]
 
     async def _read(self, key: Key) -> ServedModel:
+        started = self._clock()
         record = self._known[key[0]].resolve(str(key[1]))
         try:
-            served = await asyncio.get_running_loop().run_in_executor(
-                self._loaders, ServedModel, record, self._compute, self._batching
-            )
+            expected = await self._in_loader(expected_bytes, Path(record.directory))
+            self._let_go(await self._residents.make_room(key, expected, self._pinned))
+            # Handed over in a list: the future of a thread's work is in a cycle with itself, and its result would stay
+            # until the collector comes by, whoever makes room.
+            made: list[ServedModel] = []
+            await self._in_loader(lambda: made.append(ServedModel(record, self._compute, self._batching, self._cache)))
+            served = made.pop()
+            self._residents.add(key, served)
         except Exception as error:
             # Whatever is wrong with one version, the others and the one it would replace serve on.
-            raise self._refusal(key, self._note_failure(key, error)) from None
-        self._by_number[key] = self._alive[key] = served
-        self._make_room()
+            raise self._failures.refusal(key, self._note_failure(key, error)) from None
+        finally:
+            self._residents.release(key)
+        self.loads[key[0]] += 1
+        self.load_seconds += self._clock() - started
+        self._give_back()
+        self._settle_memory()
         return served
 
-    def _note_failure(self, key: Key, error: Exception) -> _Failure:
-        error.__traceback__ = error.__context__ = None  # they would hold the half-made version
-        count = self._failures[key].count + 1 if key in self._failures else 1
-        self.refusals[key[0]] += count == 1
-        pause = self._patience.retry_pause(count)
-        self._failures[key] = failure = _Failure(error, count, self._clock() + pause)
-        logger.error(
-            "version %d of %s cannot be served: %s: %s; tried again in %.0f s",
-            *reversed(key), type(error).__name__, error, pause,
-        )  # fmt: skip
-        self._by_number.pop(key, None)
-        self._alive.pop(key, None)
-        return failure
+    async def _has_room(self, key: Key) -> bool:
+        """Whether a version can be loaded without another one making room; then its memory is promised.
 
-    def _refusal(self, key: Key, failure: _Failure) -> Exception:
-        if isinstance(failure.error, VitrineError):
-            # One object, raised many times: its traceback would grow, and hold what it passed through.
-            return failure.error.with_traceback(None)
-        reason = f"{type(failure.error).__name__}: {failure.error}"
-        return VersionUnavailable(f"{key[1]} of {key[0]!r}", reason, max(1.0, failure.retry_at - self._clock()))
+        One that is too large for any room is to be tried, so that it is said.
+        """
+        if key in self._residents or key in self._loading:
+            return True
+        expected = await self._in_loader(expected_bytes, Path(self._known[key[0]].resolve(str(key[1])).directory))
+        expected = self._residents.expects(key, expected)
+        return self._residents.reserve(key, expected) or expected > self._residents.budget_bytes
 
-    def _make_room(self) -> None:
-        kept = {(served.record.model, served.record.version) for served in self._aliased.values()}
-        kept |= {(name, version) for (name, _), (version, _) in self._moves.items()}
-        spare = [key for key in self._by_number if key not in kept | self._kept]
-        for key in spare[: max(0, len(spare) - self._limit)]:
-            # The compute process unloads it when the last request that holds it is done.
-            del self._by_number[key]
+    async def _in_loader(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._loaders, call, *arguments)
+
+    def _note_failure(self, key: Key, error: Exception) -> Failure:
+        self._residents.disown(key)
+        return self._failures.note(key, error)
+
+    def _pinned(self) -> set[Key]:
+        """What makes no room: versions that are named, that are kept, and that an alias is moving to."""
+        moving = {(name, version) for (name, _), (version, _) in self._moves.items()}
+        return self._preload.pinned(self._known) | self._kept | moving
+
+    def _settle_memory(self) -> None:
+        with_alias = {(served.record.model, served.record.version) for served in self._aliased.values()}
+        gone = self._residents.settle(self._pinned(), with_alias, self._most_spare)
+        if gone:
+            self._let_go(gone)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        # Not in a thread that is niced: it holds locks of the heap, which predictions need too.
+        asyncio.get_running_loop().run_in_executor(None, give_back_freed)
+
+    def _let_go(self, keys: Collection[Key]) -> None:
+        """Aliases of versions that made room are looked up again with the next request."""
+        for place, served in [*self._aliased.items()]:
+            if (served.record.model, served.record.version) in keys:
+                del self._aliased[place]
+        for model, version in keys:
+            logger.info("version %d of %s made room", version, model)
+
+    # -- what there is -------------------------------------------------------------------------------------------
+
+    def unserved(self) -> dict[str, bool]:
+        """What readiness waits for, in words, and whether it was tried and failed."""
+        found: dict[str, bool] = {}
+        waited = [*self._preload.named]
+        if self._preload.everything:
+            # One that there is no room for is loaded when it is asked for: nobody waits for that.
+            waited += [
+                place
+                for place, version in self._wanted().items()
+                if place[1] == CHAMPION
+                and (place in self._aliased or place in self._moves or self._failures.get((place[0], version)))
+            ]
+        for model, version in dict.fromkeys(waited):
+            served = self._aliased.get((model, version)) or self._numbered(model, version)
+            if served is None or (served.needs_compute and not served.is_in_compute):
+                failed = (key := self._key_of(model, version)) is not None and self._failures.get(key) is not None
+                found[in_words(model, version)] = failed
+        return found
+
+    def _key_of(self, model: str, version: str) -> Key | None:
+        try:
+            return model, self._known[model].resolve(version).version
+        except (KeyError, UnknownVersion):
+            return None
+
+    def _numbered(self, model: str, version: str) -> ServedModel | None:
+        return self._residents.peek((model, int(version))) if version.isdecimal() else None
 
     def models(self) -> dict[str, ModelRecord]:
         """What the registry held at the last refresh."""
@@ -385,11 +411,23 @@ class ModelPool:
 
     def loaded(self, model: str) -> list[int]:
         """The numbers of the loaded versions of a model."""
-        return sorted(version for name, version in self._by_number if name == model)
+        return sorted(version for name, version in self._residents if name == model)
 
     def served(self, model: str, version: int) -> ServedModel | None:
         """A version, if it is loaded."""
-        return self._by_number.get((model, version))
+        return self._residents.peek((model, version))
+
+    def memory_bytes(self, model: str) -> int:
+        """What the loaded versions of a model take, in this process and in the compute process."""
+        return sum(self._residents.bytes_of((model, version)) or 0 for version in self.loaded(model))
+
+    @property
+    def residents(self) -> Residents:
+        return self._residents
+
+    def is_pinned(self, model: str, version: int) -> bool:
+        """Whether a version stays loaded."""
+        return (model, version) in self._preload.pinned(self._known) | self._kept
 
     def is_loading(self, model: str, version: int) -> bool:
         return (model, version) in self._loading
@@ -406,9 +444,3 @@ class ModelPool:
     def challenger(self, model: str) -> ServedModel | None:
         """The version of a model that gets a copy of its live predictions, if one is loaded."""
         return self._aliased.get((model, CHALLENGER))
-
-
-def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Takes a task's error: it has been noted where it was raised, and nobody may be waiting for it."""
-    if not task.cancelled():
-        task.exception()

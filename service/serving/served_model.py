@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from models.artifact import Artifact, open_artifact
+from models.artifact import BACKGROUND, ONNX, Artifact, open_artifact
 from models.registry import VersionRecord
 from models.rows import ModelInput
 from models.signature import Signature
 from service.serving.batcher import Batcher, Batching
+from service.serving.cache import ResponseCache, identity_of, prediction_key
 from service.serving.compute import ComputeClient
 from service.serving.engine import SLICE_ROWS, OnnxEngine, warm_up
 from service.serving.explaining import ExplainedVersion, LoadReport
+from service.serving.memory import expected_bytes, file_bytes, heap_growth
 from service.serving.prices import LearnedPrice, MeteredEngine
 
 _serials = itertools.count(1)
@@ -34,21 +36,42 @@ class ServedModel:
     unloaded there when the last reference to this object goes: requests that hold it are answered by it.
     """
 
-    def __init__(self, record: VersionRecord, compute: ComputeClient, batching: Batching) -> None:
-        self.record = record
+    def __init__(
+        self,
+        record: VersionRecord,
+        compute: ComputeClient,
+        batching: Batching,
+        cache: ResponseCache[Any] | None = None,
+    ) -> None:
+        self.record, self._cache = record, cache
         self.artifact: Artifact = open_artifact(Path(record.directory))
         self.signature: Signature = self.artifact.signature
         # A version that is loaded again while its former load is still in use must not be unloaded with it.
         self.key = f"{record.model}/{record.version}#{next(_serials)}"
         self._compute = compute
         path = self.artifact.onnx_path
-        self._engine = OnnxEngine(path, self.signature, threads=1, keep_memory=False) if path else None
-        compute.load(self.key, self.artifact.directory)
-        weakref.finalize(self, compute.unload, self.key)
-        self._price = LearnedPrice(*warm_up(self._engine, self.signature), SLICE_ROWS) if self._engine else None
-        self._batcher = self._joining(batching)
-        # Evaluated on the background now, not by the first explanation.
-        _ = self.explained
+        self._expected_bytes = expected_bytes(self.artifact.directory)
+        # Which use of all versions was the last of this one: kept by whoever has it make room for others.
+        self.last_use = 0
+        with heap_growth(file_bytes(self.artifact.directory, ONNX, BACKGROUND)) as here:
+            self._engine = OnnxEngine(path, self.signature, threads=1, keep_memory=False) if path else None
+            compute.load(self.key, self.artifact.directory)
+            weakref.finalize(self, compute.unload, self.key)
+            self._price = LearnedPrice(*warm_up(self._engine, self.signature), SLICE_ROWS) if self._engine else None
+            self._batcher = self._joining(batching)
+            # Evaluated on the background now, not by the first explanation.
+            _ = self.explained
+        self._bytes_here = here.measured
+
+    @property
+    def memory_bytes(self) -> int:
+        """What this version takes: as measured in this process, and in the compute process once it is loaded there.
+
+        Before, and where nothing can be measured, what its files say that it takes at least.
+        """
+        if not self.is_in_compute:
+            return max(self._bytes_here, self._expected_bytes)
+        return self._bytes_here + self.in_compute.result().memory_bytes
 
     @property
     def in_compute(self) -> Future[LoadReport]:
@@ -65,6 +88,11 @@ class ServedModel:
     def needs_compute(self) -> bool:
         """Whether predictions run in the compute process too."""
         return self._engine is None
+
+    @cached_property
+    def identity(self) -> bytes:
+        """What tells this version from every other, whatever names and numbers it has."""
+        return identity_of(self.artifact)
 
     @property
     def engine_name(self) -> str:
@@ -106,9 +134,24 @@ class ServedModel:
     async def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
         """Outputs `(n_rows, n_targets)`. A row's output does not depend on its neighbours.
 
+        Where answers are kept, those of the same rows are given again.
+
         Raises:
             TooManyRowsWaiting: as its message says.
         """
+        if self._cache is None:
+            return await self._batcher.evaluate(rows, output)
+        key = prediction_key(self.identity, rows, output)
+        if (kept := self._cache.get("predict", key)) is not None:
+            return kept
+        # A copy: it may be a part of what was computed for many requests.
+        outputs = np.array(await self._batcher.evaluate(rows, output))
+        outputs.flags.writeable = False
+        self._cache.put(key, outputs)
+        return outputs
+
+    async def evaluate_anew(self, rows: ModelInput, output: str) -> np.ndarray:
+        """As `evaluate`, for what is to be computed whether or not it was before."""
         return await self._batcher.evaluate(rows, output)
 
     async def evaluate_aside(self, rows: ModelInput, output: str, thread: Executor) -> np.ndarray:

@@ -94,6 +94,8 @@ class Shadow:
         challenger = self._pool.challenger(model)
         if challenger is None or served is not self._pool.champion(model) or challenger is served:
             return
+        # It makes room when its champion does.
+        challenger.last_use = served.last_use
         tally = self._tally(model, served, challenger)
         if self._waiting_rows + len(rows) > self._limit:
             tally.dropped += len(rows)

@@ -13,6 +13,7 @@ url = sys.argv[1]
 client = triton.InferenceServerClient(url, concurrency=16)
 patient = np.array([json.loads(sys.argv[2])], np.float32)
 images = np.arange(3 * 64, dtype=np.float32).reshape(3, 8, 8, 1) % 17
+many = np.repeat(images, 300, axis=0)  # more than are answered before anything else can happen
 
 
 def tensor(name, array, datatype, binary=True):
@@ -93,7 +94,7 @@ found["refused"] = {
         client.infer, "digits", [tensor("image", images, "FP32")],
         outputs=[triton.InferRequestedOutput("probability", class_count=3)],
     ),
-    "timeout": refused(client.infer, "digits", [tensor("image", images, "FP32")], timeout=1),
+    "timeout": refused(client.infer, "digits", [tensor("image", many, "FP32")], timeout=1),
     "config": refused(client.load_model, "diabetes", config="{}"),
     "unload": refused(client.unload_model, "diabetes"),
 }  # fmt: skip

@@ -19,7 +19,8 @@ def server(
     breast_cancer_artifact: Artifact,
 ) -> Iterator[Server]:
     """`vitrine serve` with a champion of each demo model, and `keras-only`: diabetes without its ONNX export."""
-    settings = Settings(home=tmp_path_factory.mktemp("home"), port=free_port(), refresh_ms=100)
+    home = tmp_path_factory.mktemp("home")
+    settings = Settings(home=home, port=free_port(), grpc_port=free_port(), refresh_ms=100)
     settings.prepare_home()
     for model, artifact in (
         ("digits", digits_artifact),

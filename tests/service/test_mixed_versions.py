@@ -175,6 +175,39 @@ def test_series_is_explained_by_windows_of_its_channels(mixed_server: Server) ->
         assert expected == share["value"]
 
 
+def test_texts_and_series_are_explained_as_tensors_over_v2(mixed_server: Server) -> None:
+    texts = ["The parcel came: happy!", "Broken"]
+    native = explained(mixed_server.client, "moods", texts, target="good", method="exact")
+
+    moods = explained_over_v2(mixed_server.client, "moods", "BYTES", texts, [2], target="good", method="exact")
+
+    shares = [row["targets"][0]["attributions"] for row in native["explanations"]]
+    assert [2, 1, 4] == moods["attributions"]["shape"]
+    assert [share["attribution"] for share in shares[0]] == moods["attributions"]["data"][:4]
+    # The second text has one word: what follows is no word of it.
+    assert [shares[1][0]["attribution"], None, None, None] == moods["attributions"]["data"][4:]
+    assert ["The", "parcel", "came", "happy", "Broken", "", "", ""] == moods["tokens"]["data"]
+    assert [*(edge for share in shares[0] for edge in share["span"]), 0, 6] == moods["spans"]["data"][:10]
+
+    options = {"windows": 2}
+    native = explained(mixed_server.client, "strokes", [a_digit()], method="permutation", options=options)
+    flat = [value for line in a_digit() for value in line]
+    shape = [1, len(a_digit()), len(a_digit()[0])]
+
+    strokes = explained_over_v2(
+        mixed_server.client, "strokes", "FP32", flat, shape, method="permutation", options=options
+    )
+
+    (target,) = native["explanations"][0]["targets"]
+    windows, channels = strokes["windows"]["data"], shape[2]
+    assert [1, 1, len(windows) // 2, channels] == strokes["attributions"]["shape"]
+    starts = windows[::2]
+    for share in target["attributions"]:
+        place = starts.index(share["window"][0])
+        assert share["window"] == windows[2 * place : 2 * place + 2]
+        assert share["attribution"] == strokes["attributions"]["data"][place * channels + share["channel"]]
+
+
 @pytest.mark.parametrize(
     ("model", "row", "title"),
     [
@@ -253,6 +286,18 @@ def explained(client: httpx.Client, model: str, rows: list[Any], **request: Any)
     answer = client.post("/explain", json={"model": model, "inputs": rows, "deadline_ms": 5000, **request})
     assert 200 == answer.status_code, answer.text
     return answer.json()
+
+
+def explained_over_v2(
+    client: httpx.Client, model: str, datatype: str, data: list[Any], shape: list[int], **parameters: Any
+) -> dict[str, Any]:
+    """The tensors of an explanation, by their names."""
+    (described,) = client.get(f"/v2/models/{model}").json()["inputs"]
+    tensor = {"name": described["name"], "datatype": datatype, "shape": shape, "data": data}
+    body = {"inputs": [tensor], "parameters": {"deadline_ms": 5000, **parameters}}
+    answer = client.post(f"/v2/models/{model}/explain", json=body)
+    assert 200 == answer.status_code, answer.text
+    return {output["name"]: output for output in answer.json()["outputs"]}
 
 
 def by_feature(row: dict[str, Any]) -> dict[str, float]:

@@ -10,57 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PATIENT, database_of, install, without_onnx
+from pool_scene import NAME, Scene
+from support import PATIENT, database_of, without_onnx
 
 from models.artifact import Artifact
-from models.database import open_database
 from models.errors import CorruptVersion, UnknownModel, UnknownVersion
-from models.registry import CHAMPION, Registry
+from models.registry import CHAMPION
 from models.rows import decode_rows
 from service.draining import Drain
 from service.errors import RegistryUnavailable, VersionUnavailable
 from service.routes.operations import readiness
-from service.serving.compute import ComputeClient
-from service.serving.pool import ModelPool, Patience
 from service.serving.served_model import ServedModel
-from service.settings import Settings
-
-NAME = "diabetes"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-class Scene:
-    """A pool, and what a test does to the world around it."""
-
-    def __init__(self, home: Path, artifact: Artifact, versions: int, **patience: float) -> None:
-        self.settings, self.artifact = Settings(home=home), artifact
-        self.settings.prepare_home()
-        self.registry = Registry(open_database(self.settings.registry_url))
-        for i in range(versions):
-            install(self.settings, artifact, NAME, f"JOB-{i + 1}")
-        self.compute = ComputeClient(None)  # not started: orders wait for ever
-        self.clock = Clock()
-        self.pool = ModelPool(
-            self.registry,
-            self.compute,
-            refresh_ms=100,
-            loaded_versions=1,
-            patience=Patience(**{"swap_seconds": 0, **patience}),
-            clock=self.clock,
-        )
-
-    def point(self, alias: str, version: int) -> None:
-        self.registry.move_alias(NAME, alias, str(version), by="test", reason="test")
-
-    def directory(self, version: int) -> Path:
-        return self.settings.versions_directory / NAME / f"JOB-{version}"
 
 
 @pytest.fixture
@@ -80,9 +40,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
     original = ServedModel.__init__
 
-    def counted(self: ServedModel, record: Any, compute: Any, batching: Any) -> None:
+    def counted(self: ServedModel, record: Any, *arguments: Any) -> None:
         numbers.append(record.version)
-        original(self, record, compute, batching)
+        original(self, record, *arguments)
 
     monkeypatch.setattr(ServedModel, "__init__", counted)
     return numbers
@@ -183,7 +143,7 @@ def test_a_version_that_only_the_compute_process_can_serve_is_no_champion_before
         scene.clock.seconds += 3600
         await scene.pool.settle(NAME)
         drain = Drain(grace_seconds=0, stop_seconds=0)
-        document = readiness(scene.pool, {}, drain, ())
+        document = readiness(scene.pool, {}, drain)
         assert "starting" == document["status"]
         assert [f"{NAME} has no champion that can be served yet"] == document["problems"]
 

@@ -41,7 +41,7 @@ class Observed:
 def observed(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifact) -> Iterator[Observed]:
     """`vitrine up`, scraped while it predicts, explains, refuses, trains, swaps, and meets a broken version."""
     need("prometheus", package="prometheus")
-    settings = Settings(home=tmp_path_factory.mktemp("home"), port=free_port(), refresh_ms=100)
+    settings = Settings(home=tmp_path_factory.mktemp("home"), port=free_port(), refresh_ms=100, cache_bytes=2**20)
     settings.prepare_home()
     for i in range(3):
         install(settings, diabetes_artifact, "diabetes", f"JOB-{i}")
@@ -69,7 +69,10 @@ def load(server: Server, seconds: float = 0.5) -> bool:
     """Requests of every kind, one after the other, for a while."""
 
     def post(path: str, **body: Any) -> int:
-        return server.client.post(path, json={"model": "diabetes", "inputs": [PATIENT], **body}).status_code
+        # Another row each time, so that it is computed, and one that was there before.
+        row = [*PATIENT[:-1], PATIENT[-1] + monotonic() % 1000 / 1000]
+        server.client.post("/predict", json={"model": "diabetes", "inputs": [PATIENT]})
+        return server.client.post(path, json={"model": "diabetes", "inputs": [row], **body}).status_code
 
     end = monotonic() + seconds
     while monotonic() < end:

@@ -23,9 +23,18 @@ def test_command_line_options_win_over_the_environment() -> None:
 
 
 def test_a_child_process_gets_the_same_settings(tmp_path) -> None:
-    settings = Settings(home=tmp_path, port=8123, required_models=("a", "b"))
+    settings = Settings(home=tmp_path, port=8123, preload=("a", "b@2"))
 
     assert settings == read_settings(settings.to_environment())
+
+
+def test_grpc_is_served_where_a_port_is_given() -> None:
+    assert read_settings({}).grpc_port is None
+    assert read_settings({"VITRINE_GRPC_PORT": "8001"}).grpc_port == 8001
+    assert read_settings({"VITRINE_GRPC_PORT": "off"}).grpc_port is None
+    assert read_settings({"VITRINE_GRPC_PORT": "off"}, grpc_port=8002).grpc_port == 8002
+    with pytest.raises(SettingsError, match=r"VITRINE_GRPC_PORT: .*Received: '65536'"):
+        read_settings({"VITRINE_GRPC_PORT": "65536"})
 
 
 def test_an_unknown_setting_names_the_nearest_one() -> None:

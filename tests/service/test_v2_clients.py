@@ -143,3 +143,21 @@ def test_kserve_finds_the_server_and_gets_answers(kserve: dict[str, Any], value:
         assert kserve[name]["model"] == "diabetes"
         assert kserve[name]["value"] == [[np.float32(value)]]
     assert "nobody" in kserve["refused"]
+
+
+def test_v1_and_v2_answer_the_same_tensor_of_one_sigmoid_unit(server: Server) -> None:
+    row = server.client.get("/v2/models/breast-cancer").json()["inputs"][0]["shape"][1] * [1.5]
+    asked = {"inputs": [{"name": "input", "shape": [1, len(row)], "datatype": "FP32", "data": row}]}
+    path = "/v2/models/breast-cancer"
+
+    (described,) = server.client.get(path).json()["outputs"]
+    over_v1 = server.client.post("/v1/models/breast-cancer:predict", json={"instances": [row]}).json()["predictions"]
+    (by_default,) = server.client.post(f"{path}/infer", json=asked).json()["outputs"]
+    named = [{"name": name} for name in ("output", "probability", "logit")]
+    output, both, logit = server.client.post(f"{path}/infer", json=asked | {"outputs": named}).json()["outputs"]
+
+    assert (described["name"], described["shape"]) == ("output", [-1, 1])
+    assert described["parameters"] == {"labels": ["benign"], "on_request": ["probability", "logit"]}
+    assert by_default == output == {"name": "output", "datatype": "FP32", "shape": [1, 1], "data": over_v1[0]}
+    assert (both["shape"], both["data"][1:]) == ([1, 2], output["data"])
+    assert logit["shape"] == [1, 2]

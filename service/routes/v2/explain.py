@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import orjson
 from starlette.types import Receive, Scope
 
 from explain.attribution import Estimate
@@ -22,18 +21,18 @@ from models.rows import describe
 from models.signature import Signature
 from service.bodies import parse_body, read_bytes
 from service.errors import InvalidRequest
-from service.metrics import Metrics
+from service.metrics import Metrics, RequestMeter
 from service.receiving import unless_gone
 from service.routes.v2.binary import BYTES
-from service.routes.v2.infer import TensorAnswer, header_of
+from service.routes.v2.infer import A, TensorAnswer, WriteAnswer, header_of, tensor_answer
 from service.routes.v2.matching import arrange, as_json_rows, by_row, raw_input
 from service.routes.v2.tensors import (
     NamedArray,
     TensorRequest,
+    as_parameters,
     parse_json,
     read_request,
     split_body,
-    write_answer,
 )
 from service.schemas import ExplainRequest
 from service.serving.explainer import Explained, Explainer
@@ -57,14 +56,33 @@ class TensorExplanations:
         self._metrics, self._settings = metrics, settings
 
     async def __call__(self, scope: Scope, receive: Receive, model: str, version: str | None = None) -> TensorAnswer:
-        """Raises: what `Explainer.explain` raises, and InvalidRequest, NotReadable, BodyTooLarge."""
-        meter = self._metrics.follow("explain", scope)
+        """Raises: NotReadable, BodyTooLarge, and what `explain` raises."""
+        meter = self.meter(scope)
         text, raw = split_body(await read_bytes(scope, receive, self._settings.body_limit_bytes), header_of(scope))
-        request = read_request(parse_json(text), raw, model) if text else None
+        request = read_request(parse_json(text), raw, model) if text else raw
+        return await self.explain(request, scope, receive, meter, tensor_answer, model, version)
+
+    def meter(self, scope: Scope) -> RequestMeter:
+        return self._metrics.follow("explain", scope)
+
+    async def explain(
+        self,
+        request: TensorRequest | memoryview,
+        scope: Scope,
+        receive: Receive,
+        meter: RequestMeter,
+        write: WriteAnswer[A],
+        model: str,
+        version: str | None,
+    ) -> A:
+        """The answer to a request that has been read, in whatever form: arguments as of `Inference.infer`.
+
+        Raises: what `Explainer.explain` raises, and InvalidRequest.
+        """
         served = await self._pool.resolve(model, version or self._traffic.alias(model, scope))
         signature = served.signature
-        if request is None:
-            request = TensorRequest(None, {}, (raw_input(raw, signature),), None, binary=True)
+        if isinstance(request, memoryview):
+            request = TensorRequest(None, {}, (raw_input(request, signature),), None, binary=True)
         for name in request.parameters.keys() - set(OPTIONS):
             expected = f"one of {', '.join(OPTIONS)}"
             raise InvalidRequest([Fault(pointer("parameters", name), expected, describe(request.parameters[name]))])
@@ -83,7 +101,7 @@ class TensorExplanations:
             faults = [replace(fault, pointer=f"#/parameters{fault.pointer[1:]}") for fault in error.faults]
             raise InvalidRequest(faults) from None
         self._metrics.note_explanations(model, explained.estimates)
-        answer = await asyncio.to_thread(_worded, explained, request, asked)
+        answer = await asyncio.to_thread(lambda: write(*_worded(explained, request, asked)))
         meter.end("word")
         return answer
 
@@ -116,7 +134,10 @@ def names_of(signature: Signature) -> tuple[str, ...]:
     return (*COMMON, "windows") if signature.kind == "series" else COMMON
 
 
-def _worded(explained: Explained, request: TensorRequest, asked: dict[str, bool] | None) -> TensorAnswer:
+def _worded(
+    explained: Explained, request: TensorRequest, asked: dict[str, bool] | None
+) -> tuple[dict[str, Any], list[tuple[NamedArray, bool]]]:
+    """The answer's members but for the outputs, and the outputs, each with whether it is to be binary."""
     record = explained.served.record
     tensors = explanation_tensors(explained)
     if asked is None:
@@ -128,19 +149,10 @@ def _worded(explained: Explained, request: TensorRequest, asked: dict[str, bool]
         "parameters": {
             "explanation": explained.document["id"],
             "created_at": explained.document["created_at"],
-            **flat_receipt(explained.document["receipt"]),
+            **as_parameters(explained.document["receipt"]),
         },
     }
-    return TensorAnswer(*write_answer(head, [(tensors[name], binary) for name, binary in asked.items()]))
-
-
-def flat_receipt(receipt: dict[str, Any]) -> dict[str, str | int | float | bool]:
-    """A receipt as parameters, which are strings, numbers and booleans: an object is its JSON, null is left out."""
-    return {
-        name: value if isinstance(value, str | int | float | bool) else orjson.dumps(value).decode()
-        for name, value in receipt.items()
-        if value is not None
-    }
+    return head, [(tensors[name], binary) for name, binary in asked.items()]
 
 
 def explanation_tensors(explained: Explained) -> dict[str, NamedArray]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -13,7 +14,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from models.errors import Fault, pointer
+from models.outputs import network_columns
 from models.rows import ModelInput, describe
+from models.signature import Signature
 from service.bodies import read_bytes
 from service.errors import InvalidRequest, OutOfTime
 from service.identifiers import new_id
@@ -21,7 +24,7 @@ from service.metrics import Metrics, RequestMeter
 from service.receiving import unless_gone
 from service.records.prediction_recorder import PredictionRecorder
 from service.routes.direct import Answer, DirectRoute
-from service.routes.v2.matching import OUTPUT, arrange, decoded, output_behind, raw_input
+from service.routes.v2.matching import OUTPUT, arrange, decoded, default_output, output_behind, raw_input
 from service.routes.v2.statistics import InferenceStatistics
 from service.routes.v2.tensors import (
     BINARY,
@@ -39,6 +42,10 @@ from service.serving.served_model import ServedModel
 from service.serving.shadow import Shadow
 from service.serving.traffic import Traffic
 from service.settings import Settings
+
+A = TypeVar("A")
+WriteAnswer = Callable[[dict[str, Any], Sequence[tuple[NamedArray, bool]]], A]
+"""Makes an answer of its members but for the outputs, and of the outputs, each with whether it is to be binary."""
 
 PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
 _UNUSED = {"priority": 0, "sequence_id": 0, "sequence_start": False, "sequence_end": False}
@@ -58,6 +65,11 @@ class TensorAnswer:
         return Answer(self.body, BINARY.encode(), [(HEADER, b"%d" % self.json_bytes)])
 
 
+def tensor_answer(head: dict[str, Any], tensors: Sequence[tuple[NamedArray, bool]]) -> TensorAnswer:
+    """The answer of REST."""
+    return TensorAnswer(*write_answer(head, tensors))
+
+
 class Inference:
     """Answers requests for inference: a scope, what receives its body, and whom it asks."""
 
@@ -75,22 +87,45 @@ class Inference:
         self._metrics, self._statistics, self._settings = metrics, statistics, settings
 
     async def __call__(self, scope: Scope, receive: Receive, model: str, version: str | None = None) -> TensorAnswer:
-        """Raises: UnknownModel, UnknownVersion, InvalidRequest, InvalidRows, NotReadable, BodyTooLarge, OutOfTime and
-        what `ServedModel.evaluate` raises: as their messages say.
-        """
-        meter = self._metrics.follow("predict", scope)
+        """Raises: NotReadable, BodyTooLarge, and what `infer` raises."""
+        meter = self.meter(scope)
         body = await read_bytes(scope, receive, self._settings.body_limit_bytes)
         text, raw = split_body(body, header_of(scope))
-        request = read_request(parse_json(text), raw, model) if text else None
+        request = read_request(parse_json(text), raw, model) if text else raw
+        return await self.infer(request, scope, receive, meter, tensor_answer, model, version)
+
+    def meter(self, scope: Scope) -> RequestMeter:
+        return self._metrics.follow("predict", scope)
+
+    async def infer(
+        self,
+        request: TensorRequest | memoryview,
+        scope: Scope,
+        receive: Receive,
+        meter: RequestMeter,
+        write: WriteAnswer[A],
+        model: str,
+        version: str | None,
+    ) -> A:
+        """The answer to a request that has been read, in whatever form.
+
+        Args:
+            request: or the bytes of its one input.
+            write: the form of the answer.
+
+        Raises:
+            UnknownModel, UnknownVersion, InvalidRequest, InvalidRows, OutOfTime and what `ServedModel.evaluate` raises:
+                as their messages say.
+        """
         meter.end("read")
         served = await self._pool.resolve(model, version or self._traffic.alias(model, scope))
         record, started = served.record, perf_counter_ns()
-        if request is None:
-            request = TensorRequest(None, {}, (raw_input(raw, served.signature),), None, binary=True)
+        if isinstance(request, memoryview):
+            request = TensorRequest(None, {}, (raw_input(request, served.signature),), None, binary=True)
         meter.resolved(record.model, record.version, rows_said(request, self._settings.max_rows))
         try:
             timeout_ms = _timeout_ms(request.parameters)
-            work = self._answer(served, request, meter, receive, started)
+            work = self._answer(served, request, meter, receive, started, write)
             if timeout_ms is None:
                 return await work
             try:
@@ -102,10 +137,16 @@ class Inference:
             raise
 
     async def _answer(
-        self, served: ServedModel, request: TensorRequest, meter: RequestMeter, receive: Receive, started: int
-    ) -> TensorAnswer:
+        self,
+        served: ServedModel,
+        request: TensorRequest,
+        meter: RequestMeter,
+        receive: Receive,
+        started: int,
+        write: WriteAnswer[A],
+    ) -> A:
         record, signature = served.record, served.signature
-        asked = request.outputs or (AskedOutput(signature.outputs[0], request.binary),)
+        asked = request.outputs or (AskedOutput(default_output(signature).name, request.binary),)
         behind = _outputs_behind(asked, served)
         arranged = arrange(request.inputs, signature, self._settings.max_rows)
         rows = await decoded(arranged, signature)
@@ -127,10 +168,10 @@ class Inference:
         if request.id and recorded:
             head["parameters"] = {"prediction": prediction}
         tensors = [
-            (NamedArray(output.name, "FP32", arrays[name]), output.binary)
+            (NamedArray(output.name, "FP32", _columns(output.name, arrays[name], signature)), output.binary)
             for output, name in zip(asked, behind, strict=True)
         ]
-        answer = TensorAnswer(*write_answer(head, tensors))
+        answer = write(head, tensors)
         meter.end("word")
         stages = (read - started, computed - read, perf_counter_ns() - computed)
         self._statistics.succeeded(record.model, record.version, len(rows), stages)
@@ -151,6 +192,10 @@ class Inference:
     async def _evaluate(self, served: ServedModel, rows: ModelInput, output: str, receive: Receive) -> np.ndarray:
         work = served.evaluate(rows, output)
         return await (work if served.answers_at_once(len(rows)) else unless_gone(receive, work))
+
+
+def _columns(output: str, array: np.ndarray, signature: Signature) -> np.ndarray:
+    return network_columns(array, signature) if output == OUTPUT else array
 
 
 def header_of(scope: Scope) -> str | None:

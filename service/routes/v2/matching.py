@@ -21,7 +21,8 @@ from service.serving.turns import decode_in_turns
 MATRIX = "input"
 """The name of the one tensor that holds all columns of a version of numbers."""
 OUTPUT = "output"
-"""Another name of the first output, whatever it is."""
+"""The network's own output tensor, which V1 answers too: the first output under another name, but for one sigmoid unit.
+Then it is the probability of the second label alone, where `probability` has both."""
 NUMBERS = tuple(name for name in DATATYPES if name not in (BYTES, BOOL))
 _DATATYPES_OF: dict[FeatureKind, tuple[str, ...]] = {
     "numeric": ("FP32", *(name for name in NUMBERS if name != "FP32")),
@@ -66,7 +67,14 @@ def _input_of(feature: Feature) -> TensorSpec:
 
 
 def default_output(signature: Signature) -> TensorSpec:
-    return TensorSpec(signature.outputs[0], ("FP32",), (len(signature.targets),))
+    """What is answered where a request names no outputs: the network's own output."""
+    name = OUTPUT if has_one_sigmoid(signature) else signature.outputs[0]
+    return TensorSpec(name, ("FP32",), (signature.n_network_outputs,))
+
+
+def has_one_sigmoid(signature: Signature) -> bool:
+    """Whether one unit speaks for two labels."""
+    return signature.n_network_outputs < len(signature.targets)
 
 
 def output_behind(name: str, signature: Signature) -> str | None:

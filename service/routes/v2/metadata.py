@@ -7,7 +7,7 @@ from typing import Any
 
 from models.signature import Feature, Signature
 from service.routes.v2.binary import BYTES
-from service.routes.v2.matching import TensorSpec, default_output, inputs_of
+from service.routes.v2.matching import TensorSpec, default_output, has_one_sigmoid, inputs_of
 from service.serving.served_model import ServedModel
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "explain")
@@ -79,9 +79,10 @@ def _about_feature(feature: Feature) -> dict[str, Any]:
 
 
 def _about_output(signature: Signature) -> dict[str, Any]:
-    about: dict[str, Any] = {"labels": list(signature.targets)}
+    others = list(signature.outputs if has_one_sigmoid(signature) else signature.outputs[1:])
+    about: dict[str, Any] = {"labels": list(signature.targets[-signature.n_network_outputs :])}
     if signature.unit:
         about["unit"] = signature.unit
-    if len(signature.outputs) > 1:
-        about["on_request"] = list(signature.outputs[1:])
+    if others:
+        about["on_request"] = others
     return about

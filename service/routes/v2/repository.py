@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.errors import Fault, pointer
+from models.errors import Fault, UnknownModel, pointer
 from models.registry import CHAMPION
 from models.rows import describe
 from service.errors import InvalidRequest
@@ -18,12 +18,24 @@ def is_ready(served: ServedModel) -> bool:
     return served.is_in_compute or not served.needs_compute
 
 
-def index(pool: ModelPool, body: bytes) -> list[dict[str, str]]:
-    """Every version and its state.
+def why_not_ready(pool: ModelPool, model: str, version: str) -> str | None:
+    """Why a version cannot be asked at once; None where it can be. Asking does not load it.
 
-    Args:
-        body: of the request: nothing, or `{"ready": true}` for those that are ready alone.
+    Raises:
+        UnknownModel, UnknownVersion: as their messages say.
     """
+    record = pool.models().get(model)
+    if record is None:
+        raise UnknownModel(model, list(pool.models()))
+    number = record.resolve(version).version
+    served = pool.served(model, number)
+    if served is not None and is_ready(served):
+        return None
+    return str(pool.failure(model, number) or "it is not loaded; a request loads it, or the repository extension")
+
+
+def ready_alone(body: bytes) -> bool:
+    """What a request for the index asks for: `{"ready": true}` for the versions that are ready alone, or nothing."""
     document = parse_json(body) if body else {}
     faults = [
         Fault(pointer(name), "no such member", describe(value)) for name, value in document.items() if name != "ready"
@@ -32,8 +44,13 @@ def index(pool: ModelPool, body: bytes) -> list[dict[str, str]]:
         faults.append(Fault("#/ready", "true or false", describe(document["ready"])))
     if faults:
         raise InvalidRequest(faults)
+    return document.get("ready", False)
+
+
+def index(pool: ModelPool, *, ready: bool) -> list[dict[str, str]]:
+    """Every version and its state, or those that are ready alone."""
     entries = [_entry(pool, name, record.version) for name, model in pool.models().items() for record in model.versions]
-    return [entry for entry in entries if entry["state"] == "READY" or not document.get("ready")]
+    return [entry for entry in entries if entry["state"] == "READY" or not ready]
 
 
 def _entry(pool: ModelPool, model: str, version: int) -> dict[str, str]:
@@ -49,23 +66,24 @@ def _entry(pool: ModelPool, model: str, version: int) -> dict[str, str]:
     return {"name": model, "version": str(version), "state": state, "reason": reason}
 
 
-async def load(pool: ModelPool, model: str, body: bytes) -> dict[str, Any]:
+async def load(pool: ModelPool, model: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Loads the version that the parameter `version` says (default: champion) and keeps it loaded."""
-    parameters = _parameters_of(body, {"version"})
+    _check(parameters, {"version"})
     served = await pool.load(model, str(parameters.get("version", CHAMPION)))
     return {"name": model, "load": True, "version": str(served.record.version)}
 
 
-async def unload(pool: ModelPool, model: str, body: bytes) -> dict[str, Any]:
+async def unload(pool: ModelPool, model: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Unloads the version that the parameter `version` says (default: every loaded one)."""
     # Nothing depends on a version here: there is nothing to unload with it, whatever `unload_dependents` says.
-    parameters = _parameters_of(body, {"version", "unload_dependents"})
+    _check(parameters, {"version", "unload_dependents"})
     version = parameters.get("version")
     unloaded = await pool.unload(model, None if version is None else str(version))
     return {"name": model, "unload": True, "versions": [str(number) for number in unloaded]}
 
 
-def _parameters_of(body: bytes, names: set[str]) -> dict[str, Any]:
+def parameters_of(body: bytes) -> dict[str, Any]:
+    """The parameters in the body of a request, which may be empty."""
     document = parse_json(body) if body else {}
     faults = [
         Fault(pointer(name), "no such member", describe(value))
@@ -76,7 +94,14 @@ def _parameters_of(body: bytes, names: set[str]) -> dict[str, Any]:
     if parameters is None:
         parameters = {}
     if type(parameters) is not dict:
-        raise InvalidRequest([*faults, Fault("#/parameters", "an object", describe(parameters))])
+        faults.append(Fault("#/parameters", "an object", describe(parameters)))
+    if faults:
+        raise InvalidRequest(faults)
+    return parameters
+
+
+def _check(parameters: dict[str, Any], names: set[str]) -> None:
+    faults = []
     for name, value in parameters.items():
         place = pointer("parameters", name)
         if name not in names:
@@ -88,4 +113,3 @@ def _parameters_of(body: bytes, names: set[str]) -> dict[str, Any]:
             faults.append(Fault(place, "a version number or an alias", describe(value)))
     if faults:
         raise InvalidRequest(faults)
-    return parameters

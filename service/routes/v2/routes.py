@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from models.errors import UnknownModel
 from models.registry import CHAMPION
 from service.bodies import JSON, read_bytes
 from service.entrance import RETRY_AFTER_SECONDS
@@ -18,7 +17,7 @@ from service.routes.v2.explain import TensorExplanations
 from service.routes.v2.infer import PATHS as INFER_PATHS
 from service.routes.v2.infer import Inference
 from service.routes.v2.metadata import model_configuration, model_metadata, server_metadata
-from service.routes.v2.repository import index, is_ready, load, unload
+from service.routes.v2.repository import index, load, parameters_of, ready_alone, unload, why_not_ready
 from service.routes.v2.statistics import InferenceStatistics
 from service.serving.pool import ModelPool
 from service.settings import Settings
@@ -68,10 +67,7 @@ def v2_routes(
 
     @answered("GET", "/v2/models/stats", "Statistics of every loaded version", responses=documented.answers())
     async def all_statistics() -> Response:
-        found = [
-            statistics.document(model, version) for model in sorted(pool.models()) for version in pool.loaded(model)
-        ]
-        return _json({"model_stats": found})
+        return _json(statistics.of_all(pool))
 
     # FastAPI would take a version that is not in the path for a parameter of the query: so each path has a function.
     @answered(
@@ -95,14 +91,9 @@ def v2_routes(
 
     @answered("GET", OF_MODEL[1] + "/ready", "A version can be asked", responses=documented.answers(404, 503))
     async def version_ready(model: str, version: str) -> Response:
-        record = pool.models().get(model)
-        if record is None:
-            raise UnknownModel(model, list(pool.models()))
-        number = record.resolve(version).version
-        served = pool.served(model, number)
-        if served is not None and is_ready(served):
+        reason = why_not_ready(pool, model, version)
+        if reason is None:
             return _json({"name": model, "ready": True})
-        reason = pool.failure(model, number) or "it is not loaded; a request loads it, or the repository extension"
         return _not_ready({"name": model, "ready": False, "error": f"Model version not ready: {reason}"})
 
     @answered("GET", OF_MODEL[0] + "/config", "Its configuration in Triton's words", responses=documented.answers(404))
@@ -115,13 +106,11 @@ def v2_routes(
 
     @answered("GET", OF_MODEL[0] + "/stats", "Statistics of a model", responses=documented.answers(404))
     async def model_statistics(model: str) -> Response:
-        await pool.resolve(model, CHAMPION)
-        return _json({"model_stats": [statistics.document(model, number) for number in pool.loaded(model)]})
+        return _json(await statistics.of_model(pool, model, None))
 
     @answered("GET", OF_MODEL[1] + "/stats", "Statistics of a version", responses=documented.answers(404))
     async def version_statistics(model: str, version: str) -> Response:
-        served = await pool.resolve(model, version)
-        return _json({"model_stats": [statistics.document(model, served.record.version)]})
+        return _json(await statistics.of_model(pool, model, version))
 
     @answered(
         "POST", INFER_PATHS[0], "Predict tensors",
@@ -158,7 +147,7 @@ def v2_routes(
         body=documented.small({"ready": True}), responses=documented.answers(400, example=documented.INDEX),
     )  # fmt: skip
     async def repository_index(request: Request) -> Response:
-        return _json(index(pool, await read_bytes(request.scope, request.receive, MOST_REPOSITORY_BYTES)))
+        return _json(index(pool, ready=ready_alone(await _small_body(request))))
 
     @answered(
         "POST", "/v2/repository/models/{model}/load", "Load a version and keep it loaded",
@@ -166,7 +155,7 @@ def v2_routes(
         responses=documented.answers(400, 404, 503, example={"name": "digits", "load": True, "version": "2"}),
     )  # fmt: skip
     async def load_model(request: Request, model: str) -> Response:
-        return _json(await load(pool, model, await read_bytes(request.scope, request.receive, MOST_REPOSITORY_BYTES)))
+        return _json(await load(pool, model, parameters_of(await _small_body(request))))
 
     @answered(
         "POST", "/v2/repository/models/{model}/unload", "Unload versions that have no alias",
@@ -174,9 +163,13 @@ def v2_routes(
         responses=documented.answers(400, 404, 503, example={"name": "digits", "unload": True, "versions": ["2"]}),
     )  # fmt: skip
     async def unload_model(request: Request, model: str) -> Response:
-        return _json(await unload(pool, model, await read_bytes(request.scope, request.receive, MOST_REPOSITORY_BYTES)))
+        return _json(await unload(pool, model, parameters_of(await _small_body(request))))
 
     return router
+
+
+async def _small_body(request: Request) -> bytes:
+    return await read_bytes(request.scope, request.receive, MOST_REPOSITORY_BYTES)
 
 
 def _json(document: Any) -> Response:

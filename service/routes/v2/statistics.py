@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
+from models.registry import CHAMPION
+from service.serving.pool import ModelPool
+
 STAGES = ("compute_input", "compute_infer", "compute_output")
 """Reading and checking tensors; the engine, with the wait for other rows; writing the answer."""
 
@@ -40,6 +43,17 @@ class InferenceStatistics:
         tally = self._tally(model, version)
         tally.failed += 1
         tally.failed_ns += nanoseconds
+
+    def of_all(self, pool: ModelPool) -> dict[str, Any]:
+        """Of every loaded version."""
+        found = [self.document(model, version) for model in sorted(pool.models()) for version in pool.loaded(model)]
+        return {"model_stats": found}
+
+    async def of_model(self, pool: ModelPool, model: str, version: str | None) -> dict[str, Any]:
+        """Of a version, or of every loaded one of a model. Raises as `ModelPool.resolve`."""
+        served = await pool.resolve(model, version or CHAMPION)
+        numbers = pool.loaded(model) if version is None else [served.record.version]
+        return {"model_stats": [self.document(model, number) for number in numbers]}
 
     def document(self, model: str, version: int) -> dict[str, Any]:
         """Times are in nanoseconds, but for the last inference: milliseconds since 1970."""

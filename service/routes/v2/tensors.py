@@ -129,6 +129,8 @@ def read_request(document: dict[str, Any], raw: memoryview, model: str) -> Tenso
     """A request for inference.
 
     Args:
+        document: JSON, or what another form of the protocol says in its place; there the data of a tensor may be its
+            raw bytes.
         raw: the bytes of its binary tensors, one after the other.
         model: that the path names; kserve's client says it again in the body.
 
@@ -194,7 +196,12 @@ def _read_input(
     size = parameters.pop("binary_data_size", None)
     _check_content_type(parameters, at, faults)
     _refuse(parameters, at, faults)
-    if size is None:
+    if type(data) is memoryview:
+        if size not in (None, len(data)):
+            expected = f"{len(data)}, as many bytes as there are"
+            faults.append(Fault(pointer(*at, "parameters", "binary_data_size"), expected, describe(size)))
+        size = 0
+    elif size is None:
         size = 0
         if type(data) is not list:
             expected = "a list, or parameters.binary_data_size and the bytes behind the JSON"
@@ -346,3 +353,14 @@ def write_answer(head: dict[str, Any], outputs: Sequence[tuple[NamedArray, bool]
     if not any(binary for _, binary in outputs):
         return body, None
     return b"".join((body, *tails)), len(body)
+
+
+def as_parameters(document: dict[str, Any]) -> dict[str, str | int | float | bool]:
+    """A document as parameters, which are strings, numbers and booleans: what is neither is its JSON, null is left
+    out.
+    """
+    return {
+        name: value if isinstance(value, str | int | float | bool) else orjson.dumps(value).decode()
+        for name, value in document.items()
+        if value is not None
+    }

@@ -30,6 +30,7 @@ from service.jobs.pruning import Pruner
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.jobs.schedules import Schedules
 from service.metrics import Metrics
+from service.openapi import complete_document
 from service.records.global_forms import GlobalForms
 from service.records.job_desk import JobDesk
 from service.records.job_runner import ExplanationJobRunner
@@ -238,6 +239,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         entrance = Entrance(called, drain, metrics, body_seconds=settings.receive_timeout_ms / 1000)
         rpc = RpcServer(Calls(entrance, methods.unary, frozenset({STREAM})), drain, settings, settings.grpc_port)
     problems.install(app)
+    complete_document(app)
     direct = [DirectRoute("/predict", predict), *v1_direct_routes(v1), *v2_direct_routes(infer)]
     answers = DirectRoutes(app, direct)
     return Entrance(

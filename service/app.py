@@ -229,7 +229,7 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     rpc = None
     if settings.grpc_port is not None:
-        # Imported where they are wanted: gRPC's library takes 15 MiB.
+        # Imported where they are wanted: gRPC's library takes 12 MiB.
         from service.rpc.calls import Calls
         from service.rpc.methods import STREAM, RpcMethods
         from service.rpc.server import RpcServer

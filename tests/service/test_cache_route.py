@@ -37,6 +37,7 @@ def caching(
     point(settings, "spare", install(settings, diabetes_artifact, "spare", "JOB-3"))
     with running(settings, "serve") as server:
         wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
+        wait_for(lambda: server.client.get("/health/ready").json()["models"][MODEL]["explains"], seconds=180)
         yield server
 
 

@@ -124,6 +124,7 @@ def test_a_new_version_takes_over_only_when_the_compute_process_has_it_or_time_i
     async def test(scene: Scene) -> None:
         scene.point(CHAMPION, 1)
         await scene.pool.settle(NAME)
+        await _until(lambda: scene.pool.champion(NAME))
         scene.point(CHAMPION, 2)
         await scene.pool.settle(NAME)  # returns although the swap has not happened
         assert 1 == (await scene.pool.resolve(NAME, CHAMPION)).record.version

@@ -32,7 +32,7 @@ def schemathesis(
     otherwise than the document says.
 
     Args:
-        folder: where it keeps what it has tried.
+        folder: where it may write.
         ids: of what there is, by the variables of its configuration.
     """
     made = _made()

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from support import PATIENT, Server, free_port, install, point, running, succeeds, wait_for
+from support import PATIENT, Server, explains, free_port, install, point, running, wait_for
 
 from models.artifact import ONNX, Artifact
 from service.settings import Settings
@@ -34,7 +34,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifact
     damaged = settings.versions_directory / "diabetes" / "JOB-damaged" / ONNX
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"))
+        wait_for(lambda: explains(server), seconds=180)
         yield server
 
 
@@ -281,6 +281,14 @@ def test_an_option_that_cannot_be_is_refused(strict: Server, protocol: Protocol)
     body |= {"parameters": options} if protocol.name.startswith("v2") else options
 
     protocol.refuses(protocol.send(strict, json.dumps(body).encode()), 422, "tolerance", "7")
+
+
+@pytest.mark.parametrize("parameters", [0, False, "", [], 3, [1]])
+def test_parameters_that_are_no_object_are_refused(strict: Server, parameters: Any) -> None:
+    """Empty ones of any kind were taken for none."""
+    body = {"instances": [PATIENT], "parameters": parameters}
+
+    v1("explain").refuses(v1("explain").send(strict, json.dumps(body).encode()), 422, "'parameters'", "object")
 
 
 def tensor(**changes: Any) -> dict[str, Any]:

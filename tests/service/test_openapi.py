@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from clients import schemathesis
-from support import PATIENT, Server, free_port, install, point, running, succeeds, wait_for
+from support import PATIENT, Server, explains, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
 from service.settings import Settings
@@ -30,11 +30,6 @@ def demo(
     with running(settings, "serve") as server:
         wait_for(lambda: explains(server), seconds=180)
         yield server
-
-
-def explains(server: Server) -> bool:
-    answer = succeeds(server.client, "/health/ready")
-    return answer is not None and all(model["explains"] for model in answer.json()["models"].values())
 
 
 @pytest.fixture(scope="module")

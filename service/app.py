@@ -229,13 +229,14 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     rpc = None
     if settings.grpc_port is not None:
-        # Imported where they are wanted: gRPC's library takes 15 MiB.
+        # Imported where they are wanted: gRPC's library takes 12 MiB.
         from service.rpc.calls import Calls
         from service.rpc.methods import STREAM, RpcMethods
         from service.rpc.server import RpcServer
 
         methods = RpcMethods(pool, infer, tensor_explanations, statistics, readiness_now, drain, settings)
-        entrance = Entrance(methods, drain, metrics, body_seconds=settings.receive_timeout_ms / 1000)
+        called = methods if cache is None else CacheStatus(methods)
+        entrance = Entrance(called, drain, metrics, body_seconds=settings.receive_timeout_ms / 1000)
         rpc = RpcServer(Calls(entrance, methods.unary, frozenset({STREAM})), drain, settings, settings.grpc_port)
     problems.install(app)
     complete_document(app)

@@ -40,7 +40,7 @@ from service.errors import ComputeFailed
 from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
 from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, Rank
-from service.serving.engine import SLICE_ROWS, Engine, KerasEngine, OnnxEngine, warm_up
+from service.serving.engine import SLICE_ROWS, Engine, KerasEngine, OnnxEngine, load_library, warm_up
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport, Networks
 from service.serving.global_wording import global_document
 from service.serving.gradients import Gradients
@@ -77,6 +77,7 @@ class LoadedVersion:
         self.engine: Engine
         known_bytes = kept_bytes(artifact)
         if artifact.onnx_path:
+            load_library()
             with heap_growth(file_bytes(artifact.directory, ONNX)) as growth:
                 self.engine = OnnxEngine(artifact.onnx_path, signature, threads=os.cpu_count() or 1, keep_memory=True)
                 price = LearnedPrice(*warm_up(self.engine, signature), SLICE_ROWS)

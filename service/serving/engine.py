@@ -70,6 +70,11 @@ class KerasEngine:
         return self._calls[output](rows)
 
 
+def load_library() -> None:
+    """Imports ONNX Runtime: the 7 MiB that it takes itself are no version's."""
+    import onnxruntime  # noqa: F401
+
+
 def warm_up(engine: Engine, signature: Signature) -> tuple[float, float]:
     """Runs the sizes in use, and returns what a call of one row and one of `SLICE_ROWS` took, in milliseconds."""
     rows = np.zeros((SLICE_ROWS, *signature.input_shape), np.float32)

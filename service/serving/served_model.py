@@ -20,7 +20,7 @@ from models.signature import Signature
 from service.serving.batcher import Batcher, Batching
 from service.serving.cache import ResponseCache, identity_of, prediction_key
 from service.serving.compute import ComputeClient
-from service.serving.engine import SLICE_ROWS, OnnxEngine, warm_up
+from service.serving.engine import SLICE_ROWS, OnnxEngine, load_library, warm_up
 from service.serving.explaining import ExplainedVersion, LoadReport
 from service.serving.memory import expected_bytes, file_bytes, heap_growth
 from service.serving.prices import LearnedPrice, MeteredEngine
@@ -53,6 +53,7 @@ class ServedModel:
         self._expected_bytes = expected_bytes(self.artifact.directory)
         # Which use of all versions was the last of this one: kept by whoever has it make room for others.
         self.last_use = 0
+        load_library()
         with heap_growth(file_bytes(self.artifact.directory, ONNX, BACKGROUND)) as here:
             self._engine = OnnxEngine(path, self.signature, threads=1, keep_memory=False) if path else None
             compute.load(self.key, self.artifact.directory)

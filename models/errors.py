@@ -48,6 +48,9 @@ def pointer(*parts: str | int) -> str:
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
+MAX_SHOWN_AXES = 8
+
+
 def describe(value: Any) -> str:
     """A received value in few words, safe to send back: its JSON type, and the value itself when short."""
     if value is None:
@@ -66,7 +69,8 @@ def describe(value: Any) -> str:
     while isinstance(value, list):
         shape.append(len(value))
         value = value[0] if value else None
-    return f"a list of {' x '.join(map(str, shape))} values"
+    sizes = " x ".join(map(str, shape[:MAX_SHOWN_AXES])) + (" x ..." if len(shape) > MAX_SHOWN_AXES else "")
+    return f"a list of {sizes} values"
 
 
 class _Faulty(VitrineError):

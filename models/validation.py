@@ -84,6 +84,8 @@ def _to_fault_of_tag(error: Any, place: list[int | str]) -> Fault:
 
 def in_our_words(error: Any) -> str:
     """What a pydantic error expected."""
+    if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "an object"
     if error["type"] == "too_short":
         return f"at least {error['ctx']['min_length']} items"
     return error["msg"].removeprefix("Input should be ")

@@ -30,6 +30,7 @@ from service.jobs.pruning import Pruner
 from service.jobs.queue import JobQueue, prepare_jobs_database
 from service.jobs.schedules import Schedules
 from service.metrics import Metrics
+from service.openapi import complete_document
 from service.records.global_forms import GlobalForms
 from service.records.job_desk import JobDesk
 from service.records.job_runner import ExplanationJobRunner
@@ -230,15 +231,17 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     app.include_router(v2_routes(pool, infer, tensor_explanations, statistics, readiness_now, settings))
     rpc = None
     if settings.grpc_port is not None:
-        # Imported where they are wanted: gRPC's library takes 15 MiB.
+        # Imported where they are wanted: gRPC's library takes 12 MiB.
         from service.rpc.calls import Calls
         from service.rpc.methods import STREAM, RpcMethods
         from service.rpc.server import RpcServer
 
         methods = RpcMethods(pool, infer, tensor_explanations, statistics, readiness_now, drain, settings)
-        entrance = Entrance(methods, drain, metrics, body_seconds=settings.receive_timeout_ms / 1000)
+        called = methods if cache is None else CacheStatus(methods)
+        entrance = Entrance(called, drain, metrics, body_seconds=settings.receive_timeout_ms / 1000)
         rpc = RpcServer(Calls(entrance, methods.unary, frozenset({STREAM})), drain, settings, settings.grpc_port)
     problems.install(app)
+    complete_document(app)
     direct = [DirectRoute("/predict", predict), *v1_direct_routes(v1), *v2_direct_routes(infer)]
     answers = DirectRoutes(app, direct)
     return Entrance(

@@ -125,9 +125,13 @@ class Entrance:
             async with limit:
                 await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
-            if not limit.expired() or exchange.status:
+            if limit.expired() and exchange.is_stream:
+                # It has been answered all that happened in its time.
+                await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+            elif not limit.expired() or exchange.status:
                 raise
-            await _answer(scope, exchange, problem_document(OutOfTime(timeout_ms)))
+            else:
+                await _answer(scope, exchange, problem_document(OutOfTime(timeout_ms)))
 
 
 class Exchange:

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -46,6 +47,8 @@ def configure_logging(part: str, *, log_format: LogFormat, log_level: LogLevel) 
     # Uvicorn says where it listens and when it stops.
     logging.getLogger("uvicorn").setLevel(max(logging.INFO, logging.getLevelNamesMapping()[log_level]))
     logging.captureWarnings(True)
+    # What Pillow says of a damaged image is for whoever sent it. Here each text would be a line, and be kept for ever.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: (
         _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback) if args.exc_value else None

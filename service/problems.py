@@ -12,6 +12,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from explain import errors as explanation_errors
 from models import errors as model_errors
@@ -26,6 +28,9 @@ logger = logging.getLogger("vitrine.api")
 CONTENT_TYPE = "application/problem+json"
 PROTOCOLS = ("/v1/", "/v2/")
 """Paths of protocols whose errors are `{"error": "..."}`."""
+V1_CALLS = (":predict", ":classify", ":regress", ":explain")
+"""Ends of paths that are posted to, which a route for models would take for a part of their names."""
+_VERBS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _PROTOCOL_STATUSES = frozenset({400, 404, 405, 408, 413, 415, 429, 499, 500, 501, 503, 504})
 """What their servers answer; of what is said here by other statuses, those below 500 are 400, and the rest 500."""
 MAX_ERRORS = 100
@@ -166,12 +171,17 @@ async def answer_error(request: Request, error: Exception) -> Response:
     raise error
 
 
+def has_protocol_errors(path: str) -> bool:
+    """Whether errors under a path have the form of the protocol that is spoken there."""
+    return f"{path}/".startswith(PROTOCOLS)
+
+
 def worded(document: dict[str, Any], path: str) -> tuple[int, bytes, str]:
     """Status, body and content type of the answer to an error that was met under a path: the problem document, or the
     form of the protocol that is spoken there.
     """
     status = document["status"]
-    if not f"{path}/".startswith(PROTOCOLS):
+    if not has_protocol_errors(path):
         return status, orjson.dumps(document), CONTENT_TYPE
     if status not in _PROTOCOL_STATUSES:
         status = 400 if status < 500 else 500
@@ -236,7 +246,25 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         "status": error.status_code,
         "detail": details.get(error.status_code, error.detail),
     }
-    return problem_response(document, dict(error.headers or {}), path=request.scope["path"])
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_offered(request))
+        document["detail"] += f" Offered: {headers['Allow']}."
+    return problem_response(document, headers, path=request.scope["path"])
+
+
+def _offered(request: Request) -> list[str]:
+    """The verbs of a path: Starlette's own `Allow` has those of the first of its routes alone."""
+    path = request.scope["path"]
+    if path.startswith("/v1/") and path.endswith(V1_CALLS):
+        return ["POST"]
+    return [
+        verb for verb in _VERBS if any(_takes(route, {**request.scope, "method": verb}) for route in request.app.routes)
+    ]
+
+
+def _takes(route: BaseRoute, scope: Scope) -> bool:
+    return route.matches(scope)[0] is Match.FULL
 
 
 async def _answer_nobody(_request: Request, _error: Exception) -> Response:

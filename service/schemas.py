@@ -30,6 +30,7 @@ class PredictRequest(RequestBody):
             min_length=1,
             description="rows: a mapping from feature name to value; for columns also a list in signature order; "
             "for an image also the bare nested list",
+            examples=[[[59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.8598, 87]]],
         ),
     ]
 

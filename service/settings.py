@@ -50,14 +50,12 @@ def _part(value: object) -> float:
     return part
 
 
-Preloaded = Annotated[str, Field(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,62}(@([a-z][a-z0-9-]{0,62}|[0-9]{1,18}))?)$")]
-"""`*`, or a model with or without `@` and an alias or a number."""
-
-
 def _port_or_off(value: object) -> object:
     return None if str(value).lower() == "off" else value
 
 
+Preloaded = Annotated[str, Field(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,62}(@([a-z][a-z0-9-]{0,62}|[0-9]{1,18}))?)$")]
+"""`*`, or a model with or without `@` and an alias or a number."""
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 

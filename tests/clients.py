@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,29 @@ def what_a_client_finds(script: str, *arguments: str) -> dict[str, Any]:
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
+
+
+def schemathesis(
+    url: str, folder: Path, *options: str, ids: Mapping[str, str], seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """A run of schemathesis over the OpenAPI document of a server, from a fixed seed; it fails where the server does
+    otherwise than the document says.
+
+    Args:
+        folder: where it may write.
+        ids: of what there is, by the variables of its configuration.
+    """
+    made = environment("clients")
+    configuration = ("--config-file", str(ROOT / "tests/openapi/schemathesis.toml"))
+    how = ("--seed", "1", "--no-color", "--continue-on-failure", "--request-timeout", "60", "--workers", "2")
+    return subprocess.run(
+        [made / "bin/schemathesis", *configuration, "run", f"{url}/openapi.json", *how, *options],
+        cwd=folder,
+        env={**os.environ, **ids},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
 
 
 def environment(name: str) -> Path:

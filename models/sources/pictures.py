@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from models.sources.archives import checked_entries
 from models.sources.image_folder import files_in, is_ignored, read_file
 from models.sources.source import Source, WholeFeature, refused
 from models.sources.strangers import other_archive
+from models.sources.turning import turned, turned_size
 
 IMAGE, LABEL = "image", "label"
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -85,7 +86,7 @@ def _source(names: Sequence[str], opened: Opened, expanded_limit_bytes: int) -> 
     with opened() as read:
         for name, _ in labelled:
             image = _opened(read, name)
-            sizes[_turned(image, name)] += 1
+            sizes[_size(image, name)] += 1
             grey = grey and image.mode in _GREY
     channels = 1 if grey else 3
     # Images of several sizes are resized while they are read: they never lie in memory as they are.
@@ -163,17 +164,16 @@ def _opened(read: Read, name: str) -> Image.Image:
     return image
 
 
-def _turned(image: Image.Image, name: str) -> tuple[int, int]:
+def _size(image: Image.Image, name: str) -> tuple[int, int]:
     """Width and height once the image is turned as its EXIF data say."""
     try:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, SyntaxError, ValueError) as error:
+        return turned_size(image)
+    except ValueError as error:
         raise refused("a whole image", f"{name[:100]!r}, which breaks off ({error})", _ANEW) from None
-    return (image.height, image.width) if turned else (image.width, image.height)
 
 
 def _pixels(read: Read, name: str, mode: str) -> NDArray[np.uint8]:
     try:
-        return np.asarray(ImageOps.exif_transpose(_opened(read, name)).convert(mode))
+        return np.asarray(turned(_opened(read, name)).convert(mode))
     except (OSError, SyntaxError, ValueError) as error:
         raise refused("a whole image", f"{name[:100]!r}, which breaks off ({error})", _ANEW) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -126,9 +127,8 @@ def _is_compressed(message: Any) -> bool:
 
 
 def _check_types(schema: pa.Schema) -> None:
-    doubled = {name for name in schema.names if schema.names.count(name) > 1}
-    if doubled:
-        raise NotReadable(f"The Arrow stream names the column {sorted(doubled)[0][:100]!r} twice.")
+    if doubled := sorted(name for name, count in Counter(schema.names).items() if count > 1):
+        raise NotReadable(f"The Arrow stream names the column {doubled[0][:100]!r} twice.")
     for column in schema:
         if not _is_usable(column.type):
             raise NotReadable(

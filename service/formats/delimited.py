@@ -7,8 +7,10 @@ import io
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from models.encoding.faults import MAX_FAULTS
 from models.errors import Fault, InvalidRows, pointer
 from models.signature import Signature
 from models.sources.limits import MAX_CELL_CHARACTERS
@@ -47,12 +49,12 @@ class DelimitedRows:
             for name in signature.feature_names
             if name not in self.header
         ]
-        faults += [
+        strangers = (
             Fault(pointer("inputs", "header", name[:100]), "no such feature", "a column", "not in the signature")
             for name in self.header
             if name not in known
-        ]
-        if faults:
+        )
+        if faults := [*faults, *islice(strangers, MAX_FAULTS)]:
             raise InvalidRows(faults)
 
 

@@ -59,7 +59,10 @@ def read_npy(body: bytes, max_rows: int) -> ArrayRows:  # noqa: ARG001 (rows are
         raise NotReadable(
             f"An NPY array of {dtype} and shape {shape} has {expected:,} bytes. Received: {received:,}."[:300]
         )
-    if not shape or not shape[0]:
-        raise NotReadable(f"An NPY array with a row at least is expected. Received: shape {shape}.")
+    # NumPy takes an axis of any size beside one of none.
+    if not math.prod(shape) or not shape:
+        raise NotReadable(
+            f"An NPY array with a row at least, and values in it, is expected. Received: shape {shape}."[:300]
+        )
     array = np.frombuffer(body, dtype, offset=file.tell())
     return ArrayRows(array.reshape(shape, order="F" if is_fortran else "C"))

@@ -6,17 +6,18 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from models.errors import Fault, InvalidRows, describe, pointer
 from models.signature import Feature, Signature
+from models.sources.turning import turned
+from service.formats.picture_parts import excess_of_parts
 from service.formats.rows import unusable
 
 MAX_PIXELS = 4096 * 4096
@@ -114,11 +115,11 @@ def _bytes_of(encoded: Any) -> bytes:
 
 def _opened(data: bytes) -> Image.Image:
     """An image whose head is sound; its pixels are not decoded yet."""
+    if (excess := excess_of_parts(data)) is not None:
+        raise _Unusable("an image of as many parts as encoders write", excess)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where warnings are errors
         raise _Unusable(f"an image of at most {MAX_PIXELS:,} pixels", "more") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         raise _Unusable(_EXPECTED, f"{len(data):,} bytes that are none") from None
@@ -135,10 +136,10 @@ def _pixels(image: Image.Image, feature: Feature) -> NDArray[np.float32]:
     if channels not in _MODES:
         raise _Unusable(f"rows of numbers: an image of this version has {channels} channels", "an encoded image")
     try:
-        turned = ImageOps.exif_transpose(image).convert(_MODES[channels])
+        whole = turned(image).convert(_MODES[channels])
         # Pillow's filters widen with the reduction: what is made smaller is not aliased. Training does the same.
         size = (width, height)
-        sized = turned if turned.size == size else turned.resize(size, Image.Resampling.BILINEAR)
+        sized = whole if whole.size == size else whole.resize(size, Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError) as error:
         raise _Unusable("a whole image", f"one that breaks off ({error})"[:200]) from None
     low, high = feature.value_range

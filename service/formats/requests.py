@@ -75,10 +75,12 @@ async def read_request(
         # Nothing of the body has been read yet: so JSON, which most send, is not asked twice what it is.
         content_type = _content_type(scope, error)
     else:
+        if scope["query_string"]:
+            _refuse_fields(scope["query_string"], kind, others)
         return parse_body(await parse_json(sent), kind), sent
     asked = fields_of_query(scope["query_string"], kind, others)
     body = await read_bytes(scope, receive, settings.body_limit_bytes)
-    rows = await asyncio.to_thread(_read, content_type, body, settings.max_rows)
+    rows = await asyncio.to_thread(read_encoded, content_type, body, settings.max_rows)
     return asked.model_copy(update={"inputs": BodyRows(rows)}), None
 
 
@@ -108,11 +110,11 @@ def fields_of_query(query: bytes, kind: type[Asked], others: Collection[str] = (
     Raises:
         InvalidRequest: with every fault.
     """
-    fields: dict[str, Any] = {}
+    given: dict[str, list[str]] = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in others or name in kind.model_fields:
-            held = fields.get(name)
-            fields[name] = value if held is None else [*(held if isinstance(held, list) else [held]), value]
+            given.setdefault(name, []).append(value)
+    fields: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in given.items()}
     faults = []
     if "inputs" in fields:
         faults.append(Fault("query parameter inputs", "nothing: rows are in the body", describe(fields["inputs"])))
@@ -133,6 +135,17 @@ def fields_of_query(query: bytes, kind: type[Asked], others: Collection[str] = (
     return asked
 
 
+def _refuse_fields(query: bytes, kind: type[PredictRequest], others: Collection[str]) -> None:
+    """Refuses fields of a JSON body beside it, where they would change nothing."""
+    faults = [
+        Fault(f"query parameter {name}", "nothing: the body is JSON and holds its fields", describe(value))
+        for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        if name in kind.model_fields and name not in others
+    ]
+    if faults:
+        raise InvalidRequest(faults)
+
+
 def _json_or_itself(text: str | list[str]) -> Any:
     try:
         return orjson.loads(text) if isinstance(text, str) else text
@@ -140,7 +153,8 @@ def _json_or_itself(text: str | list[str]) -> Any:
         return text  # and is refused as what it is
 
 
-def _read(content_type: str, body: bytes, max_rows: int) -> EncodedRows:
+def read_encoded(content_type: str, body: bytes, max_rows: int) -> EncodedRows:
+    """The rows of a body of one of `FORMATS`. Raises `NotReadable`."""
     module, name = FORMATS[content_type]
     read: Callable[[bytes, int], EncodedRows] = getattr(import_module(module), name)
     return read(body, max_rows)

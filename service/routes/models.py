@@ -116,7 +116,7 @@ def model_routes(
         description="A form of two parts: `file`, and `spec` with a data set, or with what is given of the model. The "
         "file is checked at once, and loaded by a job, in a process of its own: no Lambda, no code from the file.",
         openapi_extra=form_body(ImportSpec, example_spec()),
-        responses=responses(400, 413, 415, 422, 503),
+        responses={202: {}, **responses(400, 404, 409, 413, 415, 422, 503, 507)},
     )
     async def import_version(
         request: Request,

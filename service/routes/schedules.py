@@ -60,7 +60,7 @@ def schedule_routes(schedules: Schedules, datasets: DatasetDesk, settings: Setti
         summary="Train a model again by the clock",
         description=RULES + " A schedule that is paused stays so.",
         openapi_extra=request_body(ScheduleRequest, {"mondays": EXAMPLE}),
-        responses=responses(400, 413, 415, 422, 503, example=ANSWER),
+        responses=responses(400, 404, 409, 413, 415, 422, 503, example=ANSWER),
     )
     async def put_schedule(request: Request, model: str) -> Response:
         body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), ScheduleRequest)

@@ -88,7 +88,7 @@ def train_routes(
         openapi_extra=request_body(TrainingSpec, {"iris": EXAMPLE, "again, on what there is now": RETRAINING_EXAMPLE}),
         responses={
             202: {"content": {JSON: {"example": {**ANSWER, "status": "queued"}}}},
-            **responses(400, 413, 415, 422, 503),
+            **responses(400, 404, 409, 413, 415, 422, 503),
         },
     )
     async def train(

@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Scope
 from service.entrance import TIMEOUT_HEADER
 from service.rpc.outcome import Metadata, refusal
 
-REQUEST_ID = "x-request-id"
+HEADERS = (b"x-request-id", b"cache-status")
+"""What is told behind every answer, in its trailing metadata."""
 _TIMEOUT = TIMEOUT_HEADER.lower()
 
 
@@ -142,13 +143,15 @@ async def _end(exchange: _Exchange, context: grpc.aio.ServicerContext[bytes, byt
     if exchange.status != 200 and not exchange.body:
         # Nobody waits for this answer.
         raise asyncio.CancelledError
-    request_id: Metadata = ((REQUEST_ID, exchange.headers[REQUEST_ID.encode()].decode()),)
+    told: Metadata = tuple(
+        (name.decode(), exchange.headers[name].decode()) for name in HEADERS if name in exchange.headers
+    )
     if exchange.status == 200:
-        context.set_trailing_metadata(request_id)
+        context.set_trailing_metadata(told)
         return
     retry_after = exchange.headers.get(b"retry-after")
     code, message, metadata = refusal(orjson.loads(exchange.body), float(retry_after) if retry_after else None)
-    await context.abort(code, message, (*request_id, *metadata))
+    await context.abort(code, message, (*told, *metadata))
 
 
 async def _nothing() -> AsyncIterator[bytes]:

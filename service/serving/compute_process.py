@@ -42,7 +42,7 @@ from service.logs import configure_logging, log_context
 from service.processes import hold_lifeline
 from service.serving.choosing import EngineRules, rules_of
 from service.serving.courtesy import Courtesy, OrderDropped, PoliteEngine, Rank
-from service.serving.engine import Engine, KerasEngine, OnnxEngine, warm_up
+from service.serving.engine import Engine, KerasEngine, OnnxEngine, load_library, warm_up
 from service.serving.explaining import ExplainedVersion, ExplanationOrder, LoadReport, Networks
 from service.serving.global_wording import global_document
 from service.serving.gradients import Gradients
@@ -79,6 +79,7 @@ class LoadedVersion:
         self.engine: Engine
         known_bytes = kept_bytes(artifact)
         if artifact.onnx_path and rules.engine != "tensorflow":
+            load_library()
             with heap_growth(file_bytes(artifact.directory, ONNX)) as growth:
                 self.engine = OnnxEngine(artifact.onnx_path, signature, threads=rules.cores, keep_memory=True)
                 price = LearnedPrice.of(warm_up(self.engine, signature))

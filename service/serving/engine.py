@@ -76,6 +76,11 @@ class KerasEngine:
         return self._calls[output](rows)
 
 
+def load_library() -> None:
+    """Imports ONNX Runtime: the 7 MiB that it takes itself are no version's."""
+    import onnxruntime  # noqa: F401
+
+
 @dataclass(frozen=True, slots=True)
 class Warmth:
     """What calls of a warm engine took: `single_ms` of one row, `many_ms` of `n_rows`."""

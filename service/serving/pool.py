@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
@@ -77,7 +77,7 @@ class ModelPool:
         self._known: dict[str, ModelRecord] = {}
         self._aliased: dict[Place, ServedModel] = {}
         self._moves: dict[Place, tuple[int, asyncio.Task[None]]] = {}
-        self._residents, self._cache = Residents(memory_bytes, clock), cache
+        self._residents, self._cache = Residents(memory_bytes, self._let_go, clock), cache
         self._kept: set[Key] = set()
         self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
         # On Linux niceness belongs to a thread: predictions go before what loads.
@@ -135,7 +135,8 @@ class ModelPool:
         for place, version in sorted(wanted.items(), key=lambda move: move[0][1] != CHAMPION):
             if place in self._aliased or (place[0], version) in pinned:
                 self._begin_move(place, version)
-            elif self._preload.everything:
+            elif self._preload.everything or (place[1] == CHALLENGER and (place[0], CHAMPION) in self._aliased):
+                # Nobody asks for a challenger: it gets copies of what its champion is asked.
                 self._begin_move(place, version, if_room=True)
         for key in pinned - {(name, version) for (name, _), version in wanted.items()}:
             self._begin_load(key)
@@ -318,7 +319,7 @@ class ModelPool:
         record = self._known[key[0]].resolve(str(key[1]))
         try:
             expected = await self._in_loader(expected_bytes, Path(record.directory))
-            self._let_go(await self._residents.make_room(key, expected, self._pinned))
+            await self._residents.make_room(key, expected, self._pinned)
             # Handed over in a list: the future of a thread's work is in a cycle with itself, and its result would stay
             # until the collector comes by, whoever makes room.
             made: list[ServedModel] = []
@@ -362,22 +363,19 @@ class ModelPool:
 
     def _settle_memory(self) -> None:
         with_alias = {(served.record.model, served.record.version) for served in self._aliased.values()}
-        gone = self._residents.settle(self._pinned(), with_alias, self._most_spare)
-        if gone:
-            self._let_go(gone)
+        if self._residents.settle(self._pinned(), with_alias, self._most_spare):
             self._give_back()
 
     def _give_back(self) -> None:
         # Not in a thread that is niced: it holds locks of the heap, which predictions need too.
         asyncio.get_running_loop().run_in_executor(None, give_back_freed)
 
-    def _let_go(self, keys: Collection[Key]) -> None:
-        """Aliases of versions that made room are looked up again with the next request."""
+    def _let_go(self, key: Key) -> None:
+        """Aliases of a version that made room are looked up again with the next request."""
         for place, served in [*self._aliased.items()]:
-            if (served.record.model, served.record.version) in keys:
+            if (served.record.model, served.record.version) == key:
                 del self._aliased[place]
-        for model, version in keys:
-            logger.info("version %d of %s made room", version, model)
+        logger.info("version %d of %s made room", key[1], key[0])
 
     # -- what there is -------------------------------------------------------------------------------------------
 

@@ -55,11 +55,12 @@ class Residents:
 
     Args:
         budget_bytes: what all versions may take, in this process and in the compute process together.
+        let_go: is told of each version that makes room, and must not hold it any more.
         clock: monotonic seconds.
     """
 
-    def __init__(self, budget_bytes: int, clock: Callable[[], float]) -> None:
-        self.budget_bytes, self._clock = budget_bytes, clock
+    def __init__(self, budget_bytes: int, let_go: Callable[[Key], None], clock: Callable[[], float]) -> None:
+        self.budget_bytes, self._let_go, self._clock = budget_bytes, let_go, clock
         self._held: dict[Key, ServedModel] = {}
         # Those that made room but are still used by requests.
         self._alive: weakref.WeakValueDictionary[Key, ServedModel] = weakref.WeakValueDictionary()
@@ -120,19 +121,15 @@ class Residents:
         """Takes back what was promised."""
         self._promised.pop(key, None)
 
-    async def make_room(self, key: Key, expected_bytes: int, pinned: Callable[[], Collection[Key]]) -> list[Key]:
+    async def make_room(self, key: Key, expected_bytes: int, pinned: Callable[[], Collection[Key]]) -> None:
         """Promises a version its memory, once others have made room where that is needed.
-
-        Returns:
-            The versions that did.
 
         Raises:
             VersionTooLarge: when it takes more than there is for all.
             NoRoomForVersion: when the others stay, or are in use for long.
         """
-        gone: list[Key] = []
         if key in self._promised:
-            return gone
+            return
         needed = self.expects(key, expected_bytes)
         if needed > self.budget_bytes:
             raise VersionTooLarge(key, needed, self.budget_bytes)
@@ -143,7 +140,6 @@ class Residents:
             excess = staying + needed - self.budget_bytes
             going = least_recently_used(tenants, excess)
             if going:
-                gone += going
                 for each in going:
                     self.evict(each)
                 continue
@@ -151,7 +147,6 @@ class Residents:
             if passing == 0 or self._clock() >= give_up_at:
                 raise NoRoomForVersion(key, needed, self.budget_bytes, sum(t.n_bytes for t in tenants if t.pinned))
             await asyncio.sleep(0.02)
-        return gone
 
     def add(self, key: Key, served: ServedModel) -> None:
         """Takes in a version that was loaded. Raises `VersionTooLarge` when it turns out to be."""
@@ -162,7 +157,7 @@ class Residents:
         self._held[key] = self._alive[key] = served
         served.last_use = next(self._uses)
 
-    def settle(self, pinned: Collection[Key], kept: Collection[Key], most_spare: int) -> list[Key]:
+    def settle(self, pinned: Collection[Key], kept: Collection[Key], most_spare: int) -> int:
         """Lets go of what is too much by now: versions are measured in the compute process after they are served.
 
         Args:
@@ -171,7 +166,7 @@ class Residents:
             most_spare: how many of the others stay.
 
         Returns:
-            The versions that went.
+            How many versions went.
         """
         self._sizes |= {key: served.memory_bytes for key, served in self._held.items()}
         tenants = self._tenants(pinned)
@@ -185,12 +180,13 @@ class Residents:
             over = [each.key for each in left if not each.pinned]
         for key in gone + over:
             self.evict(key)
-        return gone + over
+        return len(gone + over)
 
     def evict(self, key: Key) -> None:
         """Lets a version make room. The compute process unloads it when the last request that holds it is done."""
         if self._held.pop(key, None) is not None:
             self.evictions[key[0]] += 1
+            self._let_go(key)
 
     def drop(self, key: Key) -> bool:
         """Lets go of a version because that was asked for."""

@@ -20,6 +20,7 @@ from service.serving.batcher import Batcher, Batching
 from service.serving.cache import ResponseCache, identity_of, prediction_key
 from service.serving.choosing import EngineRules, choose_engine
 from service.serving.compute import ComputeClient
+from service.serving.engine import load_library
 from service.serving.engine_report import EngineReport, report_of_files
 from service.serving.explaining import ExplainedVersion, LoadReport
 from service.serving.memory import expected_bytes, file_bytes, heap_growth
@@ -54,6 +55,7 @@ class ServedModel:
         self._expected_bytes = expected_bytes(self.artifact.directory)
         # Which use of all versions was the last of this one: kept by whoever has it make room for others.
         self.last_use = 0
+        load_library()
         with heap_growth(file_bytes(self.artifact.directory, ONNX, BACKGROUND)) as here:
             compute.load(self.key, self.artifact.directory)
             weakref.finalize(self, compute.unload, self.key)

@@ -122,6 +122,7 @@ class Shadow:
                     copy.tally.problem = words
                 finally:
                     self._waiting_rows -= len(copy.rows)
+                    del copy  # while nothing comes, it would keep two versions from making room
 
     def document(self, model: str) -> dict[str, Any] | None:
         """How far challenger and champion of a model agree; None where they are not two."""

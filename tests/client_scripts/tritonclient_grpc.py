@@ -255,6 +255,6 @@ found["explained"]["parameters"] = explained.get_response(as_json=True)["paramet
 explain.parameters["options"].string_param = "["
 found["explain_refused"] = refused(call, "ModelExplain", explain, service_pb2.ModelInferResponse)
 
-found["deadline"] = refused(client.infer, "diabetes", [matrix], client_timeout=0.000001)
+found["deadline"] = refused(client.infer, "digits", [tensor("image", many, "FP32")], client_timeout=0.001)
 client.close()
 print(json.dumps(found))

@@ -114,6 +114,12 @@ def succeeds(client: httpx.Client, path: str) -> httpx.Response | None:
     return response if response.status_code == 200 else None
 
 
+def explains(server: Server) -> bool:
+    """Whether every champion is loaded wherever it is needed."""
+    answer = succeeds(server.client, "/health/ready")
+    return answer is not None and all(model["explains"] for model in answer.json()["models"].values())
+
+
 def without_onnx(artifact: Artifact, folder: Path) -> Artifact:
     """The same version as if its ONNX export had not agreed."""
     with writing(folder / "version") as aside:

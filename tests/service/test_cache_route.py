@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from support import PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
+from service.rpc.messages import SERVICE, message_class
 from service.settings import Settings
 
 MODEL = "diabetes"
@@ -24,6 +26,7 @@ def caching(
     settings = Settings(
         home=tmp_path_factory.mktemp("home"),
         port=free_port(),
+        grpc_port=free_port(),
         refresh_ms=100,
         record_predictions=1.0,
         cache_bytes=2**20,
@@ -37,6 +40,7 @@ def caching(
     point(settings, "spare", install(settings, diabetes_artifact, "spare", "JOB-3"))
     with running(settings, "serve") as server:
         wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
+        wait_for(lambda: server.client.get("/health/ready").json()["models"][MODEL]["explains"], seconds=180)
         yield server
 
 
@@ -185,3 +189,20 @@ def test_a_version_that_is_too_large_is_refused_with_the_cure(caching: Server, d
     assert "Raise VITRINE_MODEL_MEMORY_BYTES to" in refused["detail"]
     assert caching.client.get("/health/ready").status_code == 200
     assert "failed" == caching.client.get("/models/digits").json()["versions"][0]["memory"]["state"]
+
+
+def test_calls_of_grpc_are_answered_from_it_and_told_so(caching: Server) -> None:
+    row = [value * 1.1 for value in PATIENT]
+    contents = {"fp32_contents": row}
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1, len(row)], "contents": contents}
+    request = message_class("ModelInferRequest")(model_name=MODEL, inputs=[tensor]).SerializeToString()
+
+    with grpc.insecure_channel(f"127.0.0.1:{caching.settings.grpc_port}") as channel:
+        ask_for = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        calls = [ask_for.with_call(request, timeout=60) for _ in range(2)]
+
+    said = [dict(call.trailing_metadata())["cache-status"] for _, call in calls]
+    answers = [message_class("ModelInferResponse").FromString(answer) for answer, _ in calls]
+    assert ["vitrine; fwd=miss", "vitrine; hit"] == said
+    assert answers[0].outputs == answers[1].outputs
+    assert answers[0].id != answers[1].id

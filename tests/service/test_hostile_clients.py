@@ -276,6 +276,15 @@ def test_a_time_limit_that_is_none_is_422(impatient: Server, value: str) -> None
     assert (422, "/problems/invalid-request") == (response.status_code, response.json()["type"])
 
 
+def test_a_stream_of_events_ends_in_the_time_that_its_client_gives(impatient: Server) -> None:
+    """It broke the connection, as if something had failed."""
+    job = impatient.client.post("/train", json={"model": "iris", "dataset": {"builtin": "iris"}}).json()["job"]
+
+    answer = impatient.client.get(f"/train/{job}/events", headers={"X-Request-Timeout-Ms": "300"})
+
+    assert (200, "text/event-stream; charset=utf-8") == (answer.status_code, answer.headers["content-type"])
+
+
 def test_ten_thousand_rows_are_refused_by_default_with_the_limit(server: Server) -> None:
     response = server.client.post("/predict", json={"model": "diabetes", "inputs": [PATIENT] * 10_000})
 

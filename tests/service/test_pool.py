@@ -124,12 +124,16 @@ def test_a_new_version_takes_over_only_when_the_compute_process_has_it_or_time_i
     async def test(scene: Scene) -> None:
         scene.point(CHAMPION, 1)
         await scene.pool.settle(NAME)
+        await _until(lambda: scene.pool.champion(NAME))
         scene.point(CHAMPION, 2)
         await scene.pool.settle(NAME)  # returns although the swap has not happened
         assert 1 == (await scene.pool.resolve(NAME, CHAMPION)).record.version
-        scene.clock.seconds += 61
-        await scene.pool.settle(NAME)
-        await _until(lambda: scene.pool.champion(NAME).record.version == 2)
+
+        def a_minute_later() -> bool:
+            scene.clock.seconds += 61
+            return scene.pool.champion(NAME).record.version == 2
+
+        await _until(a_minute_later)
 
     run(test, swap_seconds=60, settle_seconds=0.3)
 
@@ -229,7 +233,7 @@ def test_a_slow_registry_holds_up_neither_what_is_loaded_nor_for_long_what_is_un
         with pytest.raises(UnknownModel):
             await scene.pool.resolve("unknown", "1")
 
-    run(test, refresh_seconds=0.2)
+    run(test, refresh_seconds=1.0)
 
 
 def test_a_registry_that_fails_is_a_problem_until_it_answers_again(run: Any) -> None:

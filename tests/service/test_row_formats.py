@@ -8,6 +8,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,8 @@ def test_a_damaged_array_is_refused_or_read_and_never_worse(seed: int) -> None:
         (header("(1000000000, 1000000000)"), "has 8,000,000,000,000,000,000 bytes"),
         (header("(10**9,)"), "its header"),
         (header("(-1, 3)"), "NPY array"),
+        (header("(36893488147419103232, 0)"), "a row at least"),
+        (header("(4294967296, 4294967296, 0)"), "a row at least"),
         (header("(1,)", "'|O'"), "numbers is expected"),
         (b"\x93NUMPY\x09\x00", "NPY version 9.0"),
     ],
@@ -247,6 +250,15 @@ def test_tables_that_hold_no_rows_of_ours_are_refused(table: pa.Table, words: st
         read_arrow(stream(table), 10)
 
 
+def test_a_schema_of_very_many_columns_is_read_in_time() -> None:
+    """2,000 of them took a second, and twice as many four times as long."""
+    table = pa.Table.from_arrays([pa.array([1.0])] * 20_000, names=[f"c{i}" for i in range(20_000)])
+    started = process_time()
+
+    assert len(read_arrow(stream(table), 10)) == 1
+    assert process_time() - started < 2
+
+
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
 @pytest.mark.parametrize("values", [pa.array([1.0] * 1000), pa.array(["a"] * 1000).dictionary_encode()])
 def test_compressed_buffers_are_refused_before_they_are_unpacked(compression: str, values: pa.Array) -> None:
@@ -298,6 +310,21 @@ def test_an_image_is_turned_as_its_exif_says() -> None:
 
     assert 16.0 == read[0, 0, 3, 0]
     assert 16.0 * 3 == read.sum()
+
+
+def test_an_image_is_turned_whatever_else_its_exif_holds() -> None:
+    """A text in place of a number was a 500: Pillow writes all tags again to leave out the turn."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a text"
+    grid = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
+    body = encoded(Image.fromarray(grid), exif=exif)
+    chunk = body.index(b"eXIf")
+    damaged = body[chunk : body.index(b"IDAT") - 8].replace(b"\x01\x0e\x00\x02", b"\x01\x0a\x00\x02")
+    body = body[:chunk] + damaged + struct.pack(">I", zlib.crc32(damaged)) + body[body.index(b"IDAT") - 4 :]
+
+    rows = read_picture(body, 10).read_as(image_signature(8, 8, 1))
+
+    np.testing.assert_allclose(rows[0, ..., 0], np.rot90(grid, -1) * np.float32(16 / 255), rtol=1e-6)
 
 
 def test_a_smaller_size_is_the_mean_of_what_was_there() -> None:
@@ -360,6 +387,42 @@ def test_what_is_no_usable_image_is_refused_before_it_is_decoded(body: bytes, wo
 
 def b64(data: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(data).decode()}
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
+    """Each is a pass over all pixels: 20 more of 56 bytes took a second each on 4096 x 4096."""
+    body = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
+    scan = body[body.rfind(b"\xff\xc4", 0, body.rfind(b"\xff\xda")) : -2]
+    assert read_picture(body, 10).read_as(image_signature(8, 8, 1)).shape == (1, 8, 8, 1)
+
+    with pytest.raises(InvalidRows) as raised:
+        read_picture(body[:-2] + scan * 30 + body[-2:], 10).read_as(image_signature(8, 8, 1))
+
+    assert "more than 32 scans" in raised.value.faults[0].received
+
+
+def test_what_looks_like_scans_within_a_jpeg_s_other_segments_is_not_counted() -> None:
+    comment = b"\xff\xfe" + (2 + 400).to_bytes(2) + b"\xff\xda" * 200
+    body = encoded(Image.new("RGB", (20, 20)), "JPEG", progressive=True)
+
+    rows = read_picture(body[:2] + comment + body[2:], 10).read_as(image_signature(8, 8, 3))
+
+    assert rows.shape == (1, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        encoded(Image.new("L", (8, 8)))[:33] + b"\0\0\0\0aaaa\0\0\0\0" * 20_000 + encoded(Image.new("L", (8, 8)))[33:],
+        b"\xff\xd8" + b"\xff\xfe\0\x02" * 20_000 + encoded(Image.new("L", (8, 8)), "JPEG")[2:],
+    ],
+    ids=["PNG", "JPEG"],
+)
+def test_an_image_of_many_parts_is_refused_before_it_is_read(body: bytes) -> None:
+    with pytest.raises(InvalidRows) as raised:
+        read_picture(body, 10).read_as(image_signature(8, 8, 1))
+
+    assert "more than 10,000" in raised.value.faults[0].received
 
 
 def test_encoded_images_may_stand_among_rows_of_numbers() -> None:

@@ -70,7 +70,7 @@ def version(number: int, outputs: Any = None) -> Any:
         return outputs
 
     record = SimpleNamespace(model="m", version=number)
-    return SimpleNamespace(record=record, signature=TWO, evaluate_aside=evaluate_aside)
+    return SimpleNamespace(record=record, signature=TWO, evaluate_aside=evaluate_aside, last_use=0)
 
 
 RIGHT = np.array([[0.1, 0.9], [0.8, 0.2]])

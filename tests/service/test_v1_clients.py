@@ -24,8 +24,9 @@ def test_kserve_predicts_over_v1(kserve: dict[str, Any], server: Server) -> None
     labelled = server.client.post("/predict", json={"model": "digits", "inputs": images}).json()["predictions"]
 
     assert (kserve["live"], kserve["model_ready"]) == (True, True)
-    assert kserve["rows"] == {"predictions": [[value]]}
-    assert kserve["inputs"] == {"predictions": [[value]] * 2}
+    assert kserve["rows"].keys() == kserve["inputs"].keys() == {"predictions"}
+    assert np.float32(kserve["rows"]["predictions"]).tolist() == [[np.float32(value)]]
+    assert np.float32(kserve["inputs"]["predictions"]).tolist() == [[np.float32(value)]] * 2
     probabilities = [list(prediction["probabilities"].values()) for prediction in labelled]
     np.testing.assert_array_equal(np.float32(kserve["images"]["predictions"]), np.float32(probabilities))
 

@@ -124,7 +124,7 @@ _KINDS: dict[str, Any] = {
     "examples": {"type": "array", "minItems": 1, "items": {"type": "object"}},
     "context": {"type": "object"},
     "signature_name": {"type": "string", "enum": ["", "serving_default"]},
-    "parameters": {"type": "object", "description": "options of `POST /explain`"},
+    "parameters": {"type": ["object", "null"], "description": "options of `POST /explain`"},
     "format": {"type": "string", "enum": ["vitrine", "vertex"]},
 }
 

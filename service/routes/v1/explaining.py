@@ -32,7 +32,9 @@ def request_of(document: dict[str, Any], rows: Rows, served: ServedModel) -> Exp
         InvalidRequest: for options that cannot be used.
     """
     options = {name: value for name, value in document.items() if name in OPTIONS}
-    parameters = document.get(PARAMETERS) or {}
+    parameters = document.get(PARAMETERS)
+    if parameters is None:
+        parameters = {}
     if not isinstance(parameters, dict):
         raise MalformedRequest(f"Expecting 'parameters' to be an object, received {describe(parameters)}")
     for name, value in parameters.items():

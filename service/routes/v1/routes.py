@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope
 from models.registry import CHAMPION
 from service.bodies import JSON, parse_json, read_bytes
 from service.metrics import Metrics, RequestMeter
+from service.problems import V1_CALLS
 from service.receiving import unless_gone
 from service.routes.direct import Answer, DirectRoute
 from service.routes.v1 import documentation, explaining
@@ -45,7 +46,6 @@ from service.settings import Settings
 Call = Callable[[Request, Place], Awaitable[dict[str, Any] | bytes]]
 PLACES = ("", "/versions/{version}", "/labels/{label}")
 _METHODS = {"classification": "classify", "regression": "regress"}
-_VERBS = (":predict", ":classify", ":regress", ":explain")
 
 
 class V1:
@@ -201,7 +201,7 @@ def _add(router: APIRouter, place: str, name: str, answer: Call) -> None:
 
 def _add_get(router: APIRouter, path: str, answer: Callable[[Place], Awaitable[Response]], **said: Any) -> None:
     async def call(request: Request) -> Response:
-        if request.url.path.endswith(_VERBS):
+        if request.url.path.endswith(V1_CALLS):
             return text_response(405, f"Malformed request: GET {request.url.path}", {"Allow": "POST"})
         place = None
         try:

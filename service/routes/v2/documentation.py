@@ -81,6 +81,14 @@ def tensors(example: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}, "parameters": [header]}
 
 
+def tensor_answers(*error_statuses: int, example: Any = None) -> dict[int | str, Any]:
+    """The answers of a route that answers tensors: as JSON, or behind it as raw bytes."""
+    found = answers(*error_statuses, example=example)
+    content = found.setdefault(200, {}).setdefault("content", {"application/json": {}})
+    content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
+    return found
+
+
 def small(example: dict[str, Any]) -> dict[str, Any]:
     """`openapi_extra` of a route whose body is optional."""
     content = {"application/json": {"schema": {"type": "object"}, "example": example}}

@@ -69,11 +69,15 @@ def v2_routes(
     async def all_statistics() -> Response:
         return _json(statistics.of_all(pool))
 
+    # FastAPI would take a version that is not in the path for a parameter of the query: so each path has a function.
     @answered(
         "GET", OF_MODEL[0], "The tensors of a model", responses=documented.answers(404, 503, example=documented.MODEL)
     )
+    async def metadata(model: str) -> Response:
+        return await version_metadata(model, CHAMPION)
+
     @answered("GET", OF_MODEL[1], "The tensors of a version", responses=documented.answers(404, 503))
-    async def metadata(model: str, version: str = CHAMPION) -> Response:
+    async def version_metadata(model: str, version: str) -> Response:
         served = await pool.resolve(model, version)
         versions = [record.version for record in pool.models()[model].versions]
         return _json(model_metadata(served, versions))
@@ -82,45 +86,60 @@ def v2_routes(
         "GET", OF_MODEL[0] + "/ready", "A model can be asked",
         responses=documented.answers(404, 503, example={"name": "digits", "ready": True}),
     )  # fmt: skip
+    async def model_ready(model: str) -> Response:
+        return await version_ready(model, CHAMPION)
+
     @answered("GET", OF_MODEL[1] + "/ready", "A version can be asked", responses=documented.answers(404, 503))
-    async def model_ready(model: str, version: str = CHAMPION) -> Response:
+    async def version_ready(model: str, version: str) -> Response:
         reason = why_not_ready(pool, model, version)
         if reason is None:
             return _json({"name": model, "ready": True})
         return _not_ready({"name": model, "ready": False, "error": f"Model version not ready: {reason}"})
 
     @answered("GET", OF_MODEL[0] + "/config", "Its configuration in Triton's words", responses=documented.answers(404))
+    async def configuration(model: str) -> Response:
+        return await version_configuration(model, CHAMPION)
+
     @answered("GET", OF_MODEL[1] + "/config", "Its configuration in Triton's words", responses=documented.answers(404))
-    async def configuration(model: str, version: str = CHAMPION) -> Response:
+    async def version_configuration(model: str, version: str) -> Response:
         return _json(model_configuration(await pool.resolve(model, version), settings.max_rows))
 
     @answered("GET", OF_MODEL[0] + "/stats", "Statistics of a model", responses=documented.answers(404))
+    async def model_statistics(model: str) -> Response:
+        return _json(await statistics.of_model(pool, model, None))
+
     @answered("GET", OF_MODEL[1] + "/stats", "Statistics of a version", responses=documented.answers(404))
-    async def model_statistics(model: str, version: str | None = None) -> Response:
+    async def version_statistics(model: str, version: str) -> Response:
         return _json(await statistics.of_model(pool, model, version))
 
     @answered(
         "POST", INFER_PATHS[0], "Predict tensors",
         body=documented.tensors(documented.INFER),
-        responses=documented.answers(400, 404, 413, 503, 504, example=documented.INFERRED),
+        responses=documented.tensor_answers(400, 404, 413, 503, 504, example=documented.INFERRED),
     )  # fmt: skip
+    async def inference(request: Request, model: str) -> Response:
+        return (await infer(request.scope, request.receive, model)).response()
+
     @answered(
         "POST", INFER_PATHS[1], "Predict tensors by a version",
-        body=documented.tensors(documented.INFER), responses=documented.answers(400, 404, 413, 503, 504),
+        body=documented.tensors(documented.INFER), responses=documented.tensor_answers(400, 404, 413, 503, 504),
     )  # fmt: skip
-    async def inference(request: Request, model: str, version: str | None = None) -> Response:
+    async def version_inference(request: Request, model: str, version: str) -> Response:
         return (await infer(request.scope, request.receive, model, version)).response()
 
     @answered(
         "POST", EXPLAIN_PATHS[0], "Explain tensors",
         body=documented.tensors(documented.EXPLAIN),
-        responses=documented.answers(400, 404, 413, 503, 504, example=documented.EXPLAINED),
+        responses=documented.tensor_answers(400, 404, 413, 503, 504, example=documented.EXPLAINED),
     )  # fmt: skip
+    async def explanation(request: Request, model: str) -> Response:
+        return (await explain(request.scope, request.receive, model)).response()
+
     @answered(
         "POST", EXPLAIN_PATHS[1], "Explain tensors by a version",
-        body=documented.tensors(documented.EXPLAIN), responses=documented.answers(400, 404, 413, 503, 504),
+        body=documented.tensors(documented.EXPLAIN), responses=documented.tensor_answers(400, 404, 413, 503, 504),
     )  # fmt: skip
-    async def explanation(request: Request, model: str, version: str | None = None) -> Response:
+    async def version_explanation(request: Request, model: str, version: str) -> Response:
         return (await explain(request.scope, request.receive, model, version)).response()
 
     @answered(

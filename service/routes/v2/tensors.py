@@ -94,8 +94,13 @@ def split_body(body: bytes, header: str | None) -> tuple[bytes, memoryview]:
 
     Args:
         header: the value of `Inference-Header-Content-Length`; None where it was not sent, and all is JSON.
+
+    Raises:
+        NotReadable: for nothing at all, and a length that is none.
     """
     if header is None:
+        if not body:
+            raise NotReadable("The body is empty; a JSON object with inputs is expected.")
         return body, memoryview(b"")
     # More digits than a size has are no size, and Python refuses to read thousands of them.
     if not (header.isascii() and header.isdecimal() and len(header) < 20) or int(header) > len(body):

@@ -12,8 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from support import EIGHT, PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
@@ -113,8 +112,10 @@ def test_an_unexpected_error_is_told_with_its_id_and_logged_once(log: io.StringI
 
 
 async def _ask(endpoint: Any, headers: dict[str, str]) -> httpx.Response:
-    inner = Starlette(routes=[Route("/{rest:path}", endpoint)])
-    app = Entrance(inner, Drain(grace_seconds=0, stop_seconds=0), Metrics(), body_seconds=10)
+    # Without the layer of Starlette that answers errors by itself.
+    app = Entrance(
+        Router([Route("/{rest:path}", endpoint)]), Drain(grace_seconds=0, stop_seconds=0), Metrics(), body_seconds=10
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         return await client.get("/a%20b?inputs=1", headers=headers)
 

@@ -189,7 +189,7 @@ def test_statistics_and_metrics_count_calls(triton: dict[str, Any], server: Serv
     assert (counted["name"], counted["version"]) == ("diabetes", "1")
     assert int(counted["inference_count"]) >= 100
     # Requests, and their rows.
-    assert 100 <= int(counted["inference_stats"]["success"]["count"]) <= int(counted["inference_count"])
+    assert 40 <= int(counted["inference_stats"]["success"]["count"]) <= int(counted["inference_count"])
     assert triton["all_statistics"] == 4
     label = 'model="diabetes",route="/inference.GRPCInferenceService/ModelInfer",status="200",version="1"'
     assert f'vitrine_requests_total{{method="POST",{label}}}' in metrics

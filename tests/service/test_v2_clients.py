@@ -107,7 +107,8 @@ def test_tritonclient_reads_statistics(triton: dict[str, Any]) -> None:
 
     assert (counted["name"], counted["version"]) == ("diabetes", "1")
     assert counted["inference_count"] >= 40
-    assert counted["inference_stats"]["success"]["count"] == counted["inference_count"]
+    # Requests, and their rows.
+    assert 40 <= counted["inference_stats"]["success"]["count"] <= counted["inference_count"]
     assert counted["inference_stats"]["fail"]["count"] >= 3
     stages = [counted["inference_stats"][name]["ns"] for name in ("compute_input", "compute_infer", "compute_output")]
     assert sum(stages) == counted["inference_stats"]["success"]["ns"]

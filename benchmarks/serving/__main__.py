@@ -37,7 +37,8 @@ def main() -> int:
     folder = nullcontext(options.home) if options.home else tempfile.TemporaryDirectory()
     with folder as home, tempfile.TemporaryDirectory(prefix="serving-") as scratch:
         for part in options.parts or PARTS:
-            print(f"{run_part(part, options, Path(home), Path(scratch))}\n", flush=True)
+            # Some servers work in folders of their own.
+            print(f"{run_part(part, options, Path(home).resolve(), Path(scratch))}\n", flush=True)
     return 0
 
 

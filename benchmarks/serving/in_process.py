@@ -56,7 +56,7 @@ def served_model(subject: Subject) -> ServedModel:
     record = VersionRecord(
         subject.name, 1, "benchmark", str(subject.version.directory), signature.task, [], "2026-01-01T00:00:00.000Z"
     )
-    return ServedModel(record, ComputeClient(log=None), Batching())
+    return ServedModel(record, ComputeClient(log=None), Batching(is_alone=lambda: True))
 
 
 def as_input(subject: Subject, n_rows: int) -> ModelInput:

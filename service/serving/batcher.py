@@ -23,8 +23,11 @@ from service.errors import TooManyRowsWaiting
 
 CALL_MS = 5.0
 """What a call should take at most: rows that arrive meanwhile wait for as long."""
-INLINE_MS = 1.0
-"""Calls priced below this run on the event loop: a thread's hand-over costs more than they do."""
+ALONE_MS = 1.0
+"""A call priced below this is made at once for the only request there is."""
+INLINE_MS = 0.05
+"""Calls priced below this run on the event loop: a thread's hand-over costs more than they do. While one runs in a
+thread more rows arrive, so that the next one is larger, and a row of it cheaper."""
 PADDED_ROWS = 32
 """Rows of each call where calls are padded."""
 MOST_ROWS = 4096
@@ -94,13 +97,14 @@ class Batcher:
     ) -> None:
         self._engine, self._at_once, self._aside, self._free_lanes = engine, at_once, aside, lanes
         self._batching = batching
-        self.most_rows, self._inline_rows = PADDED_ROWS, 0
+        self.most_rows, self._inline_rows, self._alone_rows = PADDED_ROWS, 0, 0
         if price is not None:
             row_ms = max(price.row_ms, 1e-9)
             if not batching.pad:
                 self.most_rows = int(min(max((CALL_MS - price.call_ms) / row_ms, 1), MOST_ROWS))
             if at_once is not None:
                 self._inline_rows = int(max((INLINE_MS - price.call_ms) / row_ms, 0))
+                self._alone_rows = int(max((ALONE_MS - price.call_ms) / row_ms, 0))
         self._queue: deque[_Waiting] = deque()
         self._is_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,11 +112,12 @@ class Batcher:
 
     def answers_at_once(self, n_rows: int) -> bool:
         """Whether so many rows are evaluated in this turn of the event loop."""
-        return self._fits_inline(n_rows) and not self._tasks
+        return not self._tasks and (self._fits_inline(n_rows) or self._is_alone(n_rows))
 
-    def _is_next(self, n_rows: int) -> bool:
-        """Whether so many rows could be evaluated now, before none that wait."""
-        return self._fits_inline(n_rows) and not self._queue and not self._tasks
+    def _is_alone(self, n_rows: int) -> bool:
+        """Whether so many rows are evaluated now: no others wait, run, or could come."""
+        fits = self._calls_rows(n_rows) <= self._alone_rows
+        return fits and not self._queue and not self._tasks and self._batching.is_alone()
 
     async def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
         """Outputs `(n_rows, n_targets)`. Rows that are too many for a call go in several, one after the other, so that
@@ -121,7 +126,7 @@ class Batcher:
         Raises:
             TooManyRowsWaiting: at once, when the queue is full.
         """
-        if self._at_once is not None and self._batching.is_alone() and self._is_next(len(rows)):
+        if self._at_once is not None and self._is_alone(len(rows)):
             outputs = self._at_once(rows if not self._batching.pad else _padded(rows), output)
             self._batching.note(self._engine, self._calls_rows(len(rows)))
             return outputs[: len(rows)]

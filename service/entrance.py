@@ -123,6 +123,8 @@ class Entrance:
         limit = asyncio.timeout(timeout_ms / 1000)
         try:
             async with limit:
+                # A turn of the event loop, in which a time that is up already ends this before anything is computed.
+                await asyncio.sleep(0)
                 await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
             if limit.expired() and exchange.is_stream:

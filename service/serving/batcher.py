@@ -104,7 +104,7 @@ class Batcher:
                 self.most_rows = int(min(max((CALL_MS - price.call_ms) / row_ms, 1), MOST_ROWS))
             if at_once is not None:
                 self._inline_rows = int(max((INLINE_MS - price.call_ms) / row_ms, 0))
-                self._alone_rows = int(max((ALONE_MS - price.call_ms) / row_ms, 0))
+                self._alone_rows = min(int(max((ALONE_MS - price.call_ms) / row_ms, 0)), self.most_rows)
         self._queue: deque[_Waiting] = deque()
         self._is_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()

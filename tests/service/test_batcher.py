@@ -124,13 +124,29 @@ def test_a_request_that_is_alone_does_not_pass_what_waits() -> None:
     async def test() -> None:
         engine = Doubler()
         batcher = batcher_of(engine, CHEAP, is_alone=lambda: True)
-        waiting = asyncio.ensure_future(batcher.evaluate(np.zeros((5000, 1), np.float32), "value"))
+        n_rows = batcher.most_rows + 1
+        waiting = asyncio.ensure_future(batcher.evaluate(np.zeros((n_rows, 1), np.float32), "value"))
         await asyncio.sleep(0)
+        assert engine.calls == []
 
         await batcher.evaluate(rows_of(1), "value")
 
-        assert 1 != engine.calls[0][0]
-        await waiting
+        assert 1 < engine.calls[0][0] <= batcher.most_rows
+        assert n_rows == len(await waiting)
+
+    running(test)
+
+
+@pytest.mark.parametrize("n_rows", [1, PADDED_ROWS, 70])
+def test_the_only_request_there_is_has_padded_calls_of_one_size_too(n_rows: int) -> None:
+    async def test() -> None:
+        engine = Doubler()
+        batcher = batcher_of(engine, CHEAP, pad=True, is_alone=lambda: True)
+
+        answer = await batcher.evaluate(rows_of(*range(n_rows)), "value")
+
+        np.testing.assert_array_equal(answer, 2 * rows_of(*range(n_rows)))
+        assert {size for size, _ in engine.calls} == {PADDED_ROWS}
 
     running(test)
 

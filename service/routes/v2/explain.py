@@ -19,20 +19,17 @@ from explain.players import share_over_pixels
 from models.errors import Fault, InvalidRows, pointer
 from models.rows import describe
 from models.signature import Signature
-from service.bodies import parse_body, read_bytes
+from service.bodies import parse_body
 from service.errors import InvalidRequest
 from service.metrics import Metrics, RequestMeter
 from service.receiving import unless_gone
 from service.routes.v2.binary import BYTES
-from service.routes.v2.infer import A, TensorAnswer, WriteAnswer, header_of, tensor_answer
+from service.routes.v2.infer import A, TensorAnswer, WriteAnswer, received, tensor_answer
 from service.routes.v2.matching import arrange, as_json_rows, by_row, raw_input
 from service.routes.v2.tensors import (
     NamedArray,
     TensorRequest,
     as_parameters,
-    parse_json,
-    read_request,
-    split_body,
 )
 from service.schemas import ExplainRequest
 from service.serving.explainer import Explained, Explainer
@@ -58,8 +55,7 @@ class TensorExplanations:
     async def __call__(self, scope: Scope, receive: Receive, model: str, version: str | None = None) -> TensorAnswer:
         """Raises: NotReadable, BodyTooLarge, and what `explain` raises."""
         meter = self.meter(scope)
-        text, raw = split_body(await read_bytes(scope, receive, self._settings.body_limit_bytes), header_of(scope))
-        request = read_request(parse_json(text), raw, model) if text else raw
+        request = await received(scope, receive, self._settings.body_limit_bytes, model)
         return await self.explain(request, scope, receive, meter, tensor_answer, model, version)
 
     def meter(self, scope: Scope) -> RequestMeter:

@@ -89,9 +89,7 @@ class Inference:
     async def __call__(self, scope: Scope, receive: Receive, model: str, version: str | None = None) -> TensorAnswer:
         """Raises: NotReadable, BodyTooLarge, and what `infer` raises."""
         meter = self.meter(scope)
-        body = await read_bytes(scope, receive, self._settings.body_limit_bytes)
-        text, raw = split_body(body, header_of(scope))
-        request = read_request(parse_json(text), raw, model) if text else raw
+        request = await received(scope, receive, self._settings.body_limit_bytes, model)
         return await self.infer(request, scope, receive, meter, tensor_answer, model, version)
 
     def meter(self, scope: Scope) -> RequestMeter:
@@ -196,6 +194,12 @@ class Inference:
 
 def _columns(output: str, array: np.ndarray, signature: Signature) -> np.ndarray:
     return network_columns(array, signature) if output == OUTPUT else array
+
+
+async def received(scope: Scope, receive: Receive, limit_bytes: int, model: str) -> TensorRequest | memoryview:
+    """The request in a body, or the bytes of its one input. Raises: NotReadable, BodyTooLarge, InvalidRequest."""
+    text, raw = split_body(await read_bytes(scope, receive, limit_bytes), header_of(scope))
+    return read_request(parse_json(text), raw, model) if text else raw
 
 
 def header_of(scope: Scope) -> str | None:

@@ -13,9 +13,10 @@ OPENVINO_STAMP := .venv-openvino/.installed
 PEERS := mlserver bentoml litserve ray kserve
 # Installed from Debian where it is on no path.
 WRK := $(shell command -v wrk || echo /usr/bin/wrk)
+H2LOAD := $(shell command -v h2load || echo /usr/bin/h2load)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: install run test soak check format lint types imports bench bench-serving profile-serving peers clients openvino lock clean
+.PHONY: install run test long soak check format lint types imports bench bench-serving profile-serving peers clients openvino lock clean
 
 install: $(STAMP)
 
@@ -32,6 +33,10 @@ run: install
 # Several processes, one file of tests at a time each: those of a file share a server.
 test: install
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# The tests that take more than ten seconds each: jobs that are trained, servers and workers that are killed. CI runs them.
+long: install
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m 'long and not soak'
 
 # The tests that take minutes: many swaps, long loads.
 soak: install
@@ -65,16 +70,18 @@ profile-serving: install $(BENCH_STAMP) $(WRK)
 	$(BIN)/python -m benchmarks.serving.profiling --home .bench $(ARGUMENTS)
 
 # The servers that ours is measured beside, each in an environment of its own, and what loads them.
-peers: $(WRK) $(PEERS:%=.venv-peers/%/.installed)
+peers: $(WRK) $(H2LOAD) $(PEERS:%=.venv-peers/%/.installed)
 
 .venv-peers/%/.installed: requirements/peers/%.lock $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-peers/$*
 	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-peers/$*/bin/python $<
 	@touch $@
 
-/usr/bin/wrk:
+/usr/bin/wrk: PACKAGE := wrk
+/usr/bin/h2load: PACKAGE := nghttp2-client
+/usr/bin/wrk /usr/bin/h2load:
 	$(SUDO) apt-get -qq update
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends wrk
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $(PACKAGE)
 
 # The estimators that ours are measured against, in an environment of their own.
 $(BENCH_STAMP): $(STAMP) requirements/bench.lock

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks an image that build-image.sh built: starts it, trains a model, predicts and explains: check-image.sh [IMAGE]
+# Checks an image that build-image.sh built: starts it, trains a model, predicts and explains, over HTTP and gRPC:
+# check-image.sh [IMAGE]
 set -euo pipefail
 
 image=${1:-localhost/vitrine:cpu}
@@ -105,7 +106,8 @@ if job["status"] != "succeeded":
     raise SystemExit(f"the job: {json.dumps(job)}")
 
 row = {"model": "iris", "version": job["version"], "inputs": [[5.1, 3.5, 1.4, 0.2]]}
-print("POST /predict", json.dumps(call("/predict", row)), flush=True)
+predicted = call("/predict", row)
+print("POST /predict", json.dumps(predicted), flush=True)
 explained = call("/explain", row)
 print("POST /explain", json.dumps(explained), flush=True)
 assert explained["explanations"][0]["targets"][0]["attributions"], "no attributions"
@@ -113,10 +115,28 @@ assert explained["explanations"][0]["targets"][0]["attributions"], "no attributi
 # Imported after what needs no library: that says most when something is missing.
 import grpc
 
+from service.rpc.messages import SERVICE, message_class
+
 channel = grpc.insecure_channel(f"127.0.0.1:{os.environ['VITRINE_GRPC_PORT']}")
-ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")(b"", timeout=60)
-assert ready == b"\x08\x01", f"ServerReady over gRPC: {ready!r}"
+
+
+def call_grpc(method, **fields):
+    message = message_class(f"{method}Request")(**fields).SerializeToString()
+    answer = channel.unary_unary(f"/{SERVICE}/{method}")(message, timeout=60)
+    return message_class(f"{method}Response").FromString(answer)
+
+
+assert call_grpc("ServerReady").ready, "ServerReady over gRPC"
+values = {"fp32_contents": row["inputs"][0]}
+tensor = {"name": "input", "datatype": "FP32", "shape": [1, 4], "contents": values}
+inferred = call_grpc("ModelInfer", model_name="iris", model_version=str(job["version"]), inputs=[tensor])
+print("ModelInfer", inferred, flush=True)
+expected = list(predicted["predictions"][0]["probabilities"].values())
+received = list(inferred.outputs[0].contents.fp32_contents)
+assert max(abs(a - b) for a, b in zip(received, expected, strict=True)) < 1e-6, (received, expected)
 EOF
+
+inside vitrine doctor --url "http://127.0.0.1:$port"
 
 # The image's own health check, as an engine would run it.
 buildah inspect --type image "$image" | inside python -c '

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from models.errors import CorruptVersion, DiskFull
 from models.rows import ModelInput
 from models.signature import Signature
+
+if TYPE_CHECKING:
+    from models.registry import VersionRecord
 
 MANIFEST = "manifest.json"
 KERAS, ONNX, SIGNATURE, BACKGROUND, CARD = "model.keras", "model.onnx", "signature.json", "background.npz", "card.json"
@@ -156,35 +159,47 @@ def write_json(path: Path, document: Any) -> None:
     path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
 
 
-def open_artifact(directory: Path) -> Artifact:
+def open_version(record: VersionRecord) -> Artifact:
+    """As `open_artifact`, of a version that the registry holds."""
+    return open_artifact(Path(record.directory), f"Version {record.version} of {record.model!r}")
+
+
+def open_artifact(directory: Path, version: str = "The version") -> Artifact:
     """Checks every file of a version against its hash.
+
+    Args:
+        version: what it is called in words.
 
     Raises:
         CorruptVersion: naming the file that is missing, changed or not in the manifest.
     """
+
+    def corrupt(file: str, fault: str) -> CorruptVersion:
+        return CorruptVersion(str(directory), file, fault, version)
+
     try:
         hashes: dict[str, str] = orjson.loads((directory / MANIFEST).read_bytes())["sha256"]
     except FileNotFoundError:
-        raise CorruptVersion(str(directory), MANIFEST, "is missing") from None
+        raise corrupt(MANIFEST, "is missing") from None
     except OSError as error:
-        raise CorruptVersion(str(directory), MANIFEST, f"cannot be read ({error.strerror})") from None
+        raise corrupt(MANIFEST, f"cannot be read ({error.strerror})") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise CorruptVersion(str(directory), MANIFEST, "is not a manifest") from None
+        raise corrupt(MANIFEST, "is not a manifest") from None
     if not isinstance(hashes, dict) or not all(isinstance(each, str) for each in hashes.values()):
-        raise CorruptVersion(str(directory), MANIFEST, "is not a manifest")
+        raise corrupt(MANIFEST, "is not a manifest")
     for name in _REQUIRED:
         if name not in hashes:
-            raise CorruptVersion(str(directory), name, "is not in the manifest")
+            raise corrupt(name, "is not in the manifest")
     for name, expected in hashes.items():
         path = directory / name
         if not path.is_file():
-            raise CorruptVersion(str(directory), name, "is missing")
+            raise corrupt(name, "is missing")
         try:
             found = _sha256(path)
         except OSError as error:
-            raise CorruptVersion(str(directory), name, f"cannot be read ({error.strerror})") from None
+            raise corrupt(name, f"cannot be read ({error.strerror})") from None
         if found != expected:
-            raise CorruptVersion(str(directory), name, f"has changed (expected SHA-256 {expected[:12]}...)")
+            raise corrupt(name, f"has changed (expected SHA-256 {expected[:12]}...)")
     return Artifact(directory, hashes)
 
 

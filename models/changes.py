@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from models.artifact import open_artifact
+from models.artifact import open_version
 from models.errors import CorruptVersion, Fault, InvalidSpec, UnknownModel, UnknownVersion
 from models.facts import DataFacts
 from models.registry import Registry
@@ -43,7 +42,7 @@ def predecessor_of(registry: Registry, model: str) -> Predecessor | None:
     """The champion of a model, or None where there is none yet, or its files cannot be read."""
     try:
         record = registry.model(model).resolve("champion")
-        return Predecessor(record.version, open_artifact(Path(record.directory)).signature)
+        return Predecessor(record.version, open_version(record).signature)
     except (UnknownModel, UnknownVersion, CorruptVersion):
         return None
 

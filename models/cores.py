@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, MutableMapping
-from pathlib import Path, PurePosixPath
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from models.control_groups import groups_around
 
 _TENSORFLOW_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
@@ -25,15 +27,8 @@ def usable_cores(affinity: int | None = None, system: Path = Path("/")) -> int:
 
 def quotas(system: Path = Path("/")) -> list[float]:
     """The processor time that each control group around this process may take, in cores; those without a quota say
-    nothing. Groups are nested, and each of them bounds those within it."""
-    proc = system / "proc/self"
-    try:
-        memberships = (proc / "cgroup").read_text().splitlines()
-        mounts = (proc / "mountinfo").read_text().splitlines()
-    except OSError:
-        # Another system, or one that hides it.
-        return []
-    return [quota for folder in _groups(memberships, mounts, system) if (quota := _quota(folder)) is not None]
+    nothing."""
+    return [quota for folder in groups_around("cpu", system) if (quota := _quota(folder)) is not None]
 
 
 def limit_tensorflow(cores: int, environment: MutableMapping[str, str] = os.environ) -> None:
@@ -43,34 +38,6 @@ def limit_tensorflow(cores: int, environment: MutableMapping[str, str] = os.envi
     """
     for name in _TENSORFLOW_THREADS:
         environment.setdefault(name, str(cores))
-
-
-def _groups(memberships: list[str], mounts: list[str], system: Path) -> Iterator[Path]:
-    """The folders of the control groups that bound this process's time, from its own up to what is mounted."""
-    # hierarchy:controllers:path; version 2 has no controllers, and version 1 one hierarchy with `cpu` among its own.
-    for line in memberships:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        for root, place in _mounted(mounts, "cgroup" if controllers else "cgroup2"):
-            within = PurePosixPath(path)
-            # In a container the path may be the one outside: then what is mounted is the group itself.
-            inner = within.relative_to(root) if within.is_relative_to(root) else PurePosixPath()
-            folder = system / place.relative_to("/") / inner
-            for _ in range(len(inner.parts) + 1):
-                yield folder
-                folder = folder.parent
-
-
-def _mounted(mounts: list[str], kind: str) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
-    """Of the mounts of a version of control groups that holds processor time: what is mounted, and where."""
-    for line in mounts:
-        before, _, after = line.partition(" - ")
-        described = after.split()
-        if described[:1] != [kind] or (kind == "cgroup" and "cpu" not in described[-1].split(",")):
-            continue
-        fields = before.split()
-        yield PurePosixPath(fields[3]), PurePosixPath(fields[4])
 
 
 def _quota(folder: Path) -> float | None:

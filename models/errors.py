@@ -33,6 +33,11 @@ class VitrineError(Exception):
     """A fact that a user can act on. `str()` of it is a full sentence."""
 
 
+def in_full(error: BaseException) -> str:
+    """What an error says with its notes, which say where on this machine: for logs."""
+    return " ".join([str(error), *getattr(error, "__notes__", ())])
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One wrong value: where it is (JSON pointer), what was expected there, what was received."""
@@ -43,9 +48,17 @@ class Fault:
     detail: str = ""
 
 
+MOST_NAME_CHARACTERS = 200
+
+
+def shown(name: str) -> str:
+    """A name that was sent, cut where it is longer than any of ours: it may be as long as a request."""
+    return name if len(name) <= MOST_NAME_CHARACTERS else f"{name[:MOST_NAME_CHARACTERS]}..."
+
+
 def pointer(*parts: str | int) -> str:
     """The JSON pointer (RFC 6901) of a place in a request, with a leading `#`."""
-    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return "#" + "".join("/" + shown(str(part)).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 MAX_SHOWN_AXES = 8
@@ -183,7 +196,7 @@ class SearchWithoutResult(VitrineError):
 
 class UnknownModel(VitrineError):
     def __init__(self, model: str, names: Sequence[str]) -> None:
-        super().__init__(f"There is no model {model!r}. Models: {', '.join(names) if names else 'none yet'}.")
+        super().__init__(f"There is no model {shown(model)!r}. Models: {', '.join(names) if names else 'none yet'}.")
         self.model, self.names = model, tuple(names)
 
 
@@ -191,7 +204,8 @@ class UnknownVersion(VitrineError):
     def __init__(self, model: str, version: str, versions: Sequence[int], aliases: Sequence[str]) -> None:
         held = [str(v) for v in versions] + list(aliases)
         super().__init__(
-            f"Model {model!r} has no version or alias {version!r}. It has: {', '.join(held) if held else 'none yet'}."
+            f"Model {model!r} has no version or alias {shown(version)!r}. It has: "
+            f"{', '.join(held) if held else 'none yet'}."
         )
         self.model, self.version, self.names = model, version, tuple(held)
 
@@ -227,9 +241,12 @@ class NothingToRollBackTo(VitrineError):
 
 
 class CorruptVersion(VitrineError):
-    def __init__(self, directory: str, file: str, fault: str) -> None:
-        super().__init__(f"The version in {directory} cannot be loaded: {file} {fault}.")
+    """Where its folder is on this machine's disk is a note of the error: tracebacks have it, clients are not told."""
+
+    def __init__(self, directory: str, file: str, fault: str, version: str = "The version") -> None:
+        super().__init__(f"{version} cannot be loaded: {file} {fault}.")
         self.file = file
+        self.add_note(f"Its folder is {directory}.")
 
 
 class Overtaken(VitrineError):
@@ -243,13 +260,15 @@ class TrackingNotUsable(VitrineError):
 
 
 class DiskFull(VitrineError):
+    """Where is a note of the error, as that of `CorruptVersion`."""
+
     def __init__(self, directory: str, needed_bytes: int, free_bytes: int) -> None:
         super().__init__(
-            f"The disk is full: the version in {directory} needs about {needed_bytes / 1e6:.1f} MB, "
-            f"{free_bytes / 1e6:.1f} MB are free. Free space there and resume the job: it goes on from its last "
-            "checkpoint."
+            f"The disk is full: the version needs about {needed_bytes / 1e6:.1f} MB, {free_bytes / 1e6:.1f} MB are "
+            "free where versions are kept. Free space there and resume the job: it goes on from its last checkpoint."
         )
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+        self.add_note(f"Its folder is {directory}.")
 
 
 class UnreadableData(_Faulty):

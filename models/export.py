@@ -17,6 +17,7 @@ from models.invariance import BatchInvariance, measure_invariance
 from models.onnx_layers import exportable
 from models.onnx_operations import HANDLERS
 from models.outputs import with_logit
+from models.public import told
 from models.rows import ModelInput
 from models.signature import Signature
 from models.training import predict_raw
@@ -72,7 +73,7 @@ def export_onnx(
     except Exception as error:
         # tf2onnx and ONNX Runtime raise what they like for an operation they do not know. Whatever it was, the
         # version is served by TensorFlow, and the card says why.
-        reason = f"the export failed: {type(error).__name__}: {str(error)[:300]}"
+        reason = f"the export failed: {told(error)[:300]}"
         return _served_by_tensorflow(model, signature, rows, {}, 0, reason)
     expected = predict_raw(served, rows)
     over = expected if background is None else predict_raw(served, background)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.control_groups import groups_around
 from models.errors import NotEnoughMemory
 
 _BYTES = 4
@@ -83,21 +84,38 @@ def check_memory(needed_bytes: int, available_bytes: int | None, *, parameters: 
         raise NotEnoughMemory(needed_bytes, available_bytes, parameters, batch_size)
 
 
-def available_bytes(meminfo: Path = Path("/proc/meminfo"), control_group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The memory that this process may still take: of the machine, or of its control group where that is less."""
+def available_bytes(meminfo: Path = Path("/proc/meminfo"), groups: Sequence[Path] | None = None) -> int | None:
+    """The memory that this process may still take: of the machine, or of a control group around it where that is less.
+
+    Args:
+        groups: their folders; default: those that there are.
+    """
     figures = []
     try:
         lines = meminfo.read_text().splitlines()
         figures += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-        limit, used = ((control_group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        # Cached files count as used, and are given up when memory is asked for.
-        kept = dict(line.split() for line in (control_group / "memory.stat").read_text().splitlines())
-        if limit.isdecimal():
-            figures.append(max(int(limit) - int(used) + int(kept.get("inactive_file", 0)), 0))
     except OSError:
-        # Another system, or no control group: what was read counts.
+        # Another system: what the groups say counts.
         pass
-    return min(figures, default=None)
+    left = (_left_in(folder) for folder in (groups_around("memory") if groups is None else groups))
+    return min([*figures, *(each for each in left if each is not None)], default=None)
+
+
+def _left_in(group: Path) -> int | None:
+    """What the processes of a control group may still take together; None where it has no limit."""
+    for limit_file, used_file, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            limit, used = ((group / name).read_text().strip() for name in (limit_file, used_file))
+            # Cached files count as used, and are given up when memory is asked for.
+            kept = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        except OSError:
+            continue
+        if limit.isdecimal():
+            return max(int(limit) - int(used) + int(kept.get(cached, 0)), 0)
+    return None
 
 
 def resident_peak_bytes(status: Path = Path("/proc/self/status")) -> int | None:

@@ -101,12 +101,16 @@ class ModelRecord:
 
     def resolve(self, version: str) -> VersionRecord:
         """The record of a version number or alias. Raises `UnknownVersion` with the ones that exist."""
-        # Longer ones are no number of ours, and Python refuses to read thousands of digits.
-        number = self.aliases.get(version, int(version) if version.isdecimal() and len(version) < 20 else None)
+        number = self.aliases.get(version, int(version) if _is_number(version) else None)
         for record in self.versions:
             if record.version == number:
                 return record
         raise UnknownVersion(self.name, version, [v.version for v in self.versions], sorted(self.aliases))
+
+
+def _is_number(version: str) -> bool:
+    """Longer ones are no number of ours, and Python refuses to read thousands of digits."""
+    return version.isascii() and version.isdecimal() and len(version) < 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from models.artifact import open_artifact
+from models.artifact import open_version
 from models.errors import Fault, InvalidSpec, UnknownModel, UnknownVersion
 from models.registry import Registry, VersionRecord
 from models.rows import describe
@@ -29,7 +28,7 @@ def resolve_from(document: Any, registry: Registry) -> Any:
     if not isinstance(document, Mapping) or document.get("from") is None:
         return document
     record = _record(document, registry)
-    earlier = {**open_artifact(Path(record.directory)).card["spec"], "warm_start": False}
+    earlier = {**open_version(record).card["spec"], "warm_start": False}
     return {**merged(earlier, document), "from": record.version}
 
 

@@ -56,7 +56,7 @@ def check_array(array: NDArray[Any], signature: Signature) -> ModelInput:
     Only numbers can arrive so: a version of categories, dates, texts or booleans takes rows of JSON. NaN is a missing
     value, where the signature says nullable.
     """
-    if any(feature.kind not in ("numeric", "image", "series") for feature in signature.features):
+    if not signature.fits_one_array:
         expected = "rows of JSON: this version takes more than numbers"
         raise InvalidRows([Fault("#/inputs", expected, f"{array.dtype} of shape {array.shape}")])
     if array.dtype.kind not in "iuf" or array.shape[1:] != signature.input_shape:

@@ -142,6 +142,11 @@ class Signature:
         return all(feature.kind == "numeric" and not feature.nullable for feature in self.features)
 
     @cached_property
+    def fits_one_array(self) -> bool:
+        """Whether a row is nothing but numbers, so that one array can hold rows as they are sent."""
+        return all(feature.kind in ("numeric", "image", "series") for feature in self.features)
+
+    @cached_property
     def is_continuous(self) -> bool:
         """Whether what lies between two rows means something to the network, so that it has gradients there: no code
         of a category or a word, no date (which is cut into parts), no missing value."""

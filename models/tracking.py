@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from models.artifact import MANIFEST, Artifact, open_artifact
+from models.artifact import MANIFEST, Artifact, open_version
 from models.errors import TrackingNotUsable
 from models.registry import VersionRecord
 
@@ -161,7 +161,7 @@ class Tracking:
         Raises:
             CorruptVersion: when its files are not what was registered.
         """
-        artifact = open_artifact(Path(record.directory))
+        artifact = open_version(record)
         run = self._run(record, artifact.card)
         run_id = run.info.run_id
         if run.info.status != "FINISHED":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -20,17 +22,19 @@ from models.database import now, open_database
 from models.registry import Registry
 from models.sources.folder import DataFolder
 from service import problems
+from service.background import kept_up
 from service.data.desk import DatasetDesk
 from service.draining import Drain
 from service.entrance import Entrance
+from service.errors import JobsUnavailable
+from service.heads import HeadsAsGets
 from service.identifiers import new_id
 from service.imports import Importer
 from service.jobs.figures import JobFiguresReader
 from service.jobs.pruning import Pruner
-from service.jobs.queue import JobQueue, prepare_jobs_database
+from service.jobs.queue import JobQueue
 from service.jobs.schedules import Schedules
 from service.metrics import Metrics
-from service.openapi import complete_document
 from service.records.global_forms import GlobalForms
 from service.records.job_desk import JobDesk
 from service.records.job_runner import ExplanationJobRunner
@@ -79,6 +83,8 @@ from service.serving.shadow import Shadow, ShadowFigures
 from service.serving.traffic import Traffic
 from service.settings import Settings
 
+logger = logging.getLogger("vitrine.api")
+
 LOCK_WAIT_MS = 5000
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own: our metrics and logs say as much, and asking whether it is on costs as much as a small network."""
@@ -92,7 +98,6 @@ DESCRIPTION = "A model server in which every prediction can be explained."
 def create_app(settings: Settings, drain: Drain) -> ASGIApp:
     """The application, with its compute process and database connections started by its lifespan."""
     settings.prepare_home()
-    prepare_jobs_database(settings.jobs_url)
     # A request should not wait for a lock as long as a job may.
     engine = open_database(settings.registry_url, lock_wait_ms=LOCK_WAIT_MS)
     registry = Registry(engine)
@@ -177,17 +182,17 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         gc.freeze()
         gc.set_threshold(*COLLECTOR_THRESHOLDS)
         sys.setswitchinterval(SWITCH_SECONDS)
-        works = (
-            pool.follow(),
-            serving.note_first_ready(),
-            sweep_for_ever(records.sweep, "explanations"),
-            sweep_for_ever(predictions.sweep, "predictions"),
-            sweep_for_ever(explanation_jobs.sweep, "explanation jobs"),
-            runner.run_for_ever(),
-            reference.rest_when_idle(),
-            shadow.follow(),
-        )
-        tasks = [asyncio.create_task(work) for work in works]
+        works: dict[str, Callable[[], Awaitable[None]]] = {
+            "following the registry": pool.follow,
+            "opening the jobs": lambda: _begin(serving, jobs),
+            "sweeping explanations": lambda: sweep_for_ever(records.sweep, "explanations"),
+            "sweeping predictions": lambda: sweep_for_ever(predictions.sweep, "predictions"),
+            "sweeping explanation jobs": lambda: sweep_for_ever(explanation_jobs.sweep, "explanation jobs"),
+            "running explanation jobs": runner.run_for_ever,
+            "resting the process for shap": reference.rest_when_idle,
+            "following the challengers": shadow.follow,
+        }
+        tasks = [asyncio.create_task(kept_up(work, name)) for name, work in works.items()]
         yield
         if rpc is not None:
             await rpc.stop()
@@ -205,7 +210,13 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         engine.dispose()
 
     app = FastAPI(
-        title="Vitrine", version=version("vitrine"), description=DESCRIPTION, lifespan=lifespan, telemetry=NO_TELEMETRY
+        title="Vitrine",
+        version=version("vitrine"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        telemetry=NO_TELEMETRY,
+        # They name the scheme that arrives here, which behind TLS is another than the client's.
+        redirect_slashes=False,
     )
     traffic, predictor = Traffic(pool), Predictor(pool, shadow)
     predict = PredictAnswer(predictor, traffic, prediction_recorder, metrics, settings)
@@ -241,9 +252,9 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         entrance = Entrance(called, drain, metrics, body_seconds=settings.receive_timeout_ms / 1000)
         rpc = RpcServer(Calls(entrance, methods.unary, frozenset({STREAM})), drain, settings, settings.grpc_port)
     problems.install(app)
-    complete_document(app)
+    _complete_document(app)
     direct = [DirectRoute("/predict", predict), *v1_direct_routes(v1), *v2_direct_routes(infer)]
-    answers = DirectRoutes(app, direct)
+    answers = DirectRoutes(HeadsAsGets(app), direct)
     return Entrance(
         answers if cache is None else CacheStatus(answers),
         drain,
@@ -251,3 +262,29 @@ def create_app(settings: Settings, drain: Drain) -> ASGIApp:
         body_seconds=settings.receive_timeout_ms / 1000,
         upload_seconds=dict.fromkeys(("/datasets", r"/models/[^/]+/versions"), settings.upload_timeout_ms / 1000),
     )
+
+
+async def _begin(serving: ServingFigures, jobs: JobQueue) -> None:
+    """Notes when requests can be served, and opens the jobs then."""
+    await serving.note_first_ready()
+    try:
+        await asyncio.to_thread(jobs.open)
+    except JobsUnavailable:
+        # Whoever asks for a job tries again, and is told.
+        logger.warning("the job database cannot be reached", exc_info=True)
+    # What this has imported stays, too.
+    gc.freeze()
+
+
+def _complete_document(app: FastAPI) -> None:
+    """Makes `/openapi.json` say what is true of every route."""
+    generated = app.openapi
+
+    @cache
+    def whole() -> dict[str, Any]:
+        # Imported when it is first asked for: the models of all answers take a tenth of a second.
+        from service.openapi import complete
+
+        return complete(generated())
+
+    app.openapi = whole

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from threading import Event
+from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from rich.console import Console
@@ -15,6 +17,8 @@ from service.job_words import figures_in_words
 from vitrine import FINISHED
 
 POLL_SECONDS = 0.25
+PATIENCE_SECONDS = 120.0
+"""How long the API process may take to come back where it ends meanwhile."""
 EIGHT = [
     [0, 0, 9, 14, 8, 1, 0, 0],
     [0, 0, 12, 14, 14, 12, 0, 0],
@@ -28,30 +32,48 @@ EIGHT = [
 """An eight, in the data set's own units (row 8 of scikit-learn's digits)."""
 
 
+_UNAVAILABLE = 503
+
+
 class DemoFailed(Exception):
-    """A demo model could not be trained."""
+    """A demo model could not be trained, or the API does not answer."""
 
 
 def train_demo_models(client: httpx.Client, console: Console) -> None:
     """Trains the demo models that have no champion, going on with jobs that are queued already.
 
     Raises:
-        DemoFailed: when a job does not succeed.
+        DemoFailed: when a job does not succeed, or the API does not answer.
     """
-    served = {model["name"] for model in client.get("/models").json()["models"] if "champion" in model["aliases"]}
+    served = {model["name"] for model in _ask(client, "GET", "/models")["models"] if "champion" in model["aliases"]}
     waiting = {
         job["model"]: job["job"]
-        for job in client.get("/train").json()["jobs"]
+        for job in _ask(client, "GET", "/train")["jobs"]
         if job["status"] in ("queued", "running")
     }
     jobs = {
-        name: waiting.get(name) or client.post("/train", json=spec).raise_for_status().json()["job"]
+        name: waiting.get(name) or _ask(client, "POST", "/train", json=spec)["job"]
         for name, spec in DEMO_SPECS.items()
         if name not in served
     }
     if jobs:
         console.print(f"Training {len(jobs)} demo models on scikit-learn's bundled data:")
         _watch(client, console, jobs)
+
+
+def _ask(client: httpx.Client, method: str, path: str, **options: Any) -> dict[str, Any]:
+    """What is answered, by the next API process where one ends meanwhile. Raises `DemoFailed`."""
+    # What was taken in before the answer got lost is not taken in twice.
+    headers = {"Idempotency-Key": uuid4().hex} if method == "POST" else {}
+    until = monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return client.request(method, path, headers=headers, **options).raise_for_status().json()
+        except httpx.HTTPError as error:
+            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code != _UNAVAILABLE
+            if refused or monotonic() > until:
+                raise DemoFailed(f"{method} {path}: {error}") from error
+        Event().wait(POLL_SECONDS)
 
 
 def _watch(client: httpx.Client, console: Console, jobs: dict[str, str]) -> None:
@@ -114,10 +136,10 @@ def _line(document: dict[str, Any]) -> str:
 
 
 def print_welcome(client: httpx.Client, console: Console, address: str) -> None:
-    """Says where it is and how to use it, with lines that work when pasted."""
-    console.print(f"\n[bold green]Vitrine is ready at {address}[/]")
-    console.print(f"Every call: {address}/docs   Metrics: {address}/metrics\n")
-    models = {model["name"] for model in client.get("/models").json()["models"]}
+    """Says where it is and how to use it, with lines that work when pasted. Raises `DemoFailed`."""
+    models = {model["name"] for model in _ask(client, "GET", "/models")["models"]}
+    console.print(f"\n[bold green]Vitrine is ready at {address}[/]", soft_wrap=True)
+    console.print(f"Every call: {address}/docs   Metrics: {address}/metrics\n", soft_wrap=True)
     if not set(DEMO_SPECS) <= models:
         console.print("Train a first model with POST /train, or start with --demo. Ctrl-C stops everything.")
         return

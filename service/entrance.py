@@ -40,6 +40,7 @@ _TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _CLOSE = (b"connection", b"close")
 _EVENTS = b"text/event-stream"
+_HANDLE_CLOSED = "the handler is closed"
 
 
 class Entrance:
@@ -95,6 +96,10 @@ class Entrance:
                 task.uncancel()
                 retry = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
                 await _answer(scope, exchange, draining_problem(), [retry])
+            elif exchange.status == 0 and exchange.is_late:
+                # Its time was up while what had arrived of it was being worked on.
+                task.uncancel()
+                await _answer(scope, exchange, problem_document(BodyTooSlow(exchange.body_seconds)))
             else:
                 raise
         except Exception:
@@ -140,24 +145,30 @@ class Exchange:
     """One request and its answer. On the way of every prediction, so that each microsecond counts.
 
     Attributes:
+        is_late: whether the time for its body has passed before it was here.
         status: of the answer; 0 until it begins.
         is_stream: whether the answer is a stream of events, which has no end of its own.
     """
 
     __slots__ = (
-        "_deadlines", "_drain", "_expects_continue", "_has_body", "_is_late", "_is_waiting", "_linger", "_receive",
-        "_rest", "_send", "_task", "is_stream", "request_id", "status",
+        "_deadlines", "_drain", "_expects_continue", "_has_body", "_is_waiting", "_linger", "_receive", "_rest",
+        "_send", "_task", "is_late", "is_stream", "request_id", "status",
     )  # fmt: skip
 
     def __init__(
         self, receive: Receive, send: Send, task: asyncio.Task[Any], drain: Drain, deadlines: Deadlines
     ) -> None:
         self._receive, self._send, self._task, self._drain, self._deadlines = receive, send, task, drain, deadlines
-        self._is_waiting = self._is_late = self._has_body = self._linger = self._expects_continue = False
+        self._is_waiting = self.is_late = self._has_body = self._linger = self._expects_continue = False
         self._rest: asyncio.Task[Message] | None = None
         self.request_id = ""
         self.status = 0
         self.is_stream = False
+
+    @property
+    def body_seconds(self) -> float:
+        """The time for its body."""
+        return self._deadlines.seconds
 
     def read_head(self, scope: Scope) -> str | None:
         """Takes note of what the headers say. Returns what they give as the time for the whole request, if anything.
@@ -186,10 +197,10 @@ class Exchange:
         try:
             message = await self._receive()
         except asyncio.CancelledError:
-            if not self._is_late:
+            if not self.is_late:
                 raise
             self._task.uncancel()
-            raise BodyTooSlow(self._deadlines.seconds) from None
+            raise BodyTooSlow(self.body_seconds) from None
         self._note(message)
         return message
 
@@ -202,7 +213,15 @@ class Exchange:
             await self._send({**message, "more_body": True})
             await self._throw_the_rest_away()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
-        await self._send(message)
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            # uvloop closes a connection that its client has reset at once, and tells uvicorn with the next turn.
+            if _HANDLE_CLOSED not in str(error):
+                raise
+            if message["type"] == "http.response.start":
+                self.status = 0
+            raise ClientDisconnect from None
 
     def end(self) -> None:
         """Nothing is waited for any more."""
@@ -226,7 +245,7 @@ class Exchange:
         return {**message, "headers": headers}
 
     def _be_late(self) -> None:
-        self._is_waiting, self._is_late = False, True
+        self._is_waiting, self.is_late = False, True
         self._task.cancel()
 
     def _note(self, message: Message) -> None:

@@ -306,6 +306,16 @@ class VersionHasAlias(VitrineError):
         )
 
 
+class VersionPreloaded(VitrineError):
+    """A version that is to be unloaded, and that the settings keep loaded."""
+
+    def __init__(self, model: str, version: int) -> None:
+        super().__init__(
+            f"failed to unload {model!r}: VITRINE_PRELOAD keeps version {version} loaded. Name another version in "
+            "parameters.version."
+        )
+
+
 class RegistryUnavailable(VitrineError):
     """The database of the registry is away or locked."""
 

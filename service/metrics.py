@@ -25,6 +25,8 @@ UNKNOWN = "unknown"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_GONE = 499
 """The status counted for a client that went away before its answer, as nginx counts it."""
+GRPC_STREAM = "grpc.stream"
+"""The extension of a scope that is a stream of gRPC: one request as far as HTTP goes, and many predictions."""
 
 
 class Metrics:
@@ -168,7 +170,11 @@ class RequestsInFlight(Collector):
         self._scopes[id(scope)] = scope
 
     def is_one(self) -> bool:
-        return len(self._scopes) == 1
+        """Whether there is a single one, which is no stream."""
+        if len(self._scopes) != 1:
+            return False
+        (scope,) = self._scopes.values()
+        return GRPC_STREAM not in scope.get("extensions", ())
 
     def end(self, scope: Scope, route: str) -> None:
         del self._scopes[id(scope)]

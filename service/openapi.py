@@ -6,10 +6,8 @@ server that ends), in the form of its path. That is said once here, of every ope
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, get_args, get_origin
 
-from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from service.answers import ANSWERS, ProtocolError
@@ -27,20 +25,13 @@ _OF_BODIES = (400, 408, 413, 415)
 _OUT_OF_TIME = f"The milliseconds of the request's own `{TIMEOUT_HEADER}` have passed"
 
 
-def complete_document(app: FastAPI) -> None:
-    """Makes `/openapi.json` say what is true of every route; made when it is first asked for."""
-    generated = app.openapi
-
-    @cache
-    def whole() -> dict[str, Any]:
-        document = generated()
-        document["components"]["schemas"] = _components(document["components"]["schemas"])
-        for path, operations in document["paths"].items():
-            for verb, operation in operations.items():
-                _complete(operation, path, ANSWERS.get(path, {}).get(verb, {}))
-        return document
-
-    app.openapi = whole
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """Makes the document that FastAPI has generated say what is true of every route."""
+    document["components"]["schemas"] = _components(document["components"]["schemas"])
+    for path, operations in document["paths"].items():
+        for verb, operation in operations.items():
+            _complete(operation, path, ANSWERS.get(path, {}).get(verb, {}))
+    return document
 
 
 def _components(generated: dict[str, Any]) -> dict[str, Any]:

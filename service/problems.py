@@ -59,6 +59,7 @@ STATUSES: dict[type[Exception], tuple[int, str, str]] = {
     service_errors.ExplanationJobStateConflict: (409, "explanation-state", "The explanation is finished"),
     service_errors.DatasetInUse: (409, "dataset-in-use", "The data set is needed"),
     service_errors.VersionHasAlias: (409, "version-has-alias", "The version is served"),
+    service_errors.VersionPreloaded: (409, "version-preloaded", "The version stays loaded"),
     service_errors.RecordsOff: (409, "records-off", "Explanations are not recorded"),
     model_errors.NoDataset: (409, "no-dataset", "The version has no data set"),
     model_errors.DatasetChanged: (409, "dataset-changed", "The data set has changed"),

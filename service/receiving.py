@@ -10,12 +10,11 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.problems import CONTENT_TYPE
+from service.problems import worded
 
 T = TypeVar("T")
 
@@ -81,12 +80,14 @@ def protocol_within(head_seconds: float) -> type[HttpToolsProtocol]:
                 return
             if status != 408 or self._head_bytes:
                 slug, title = _PROTOCOL_PROBLEMS[status]
-                body = orjson.dumps(
-                    {"type": f"/problems/{slug}", "title": title, "status": status, "detail": detail or f"{title}."}
-                )
+                problem = {
+                    "type": f"/problems/{slug}", "title": title, "status": status, "detail": detail or f"{title}.",
+                }  # fmt: skip
+                # As far as the address has come: of a client that speaks a protocol, it says which.
+                said, body, content_type = worded(problem, getattr(self, "url", b"").decode("latin-1"))
                 self.transport.write(
                     b"HTTP/1.1 %d Refused\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-                    % (status, CONTENT_TYPE.encode(), len(body), body)
+                    % (said, content_type.encode(), len(body), body)
                 )
             self.transport.close()
 

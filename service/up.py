@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -42,7 +42,6 @@ class Part:
     name: str
     arguments: list[str]
     process: subprocess.Popen[bytes] | None = None
-    restarts: int = 0
 
 
 @dataclass
@@ -74,31 +73,42 @@ class Supervisor:
             end_child(process, seconds=seconds)
 
     def _keep(self, part: Part) -> None:
+        log = self.settings.logs_directory / f"{part.name}.log"
         while not self.stopping.is_set():
             started = monotonic()
-            process = part.process = start_child(
-                "service",
-                part.arguments,
-                environment=self.settings.to_environment(),
-                log=self.settings.logs_directory / f"{part.name}.log",
-            )
-            pid_file = self.settings.run_directory / f"{part.name}.pid"
-            # Renamed into place, so that whoever reads it never finds half of it.
-            aside = pid_file.with_suffix(".new")
-            aside.write_text(f"{process.pid}\n")
-            aside.replace(pid_file)
-            status = process.wait()
-            pid_file.unlink(missing_ok=True)
+            try:
+                process = part.process = start_child(
+                    "service", part.arguments, environment=self.settings.to_environment(), log=log
+                )
+            except OSError as error:
+                self.console.print(f"[yellow]The {part.name} process cannot be started: {error}; trying again.")
+                self.stopping.wait(RESTART_PAUSE_SECONDS)
+                continue
+            with self._pid_file(part.name, process.pid):
+                status = process.wait()
             if self.stopping.is_set():
                 return
             forget_child(process)
-            part.restarts += 1
-            log = self.settings.logs_directory / f"{part.name}.log"
             self.console.print(
                 f"[yellow]The {part.name} process ended with status {status}; starting it again. Log: {log}"
             )
             # A process that dies at once must not become a loop that takes a core.
             self.stopping.wait(max(0.0, RESTART_PAUSE_SECONDS - (monotonic() - started)))
+
+    @contextmanager
+    def _pid_file(self, name: str, pid: int) -> Iterator[None]:
+        """Keeps the number of a process in a file; where the disk is full, the process is watched without."""
+        pid_file = self.settings.run_directory / f"{name}.pid"
+        # Renamed into place, so that whoever reads it never finds half of it.
+        aside = pid_file.with_suffix(".new")
+        try:
+            aside.write_text(f"{pid}\n")
+            aside.replace(pid_file)
+        except OSError as error:
+            self.console.print(f"[yellow]{pid_file} cannot be written: {error}")
+        yield
+        with suppress(OSError):
+            pid_file.unlink(missing_ok=True)
 
 
 def run_up(settings: Settings, *, demo: bool) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from postgres import Postgres, find_postgres
-from sharing import is_worker, made_once, number_of_workers
+from sharing import begins_before, group_of, is_worker, made_once, number_of_workers
 from tools import missing
 
 from models.artifact import Artifact, open_artifact
@@ -27,9 +27,22 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the dear files, which start servers, so that workers end at about the same time."""
     if is_worker():
-        items.sort(key=lambda item: item.path.parent.name != "service")
+        items.sort(key=lambda item: begins_before(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What `--dist loadfile` means: a file at a time, or several that belong together."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
 
 from benchmarks.serving.forms import requests_of
 from benchmarks.serving.load import Load, WrongAnswers, load
-from benchmarks.serving.running import Memory, Running, check_answers
-from benchmarks.serving.servers import MANY_ROWS
+from benchmarks.serving.rpc import V2Rpc, load_calls
+from benchmarks.serving.running import Memory, Running, check_answers, check_calls
+from benchmarks.serving.servers import MANY_ROWS, Server
 from benchmarks.serving.subjects import Subject
 
 CONNECTIONS = (1, 8, 32, 128)
 MANY_ROWS_CONNECTIONS = 32
+RPC_CONNECTIONS = (1, 8, 32)
 DIFFERENT_REQUESTS = 64
 WARM_UP_SECONDS = 1
 
@@ -70,7 +75,13 @@ def cells_of(subjects: Sequence[str]) -> list[Cell]:
     """Those of the table, in the order in which they are measured."""
     single = [Cell(name, "json", 1, connections) for name in subjects for connections in CONNECTIONS]
     many = [Cell(name, kind, MANY_ROWS, MANY_ROWS_CONNECTIONS) for name in subjects for kind in ("json", "binary")]
-    return single + many
+    return [*single, *many, *(cell for name in subjects for cell in rpc_cells(name))]
+
+
+def rpc_cells(subject: str) -> list[Cell]:
+    """Those of gRPC: one row, and last many."""
+    single = [Cell(subject, "grpc", 1, connections) for connections in RPC_CONNECTIONS]
+    return [*single, Cell(subject, "grpc", MANY_ROWS, MANY_ROWS_CONNECTIONS)]
 
 
 def measure_together(
@@ -95,15 +106,25 @@ def measure_together(
 
 
 def _measure(running: Running, subject: Subject, cell: Cell, seconds: int) -> Measured:
-    server = running.server
-    form = server.forms[cell.kind]
-    if server.predicts:
-        check_answers(server.url, form, subject, cell.n_rows)
-    requests = requests_of(form, subject, cell.n_rows, DIFFERENT_REQUESTS)
-    load(server.url, requests, connections=cell.connections, seconds=WARM_UP_SECONDS)
+    check, send = _ways(running.server, subject, cell)
+    check()
+    send(seconds=WARM_UP_SECONDS)
     before = running.cpu_seconds()
-    measured = load(server.url, requests, connections=cell.connections, seconds=seconds)
+    measured = send(seconds=seconds)
     taken = running.cpu_seconds() - before
-    if server.predicts:
-        check_answers(server.url, form, subject, cell.n_rows)
+    check()
     return Measured(measured, taken / measured.requests * 1e6)
+
+
+def _ways(server: Server, subject: Subject, cell: Cell) -> tuple[Callable[[], None], Callable[..., Load]]:
+    """How the answers of a server are checked for a cell, and how it is loaded."""
+    form = server.forms[cell.kind]
+    if isinstance(form, V2Rpc):
+        call = form.ask(subject, subject.rows[np.arange(cell.n_rows) % len(subject.rows)])
+        send = partial(load_calls, call, connections=cell.connections)
+        return partial(check_calls, form, subject, cell.n_rows), send
+    requests = requests_of(form, subject, cell.n_rows, DIFFERENT_REQUESTS)
+    send = partial(load, server.url, requests, connections=cell.connections)
+    if server.predicts:
+        return partial(check_answers, server.url, form, subject, cell.n_rows), send
+    return lambda: None, send

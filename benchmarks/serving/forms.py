@@ -106,7 +106,7 @@ class V2:
 
     def ask(self, subject: Subject, rows: np.ndarray, *, model: str | None = None) -> Request:
         name = model or subject.name
-        parts = self._tensors(subject.name, np.asarray(rows, np.float32))
+        parts = self.split(subject.name, rows)
         inputs, tail = [], []
         for tensor, values in parts.items():
             described: dict[str, Any] = {"name": tensor, "shape": list(values.shape), "datatype": "FP32"}
@@ -125,7 +125,9 @@ class V2:
             headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
         return Request(f"/v2/models/{name}/infer", headers, head + b"".join(tail))
 
-    def _tensors(self, model: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def split(self, model: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The rows as float32 tensors, by their names."""
+        rows = np.asarray(rows, np.float32)
         names, shape = self.inputs[model], self.row_shapes[model]
         if len(names) == 1:
             return {names[0]: rows.reshape(len(rows), *shape)}

@@ -53,6 +53,7 @@ class _Connection:
     received: bytearray = field(default_factory=bytearray)
     request: int | None = None
     used_at: float = 0.0
+    """0 until it has answered."""
 
 
 class _Generator:
@@ -77,10 +78,7 @@ class _Generator:
                 self._waiting.append(following)
                 following += 1
             while self._waiting and (connection := self._take()) is not None:
-                place = self._waiting.popleft()
-                connection.request = place
-                connection.socket.sendall(self._requests[place % len(self._requests)])
-                self._sent[place] = perf_counter() - began
+                self._send(connection, self._waiting.popleft(), began)
             pause = self._due[following] - (perf_counter() - began) if following < n_due else DRAIN_SECONDS
             # epoll's own timeout counts milliseconds; select's, microseconds.
             ready, _, _ = select.select([self._poll.fileno()], [], [], max(0.0, pause))
@@ -111,13 +109,25 @@ class _Generator:
         self._poll.register(opened.fileno(), select.EPOLLIN)
         return connection
 
-    def _receive(self, connection: _Connection, began: float) -> None:
-        arrived = connection.socket.recv(_RECEIVED_BYTES)
-        if connection.request is None and not arrived:
-            self._drop(connection)
+    def _send(self, connection: _Connection, place: int, began: float) -> None:
+        connection.request = place
+        try:
+            connection.socket.sendall(self._requests[place % len(self._requests)])
+        except ConnectionError:
+            self._has_closed(connection)
             return
-        if connection.request is None or not arrived:
-            raise WrongAnswers("the server closed a connection on which it owed an answer, or answered twice.")
+        self._sent[place] = perf_counter() - began
+
+    def _receive(self, connection: _Connection, began: float) -> None:
+        try:
+            arrived = connection.socket.recv(_RECEIVED_BYTES)
+        except ConnectionError:
+            arrived = b""
+        if not arrived:
+            self._has_closed(connection)
+            return
+        if connection.request is None:
+            raise WrongAnswers("the server answered twice.")
         connection.received += arrived
         if _is_whole(connection.received):
             self._answered[connection.request] = perf_counter() - began
@@ -126,8 +136,22 @@ class _Generator:
             connection.request, connection.used_at = None, perf_counter()
             self._free.append(connection)
 
+    def _has_closed(self, connection: _Connection) -> None:
+        """The server has closed a connection. Where it had been idle, a request may have met that on its way, and is
+        sent again, as every client that keeps connections does (RFC 9112, section 9.3.1); its time goes on.
+
+        Raises:
+            WrongAnswers: when the server owed an answer.
+        """
+        if connection.request is not None:
+            if connection.received or not connection.used_at:
+                raise WrongAnswers("the server closed a connection on which it owed an answer.")
+            self._waiting.appendleft(connection.request)
+        self._drop(connection)
+
     def _drop(self, connection: _Connection) -> None:
-        self._free.remove(connection)
+        if connection in self._free:
+            self._free.remove(connection)
         del self._connections[connection.socket.fileno()]
         connection.socket.close()
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.memory import process_tree, read_processes
 from benchmarks.serving.forms import Form, Request
 from benchmarks.serving.load import WrongAnswers
+from benchmarks.serving.rpc import Call, V2Rpc
 from benchmarks.serving.servers import Server
 from benchmarks.serving.subjects import Subject
 
@@ -86,7 +87,7 @@ class Running:
 
 
 @contextmanager
-def running(server: Server, first: list[Request], log: Path) -> Iterator[Running]:
+def running(server: Server, first: Sequence[Request | Call], log: Path) -> Iterator[Running]:
     """Starts a server, waits until it answers the given requests, and ends it and all that it started.
 
     Raises:
@@ -108,7 +109,9 @@ def running(server: Server, first: list[Request], log: Path) -> Iterator[Running
         _end(process, mark)
 
 
-def _wait_until_answered(server: Server, process: subprocess.Popen[bytes], first: list[Request], log: Path) -> None:
+def _wait_until_answered(
+    server: Server, process: subprocess.Popen[bytes], first: Sequence[Request | Call], log: Path
+) -> None:
     deadline = monotonic() + START_SECONDS
     waiting = list(first)
     with httpx.Client(base_url=server.url, timeout=5, trust_env=False) as client:
@@ -125,8 +128,14 @@ def _wait_until_answered(server: Server, process: subprocess.Popen[bytes], first
             Event().wait(0.02)
 
 
-def _answer(client: httpx.Client, request: Request) -> str | None:
+def _answer(client: httpx.Client, request: Request | Call) -> str | None:
     """None for a 200, else what came."""
+    if isinstance(request, Call):
+        try:
+            request.answer(seconds=5)
+        except WrongAnswers as error:
+            return str(error)
+        return None
     try:
         answer = client.post(request.path, content=request.body, headers=dict(request.headers))
     except httpx.HTTPError as error:
@@ -137,8 +146,7 @@ def _answer(client: httpx.Client, request: Request) -> str | None:
 def check_answers(url: str, form: Form, subject: Subject, n_rows: int) -> None:
     """Asks for some rows, so many at a time. Raises `WrongAnswers` where one is not what ONNX Runtime gives for it."""
     with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
-        for start in range(0, max(n_rows, CHECKED_ROWS), n_rows):
-            places = np.arange(start, start + n_rows) % len(subject.rows)
+        for places in _checked(subject, n_rows):
             request = form.ask(subject, subject.rows[places])
             try:
                 answer = client.post(request.path, content=request.body, headers=dict(request.headers))
@@ -146,9 +154,26 @@ def check_answers(url: str, form: Form, subject: Subject, n_rows: int) -> None:
                 raise WrongAnswers(f"no answer: {type(error).__name__}") from error
             if answer.status_code != 200:
                 raise WrongAnswers(f"{answer.status_code} {answer.text[:120]}")
-            outputs, expected = form.read(subject, answer.headers, answer.content), subject.outputs[places]
-            if outputs.shape != expected.shape or not np.allclose(outputs, expected, rtol=0, atol=TOLERANCE):
-                raise WrongAnswers(f"row {start} of {subject.name}: expected {expected[0]}, received {outputs[0]}")
+            _compare(subject, places, form.read(subject, answer.headers, answer.content))
+
+
+def check_calls(form: V2Rpc, subject: Subject, n_rows: int) -> None:
+    """As `check_answers`, over gRPC."""
+    for places in _checked(subject, n_rows):
+        _compare(subject, places, form.read(form.ask(subject, subject.rows[places]).answer()))
+
+
+def _checked(subject: Subject, n_rows: int) -> list[np.ndarray]:
+    """The places of the rows that are asked for, so many at a time."""
+    return [
+        np.arange(start, start + n_rows) % len(subject.rows) for start in range(0, max(n_rows, CHECKED_ROWS), n_rows)
+    ]
+
+
+def _compare(subject: Subject, places: np.ndarray, outputs: np.ndarray) -> None:
+    expected = subject.outputs[places]
+    if outputs.shape != expected.shape or not np.allclose(outputs, expected, rtol=0, atol=TOLERANCE):
+        raise WrongAnswers(f"row {places[0]} of {subject.name}: expected {expected[0]}, received {outputs[0]}")
 
 
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
 
 from benchmarks.latency import free_port
 from benchmarks.serving.forms import V2, FixedAnswer, Form, InputsAlone, Native, Plain, Request
+from benchmarks.serving.rpc import Call, V2Rpc
 from benchmarks.serving.subjects import Subject
 from models.database import create_tables, open_database
 from models.registry import CHAMPION, Registry
@@ -33,7 +34,8 @@ class Server:
     """A server that can be started.
 
     Attributes:
-        forms: how it is asked, by the kind of body: json, binary.
+        url: where it answers HTTP; empty where it does not.
+        forms: how it is asked, by the kind of body: json, binary, grpc.
         documented: which of its documented ways this is.
         predicts: whether its answers depend on what it is asked, and are to be right.
     """
@@ -41,7 +43,7 @@ class Server:
     name: str
     command: tuple[str, ...]
     url: str
-    forms: Mapping[str, Form]
+    forms: Mapping[str, Form | V2Rpc]
     version: str
     documented: str
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -76,19 +78,27 @@ def register_versions(
     engine.dispose()
 
 
-def vitrine(subjects: Mapping[str, Subject], folder: Path, *, copies: int = 1) -> Server:
+def vitrine(subjects: Mapping[str, Subject], folder: Path, *, copies: int = 1, grpc: bool = False) -> Server:
     """Ours, as `vitrine up` starts it: metrics, ids and limits on, with its compute process."""
-    settings = Settings(home=folder / "vitrine", port=free_port())
+    settings = Settings(home=folder / "vitrine", port=free_port(), grpc_port=free_port() if grpc else None)
     register_versions(settings, subjects, copies=copies)
+    forms: dict[str, Form | V2Rpc] = {"json": Native("/predict"), "binary": _our_v2(subjects)}
+    if grpc:
+        forms["grpc"] = V2Rpc(f"127.0.0.1:{settings.grpc_port}", _our_v2(subjects))
     return Server(
         name=OURS,
         command=(sys.executable, "-m", "service", "serve"),
         url=f"http://127.0.0.1:{settings.port}",
-        forms={"json": Native("/predict"), "binary": _our_v2(subjects)},
+        forms=forms,
         version=_version(sys.executable, "vitrine"),
-        documented="`vitrine serve`, `POST /predict`; binary: the V2 protocol",
+        documented="`vitrine serve`, `POST /predict`; binary, gRPC: the V2 protocol",
         environment=settings.to_environment(),
     )
+
+
+def vitrine_with_grpc(subjects: Mapping[str, Subject], folder: Path) -> Server:
+    """Ours, as the images start it: with gRPC beside HTTP."""
+    return vitrine(subjects, folder, grpc=True)
 
 
 def starlette(subjects: Mapping[str, Subject], folder: Path) -> Server:
@@ -124,6 +134,22 @@ def fastapi(subjects: Mapping[str, Subject], folder: Path) -> Server:
     )
 
 
+def grpc_bare(subjects: Mapping[str, Subject], folder: Path) -> Server:
+    del folder
+    port = free_port()
+    environment = _peer_environment(subjects)
+    return Server(
+        name="gRPC, bare",
+        command=(sys.executable, str(PEERS / "grpc_bare.py"), str(port)),
+        url="",
+        forms={"grpc": V2Rpc(f"127.0.0.1:{port}", _v2(subjects, binary=True))},
+        version=_version(sys.executable, "grpcio"),
+        documented="a handler of grpc.aio, and nothing around it",
+        # The messages of the protocol are ours.
+        environment={**environment, "PYTHONPATH": f"{environment['PYTHONPATH']}:{REPOSITORY}"},
+    )
+
+
 def mlserver(subjects: Mapping[str, Subject], folder: Path) -> Server:
     repository = folder / "mlserver"
     for name, subject in subjects.items():
@@ -139,7 +165,11 @@ def mlserver(subjects: Mapping[str, Subject], folder: Path) -> Server:
         name="MLServer",
         command=(str(_program("mlserver", "mlserver")), "start", str(repository)),
         url=f"http://127.0.0.1:{http}",
-        forms={"json": _v2(subjects, binary=False)},  # 1.7 has binary tensors over gRPC alone
+        # 1.7 has binary tensors over gRPC alone
+        forms={
+            "json": _v2(subjects, binary=False),
+            "grpc": V2Rpc(f"127.0.0.1:{grpc}", _v2(subjects, binary=True)),
+        },
         version=_version(_program("mlserver", "python"), "mlserver"),
         documented="a custom runtime in one parallel worker, the default; V2 protocol",
         environment={
@@ -198,12 +228,15 @@ def kserve(subjects: Mapping[str, Subject], folder: Path) -> Server:
     del folder
     program = _program("kserve", "python")
     server = _script("KServe", "kserve_model.py", subjects, program, "kserve", "custom models, one worker; V2 protocol")
-    forms = {"json": _v2(subjects, binary=False), "binary": _v2(subjects, binary=True)}
-    return Server(server.name, server.command, server.url, forms, server.version, server.documented, server.environment)
+    port, binary = str(free_port()), _v2(subjects, binary=True)
+    forms = {"json": _v2(subjects, binary=False), "binary": binary, "grpc": V2Rpc(f"127.0.0.1:{port}", binary)}
+    return replace(server, command=(*server.command, port), forms=forms)
 
 
 Maker = Callable[[Mapping[str, Subject], Path], Server]
-TOGETHER: dict[str, Maker] = {"floor": floor, "starlette": starlette, "fastapi": fastapi, "vitrine": vitrine}
+TOGETHER: dict[str, Maker] = {
+    "floor": floor, "starlette": starlette, "fastapi": fastapi, "grpc": grpc_bare, "vitrine": vitrine_with_grpc,
+}  # fmt: skip
 """Started together, and loaded in turn: idle, they take no time from each other."""
 ALONE: dict[str, Maker] = {
     "mlserver": mlserver, "bentoml": bentoml, "litserve": litserve, "ray": ray, "kserve": kserve,
@@ -211,9 +244,10 @@ ALONE: dict[str, Maker] = {
 """Each started while no other runs: some do work while they are idle."""
 
 
-def first_requests(server: Server, subjects: Mapping[str, Subject]) -> list[Request]:
-    """What a server has to answer to count as started: a row of every model."""
-    return [server.forms["json"].ask(subject, subject.rows[:1]) for subject in subjects.values()]
+def first_requests(server: Server, subjects: Mapping[str, Subject]) -> list[Request | Call]:
+    """What a server has to answer to count as started: a row of every model, in the first form that it has."""
+    form = next(iter(server.forms.values()))
+    return [form.ask(subject, subject.rows[:1]) for subject in subjects.values()]
 
 
 def _script(

@@ -1,4 +1,4 @@
-"""The table: our server, bare routes and peers, in rounds, one row and 32 rows a request."""
+"""The table: our server, bare routes and peers, in rounds, one row and 32 rows a request, over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 from benchmarks.serving.cells import (
     CONNECTIONS,
     MANY_ROWS_CONNECTIONS,
+    RPC_CONNECTIONS,
     Cell,
     Measured,
     Results,
     cells_of,
     measure_together,
+    rpc_cells,
 )
 from benchmarks.serving.running import Running, running
 from benchmarks.serving.servers import ALONE, MANY_ROWS, OURS, TOGETHER, Maker, Server, first_requests
@@ -25,6 +27,8 @@ from benchmarks.tables import markdown_table
 BAR = 0.6
 BAR_CELL = Cell("digits", "json", 1, 32)
 FLOOR = "Starlette, bare"
+RPC_CELL = Cell("digits", "grpc", 1, 32)
+RPC_FLOOR = "gRPC, bare"
 
 
 def measure_table(
@@ -81,22 +85,28 @@ def _measure_group(
 def report(results: Results, servers: Sequence[Server], subjects: Mapping[str, Subject]) -> str:
     """The tables in markdown."""
     parts = []
+    over_http = [server for server in servers if "json" in server.forms]
+    over_grpc = [server for server in servers if "grpc" in server.forms]
     for subject in subjects:
         cells = [Cell(subject, "json", 1, connections) for connections in CONNECTIONS]
         columns = [f"{connections} conn." for connections in CONNECTIONS]
         parts.append(f"### {subject}, one row per request, requests per second")
-        parts.append(_grid(results, servers, cells, columns, lambda each: f"{each.load.requests_per_second:,.0f}"))
+        parts.append(_grid(results, over_http, cells, columns, _rate))
         parts.append(f"### {subject}, one row per request, p50 / p99 in ms")
-        parts.append(_grid(results, servers, cells, columns, _latencies))
+        parts.append(_grid(results, over_http, cells, columns, _latencies))
     many = [Cell(name, kind, MANY_ROWS, MANY_ROWS_CONNECTIONS) for name in subjects for kind in ("json", "binary")]
     columns = [f"{cell.subject}, {cell.kind}" for cell in many]
     parts.append(f"### {MANY_ROWS} rows per request, {MANY_ROWS_CONNECTIONS} connections: requests/s, p50 / p99 in ms")
-    parts.append(
-        _grid(results, servers, many, columns, lambda each: f"{each.load.requests_per_second:,.0f}, {_latencies(each)}")
-    )
+    parts.append(_grid(results, over_http, many, columns, _rate_and_latencies))
+    columns = [f"1 row, {count} conn." for count in RPC_CONNECTIONS]
+    columns.append(f"{MANY_ROWS} rows, {MANY_ROWS_CONNECTIONS} conn.")
+    for subject in subjects:
+        parts.append(f"### {subject} over gRPC (V2, raw contents): calls/s, p50 / p99 in ms")
+        parts.append(_grid(results, over_grpc, rpc_cells(subject), columns, _rate_and_latencies))
     parts.append("### Start, memory, processor time")
     parts.append(_processes(results, servers))
     parts.append(verdict(results))
+    parts.append(rpc_verdict(results))
     failed = [
         f"- {name}, {cell.subject}, {cell.kind}, {cell.n_rows} rows, {cell.connections} connections: {reason}"
         for (name, cell), reason in results.refusals.items()
@@ -114,6 +124,20 @@ def verdict(results: Results) -> str:
     return (
         f"{BAR_CELL.subject}, {BAR_CELL.connections} connections: ours answers {ratio:.0%} of what the bare Starlette "
         f"route does; the bar is {BAR:.0%}: {'pass' if ratio >= BAR else 'FAIL'}."
+    )
+
+
+def rpc_verdict(results: Results) -> str:
+    """Ours over gRPC beside the bare handler, and beside ours over HTTP. There is no bar."""
+    ours, floor = results.median(OURS, RPC_CELL), results.median(RPC_FLOOR, RPC_CELL)
+    over_http = results.median(OURS, BAR_CELL)
+    if ours is None or floor is None or over_http is None:
+        return "Ours beside the bare gRPC handler: not measured."
+    rate = ours.load.requests_per_second
+    return (
+        f"{RPC_CELL.subject} over gRPC, {RPC_CELL.connections} connections: ours answers "
+        f"{rate / floor.load.requests_per_second:.0%} of what the bare handler does, and "
+        f"{rate / over_http.load.requests_per_second:.0%} of what it answers over HTTP."
     )
 
 
@@ -135,16 +159,24 @@ def _grid(
     return markdown_table(["server", *columns], rows)
 
 
+def _rate(measured: Measured) -> str:
+    return f"{measured.load.requests_per_second:,.0f}"
+
+
+def _rate_and_latencies(measured: Measured) -> str:
+    return f"{_rate(measured)}, {_latencies(measured)}"
+
+
 def _latencies(measured: Measured) -> str:
     return f"{measured.load.p50_ms:.2f} / {measured.load.p99_ms:.2f}"
 
 
 def _processes(results: Results, servers: Sequence[Server]) -> str:
     header = ["server", "version", "way", "start, s", "processes", "RSS idle, MiB", "RSS after, MiB", "PSS after, MiB",
-              "first process, MiB", "idle, cores", "CPU per request, us"]  # fmt: skip
+              "first process, MiB", "idle, cores", "CPU per request, us", "CPU per call of gRPC, us"]  # fmt: skip
     rows = []
     for server in servers:
-        measured = results.median(server.name, BAR_CELL)
+        request, call = (results.median(server.name, cell) for cell in (BAR_CELL, RPC_CELL))
         idle, after = results.idle.get(server.name), results.loaded.get(server.name)
         starts = results.starts.get(server.name)
         rows.append(
@@ -159,7 +191,8 @@ def _processes(results: Results, servers: Sequence[Server]) -> str:
                 _mib(after.proportional_mib if after else None),
                 _mib(after.front_mib if after else None),
                 f"{results.idle_cores[server.name]:.2f}" if server.name in results.idle_cores else "",
-                f"{measured.cpu_us:,.0f}" if measured else "",
+                f"{request.cpu_us:,.0f}" if request else "",
+                f"{call.cpu_us:,.0f}" if call else "",
             ]
         )
     return markdown_table(header, rows)

@@ -14,6 +14,7 @@ from models.errors import CorruptVersion, InvalidDataset
 from models.evaluation.names import more_is_better
 from models.evaluation.weighted import weighted_metrics
 from models.gates.gate import Champion, Outputs, Verdict, outputs_of
+from models.public import told
 from models.raw import RawColumn
 from models.rows import ModelInput
 from models.signature import Signature
@@ -137,7 +138,7 @@ def _champion_outputs(artifact: Artifact, dataset: Dataset, rows: NDArray[np.int
     except Exception as error:
         # Keras, TensorFlow and ONNX Runtime raise what they like for a model that they cannot run. The candidate is
         # not to blame for it, and the card says what it was.
-        raise NotComparable(f"it cannot be run ({type(error).__name__}: {str(error)[:200]}).") from error
+        raise NotComparable(f"it cannot be run ({told(error)[:200]}).") from error
 
 
 def inputs_for(theirs: Signature, dataset: Dataset, rows: NDArray[np.int64]) -> ModelInput:

@@ -17,6 +17,7 @@ from models.errors import ModelDoesNotFit, UnsafeModelFile
 from models.importing.keras_file import check_keras_file, check_weights
 from models.lean_keras import import_keras
 from models.memory import available_bytes
+from models.public import without_folders
 from models.rows import ModelInput
 from models.signature import Signature
 
@@ -116,7 +117,7 @@ def _make_fit(source: Path, folder: Path, signature: Signature, outputs: str) ->
         model = keras.saving.load_model(source, compile=False, safe_mode=True)
     except Exception as error:
         # Keras raises what it likes for a file that does not hold together. Whatever it was, it is not imported.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        lines = [line.strip() for line in without_folders(str(error)).splitlines() if line.strip()]
         said = f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
         cure = (
             "Build it from Keras's own layers and functions, save it with model.save, and try keras.saving.load_model."

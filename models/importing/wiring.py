@@ -15,6 +15,8 @@ from models.training import predict_raw
 Outputs = Literal["probabilities", "logits"]
 
 SUM_TOLERANCE = 1e-3
+PROBES, ROUNDING = 8, 0.05
+"""Rows that are put through the network alone too, and what part of an output may come of rounding."""
 SMALLEST = {1: 1e-7, 2: 1e-30}
 """Probabilities below this count as this where log-odds have to be taken from them: of a sigmoid, whose other end
 float32 rounds to 1 from there on, and of several labels."""
@@ -36,7 +38,9 @@ def wire(model: Any, signature: Signature, outputs: Outputs, rows: ModelInput) -
     _check_outputs(model, signature)
     inputs, result, whole, notes = _on_own_input(model, signature)
     checked = keras.Model(inputs, result)
-    _check_values(predict_raw(checked, rows), signature, outputs)
+    units = predict_raw(checked, rows)
+    _check_values(units, signature, outputs)
+    _check_alone(checked, rows, units)
     if signature.task == "regression":
         return keras.Model(inputs, keras.layers.Activation("linear", name="output")(result)), notes
     activation = "softmax" if signature.n_network_outputs > 1 else "sigmoid"
@@ -133,6 +137,22 @@ def _check_values(units: Any, signature: Signature, outputs: Outputs) -> None:
     if outputs == "logits" and are_probabilities and values.shape[1] > 1:
         cure = 'Leave out "outputs": "logits".'
         raise ModelDoesNotFit("logits, of any size", "probabilities, which sum to 1 in each row", cure)
+
+
+def _check_alone(model: keras.Model, rows: ModelInput, units: Any) -> None:
+    """Refuses what mixes rows: while serving, a row's neighbours are those of other requests."""
+    places = np.linspace(0, len(rows) - 1, min(PROBES, len(rows)), dtype=int)
+    together = np.asarray(units, dtype=np.float64)
+    alone = np.concatenate([predict_raw(model, rows[place : place + 1]) for place in places]).astype(np.float64)
+    scale = np.maximum(np.maximum(together.std(axis=0), np.abs(together[places])), SMALLEST[1])
+    differences = np.abs(alone - together[places])
+    # Of sums in another order, in 16 bits too, but not of other rows.
+    if (differences > ROUNDING * scale).any():
+        raise ModelDoesNotFit(
+            "outputs of a row that depend on nothing but the row",
+            f"outputs up to {differences.max():.4g} apart for a row alone and among {len(rows)}",
+            "Leave out what works along the first axis, which is that of rows (axis=0), or draws at random.",
+        )
 
 
 _END_IN = 'End it in a {} layer; or, where these are logits, say "outputs": "logits".'

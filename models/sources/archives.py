@@ -6,6 +6,7 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from models.public import without_folders
 from models.sources.source import refused
 
 MAX_ENTRIES = 1_000_000
@@ -23,7 +24,7 @@ def checked_entries(path: Path, *, expanded_limit_bytes: int) -> list[zipfile.Zi
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeDecodeError) as error:
-        received = f"a file that cannot be read as one ({str(error)[:200]})"
+        received = f"a file that cannot be read as one ({without_folders(str(error))[:200]})"
         raise refused("a ZIP file", received, "was it cut off on the way? Pack it anew") from None
     if len(entries) > MAX_ENTRIES:
         raise refused(f"at most {MAX_ENTRIES:,} files in a ZIP", f"{len(entries):,}")

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from models.public import without_folders
 from models.signature import FeatureKind
 from models.sources.archives import checked_entries
 from models.sources.source import Source, WholeFeature, refused
@@ -89,7 +90,9 @@ def _header(path: Path, entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dty
             shape, _, kind = read(file)
             begins = file.tell()
     except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise refused("arrays as numpy.savez writes them", f"{name[:100]!r}, which is none ({error})") from None
+        raise refused(
+            "arrays as numpy.savez writes them", f"{name[:100]!r}, which is none ({without_folders(str(error))})"
+        ) from None
     if kind.hasobject:
         raise refused(
             "arrays of numbers, truth values, dates or strings",

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.public import without_folders
 from models.sources.source import Source, refused
 
 _BATCH_ROWS = 65_536
@@ -25,7 +26,7 @@ def open_parquet(path: Path, *, expanded_limit_bytes: int) -> Source:
         file = pq.ParquetFile(path)
         metadata, schema = file.metadata, file.schema_arrow
     except (pa.ArrowInvalid, OSError) as error:
-        received = f"a file that cannot be read as one ({str(error)[:200]})"
+        received = f"a file that cannot be read as one ({without_folders(str(error))[:200]})"
         raise refused("a Parquet file", received, "was it cut off on the way? Write it anew") from None
     if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
         raise refused("a different name for each column", f"several columns named {twice[0]!r}")
@@ -48,7 +49,9 @@ def open_parquet(path: Path, *, expanded_limit_bytes: int) -> Source:
             for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH_ROWS, columns=kept, use_threads=False):
                 yield pa.record_batch({name: _plain(batch.column(name)) for name in kept})
         except (pa.ArrowInvalid, OSError) as error:
-            raise refused("a whole Parquet file", f"one that breaks off ({str(error)[:200]})") from None
+            raise refused(
+                "a whole Parquet file", f"one that breaks off ({without_folders(str(error))[:200]})"
+            ) from None
 
     return Source(
         "parquet", tuple(schema.names), batches, parses_text=False, unsupported=unsupported,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from models.sources.archives import checked_entries
+from models.sources.depth import is_deep
 from models.sources.image_folder import files_in, is_ignored, read_file
 from models.sources.source import Source, WholeFeature, refused
 from models.sources.strangers import other_archive
@@ -159,8 +160,8 @@ def _opened(read: Read, name: str) -> Image.Image:
         raise refused(_PIXELS, f"more in {name[:100]!r}", "make it smaller") from None
     if image.width * image.height > MAX_PIXELS:
         raise refused(_PIXELS, f"{image.width} x {image.height} in {name[:100]!r}", "make it smaller")
-    if image.mode not in (*_GREY, "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
-        raise refused("images of 8 bits a channel", f"{name[:100]!r} of mode {image.mode}", "save them as 8-bit images")
+    if is_deep(image) or image.mode not in (*_GREY, "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
+        raise refused("images of 8 bits a channel", f"{name[:100]!r}, which has others", "save them as 8-bit images")
     return image
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -92,6 +92,7 @@ def examine(settings: Settings, *, must_answer: bool) -> Iterator[Check]:
         ("registry database", lambda: check_database("registry database", settings.registry_url)),
         ("job database", lambda: check_database("job database", settings.jobs_url)),
         ("server", lambda: check_server(settings.server_url, must_answer=must_answer)),
+        ("grpc", lambda: check_grpc(settings.server_url, settings.grpc_port, must_answer=must_answer)),
         ("versions", lambda: check_versions(settings.registry_url)),
     )
     for name, look in looks:
@@ -292,6 +293,58 @@ def check_server(url: str, *, must_answer: bool) -> Iterator[Check]:
         yield Check("server", "warn", detail, "docs/runbook.md#vitrinenotready")
 
 
+def check_grpc(url: str, port: int | None, *, must_answer: bool) -> Iterator[Check]:
+    """Who answers on the port of gRPC, on the host of the server's address, and whether it is ready."""
+    if port is None:
+        yield Check("grpc", "ok", "off: VITRINE_GRPC_PORT names no port")
+        return
+    if port == 0:
+        yield Check("grpc", "ok", "any port that is free: the server's log says which it took")
+        return
+    host, http_port = urlsplit(url).hostname or "", urlsplit(url).port
+    address = f"{f'[{host}]' if ':' in host else host}:{port}"
+    if port == http_port:
+        yield Check("grpc", "fail", f"{address} is the port of HTTP, too", "choose another VITRINE_GRPC_PORT, or off")
+        return
+    if _is_free(f"http://{address}"):
+        if _is_free(url) and not must_answer:
+            yield Check("grpc", "ok", f"none runs at {address}, and the port is free")
+        else:
+            cure = "start the server with this VITRINE_GRPC_PORT; its log says on which port gRPC is"
+            yield Check("grpc", "fail" if must_answer else "warn", f"nobody listens at {address}", cure)
+        return
+    yield _asked_over_grpc(address)
+
+
+def _asked_over_grpc(address: str) -> Check:
+    import grpc
+    from google.protobuf.message import DecodeError
+
+    from service.rpc.messages import SERVICE, message_class
+
+    try:
+        with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+
+            def ask(method: str) -> Any:
+                answer: bytes = channel.unary_unary(f"/{SERVICE}/{method}")(b"", timeout=ANSWER_SECONDS)
+                return message_class(f"{method}Response").FromString(answer)
+
+            is_ours, is_ready = ask("ServerMetadata").name == DISTRIBUTION, ask("ServerReady").ready
+    except grpc.RpcError as refused:
+        error: Any = refused
+        if "x-request-id" in dict(error.trailing_metadata() or ()):
+            return Check("grpc", "warn", f"{address}: {error.details()}", "docs/runbook.md#vitrinenotready")
+        is_ours = is_ready = False
+    except DecodeError:
+        is_ours = is_ready = False
+    if not is_ours:
+        cure = "choose another VITRINE_GRPC_PORT, or off"
+        return Check("grpc", "fail", f"something that is not Vitrine's gRPC listens at {address}", cure)
+    if not is_ready:
+        return Check("grpc", "warn", f"{address} is not ready", "docs/runbook.md#vitrinenotready")
+    return Check("grpc", "ok", f"{address} is ready")
+
+
 def _is_free(url: str) -> bool:
     """Whether nobody listens there: a refused connection, not one that hangs or breaks."""
     parts = urlsplit(url)
@@ -323,7 +376,9 @@ def check_versions(registry_url: str) -> Iterator[Check]:
             open_artifact(Path(record.directory))
         except (CorruptVersion, OSError) as error:
             cure = "restore its folder, or promote another version: docs/runbook.md#vitrineversionrefused"
-            yield Check("versions", "fail", f"version {record.version} of {record.model}: {error}", cure)
+            yield Check(
+                "versions", "fail", f"version {record.version} of {record.model}, in {record.directory}: {error}", cure
+            )
         else:
             intact += 1
     yield Check("versions", "ok", f"{intact} of {len(records)} are intact")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from models.errors import pointer
 from models.signature import Signature
 from service.errors import NotReadable
 from service.formats.rows import unusable
@@ -34,26 +35,44 @@ class ArrowRows:
     def read_as(self, signature: Signature) -> list[Any] | NDArray[Any]:
         if signature.kind in ("image", "series"):
             return self._array(signature)
-        return [{name: _plain(value) for name, value in row.items()} for row in self.table.to_pylist()]
+        columns = {
+            column.name: _values(column.name, self.table.column(i)) for i, column in enumerate(self.table.schema)
+        }
+        return [{name: values[row] for name, values in columns.items()} for row in range(len(self))]
 
     def _array(self, signature: Signature) -> NDArray[Any]:
         """The one column of lists, nested or flat, as an array `(n_rows, *input_shape)`."""
-        name = signature.feature_names[0]
-        if name not in self.table.column_names:
-            raise unusable(f"a column {name!r}", f"{', '.join(self.table.column_names)[:200] or 'no columns'}")
+        name, shape = signature.feature_names[0], signature.input_shape
+        self._check_columns(signature)
+        place = pointer("inputs", name)
         values: Any = self.table.column(name).combine_chunks()
-        place = f"#/inputs/{name}"
         if isinstance(values, pa.ChunkedArray):
             values = pa.concat_arrays(values.chunks)
+        sizes: list[int | None] = []
         while _is_list(values.type):
             if values.null_count:
                 raise unusable("a list in every row", "null", place)
+            lengths = pc.min_max(pc.list_value_length(values)).as_py()  # type: ignore[attr-defined]
+            # None where lists differ: all of them together may still have as many numbers as the rows should have.
+            sizes.append(lengths["min"] if lengths["min"] == lengths["max"] else None)
             values = values.flatten()
-        if len(values) != len(self) * signature.row_values:
-            shape = " x ".join(map(str, signature.input_shape))
-            raise unusable(f"lists of {shape} numbers", f"{len(values):,} in {len(self):,} rows", place)
-        numbers = values.to_numpy(zero_copy_only=False)
-        return numbers.reshape(len(self), *signature.input_shape)
+        bare = shape[:-1] if shape[-1] == 1 else shape
+        if tuple(sizes) not in (shape, bare, (signature.row_values,)):
+            expected = f"lists of {' x '.join(map(str, shape))} numbers, nested or flat"
+            received = " x ".join("lists of different lengths" if size is None else str(size) for size in sizes)
+            raise unusable(expected, received or str(values.type)[:100], place)
+        if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+            raise unusable("numbers", str(values.type)[:100], place)
+        return _numbers(values).reshape(len(self), *shape)
+
+    def _check_columns(self, signature: Signature) -> None:
+        known = {*signature.feature_names, signature.target, *signature.ignored}
+        for name in signature.feature_names:
+            if name not in self.table.column_names:
+                raise unusable(f"a column {name!r}", f"{', '.join(self.table.column_names)[:200] or 'no columns'}")
+        if strangers := [name for name in self.table.column_names if name not in known]:
+            place = pointer("inputs", strangers[0][:100])
+            raise unusable("no such feature", "a column", place, "not in the signature")
 
 
 def read_arrow(body: bytes, max_rows: int) -> ArrowRows:
@@ -177,6 +196,28 @@ def _with_strings(table: pa.Table) -> pa.Table:
             )
         table = table.set_column(place, column.name, table.column(place).cast(column.type.value_type))
     return table
+
+
+def _values(name: str, column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column as JSON would have them."""
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        # Python's times have no nanoseconds: Arrow would import pandas for them.
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    try:
+        return [_plain(value) for value in column.to_pylist()]
+    except (ValueError, OverflowError, LookupError):
+        expected = "dates and times of the years 1 to 9999, in a time zone that is known"
+        raise unusable(expected, f"others, as {str(column.type)[:100]}", pointer("inputs", name[:100])) from None
+
+
+def _numbers(values: Any) -> NDArray[Any]:
+    """An array of Arrow's as one of NumPy's, NaN where it has nothing. By the protocol that both speak: whatever else
+    goes from one to the other imports pandas."""
+    if not values.null_count:
+        return np.from_dlpack(values)
+    held = pa.Array.from_buffers(values.type, len(values), [None, values.buffers()[1]], offset=values.offset)
+    missing = np.from_dlpack(values.is_null().cast(pa.uint8()))
+    return np.where(missing == 1, np.nan, np.from_dlpack(held))
 
 
 def _plain(value: Any) -> Any:

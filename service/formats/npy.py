@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.signature import Signature
 from service.errors import NotReadable
 
+MOST_AXES = 8
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 _UNREADABLE = (ValueError, TypeError, EOFError, SyntaxError, TokenError, RecursionError, MemoryError)
@@ -59,10 +60,11 @@ def read_npy(body: bytes, max_rows: int) -> ArrayRows:  # noqa: ARG001 (rows are
         raise NotReadable(
             f"An NPY array of {dtype} and shape {shape} has {expected:,} bytes. Received: {received:,}."[:300]
         )
-    # NumPy takes an axis of any size beside one of none.
-    if not math.prod(shape) or not shape:
+    # A header may say what no array has: an axis of any size beside one of none, negative sizes, hundreds of axes.
+    if not 1 <= len(shape) <= MOST_AXES or not all(type(size) is int and size > 0 for size in shape):
         raise NotReadable(
-            f"An NPY array with a row at least, and values in it, is expected. Received: shape {shape}."[:300]
+            f"An NPY array with a row at least, values in it and at most {MOST_AXES} axes is expected. Received: "
+            f"shape {shape}."[:300]
         )
     array = np.frombuffer(body, dtype, offset=file.tell())
     return ArrayRows(array.reshape(shape, order="F" if is_fortran else "C"))

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from models.errors import Fault, InvalidRows, describe, pointer
 from models.signature import Feature, Signature
+from models.sources.depth import is_deep
 from models.sources.turning import turned
 from service.formats.picture_parts import excess_of_parts
 from service.formats.rows import unusable
@@ -26,7 +27,6 @@ MAX_REQUEST_PIXELS = 4 * MAX_PIXELS
 """Of all images of a request: each may be a few bytes that unpack to many."""
 _FORMATS = ("PNG", "JPEG")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _EXPECTED = "a PNG or JPEG image"
 
 
@@ -125,8 +125,8 @@ def _opened(data: bytes) -> Image.Image:
         raise _Unusable(_EXPECTED, f"{len(data):,} bytes that are none") from None
     if image.width * image.height > MAX_PIXELS:
         raise _Unusable(f"an image of at most {MAX_PIXELS:,} pixels", f"{image.width} x {image.height}")
-    if image.mode in _DEEP:
-        raise _Unusable("an image of 8 bits a channel", f"one of mode {image.mode}")
+    if is_deep(image):
+        raise _Unusable("an image of 8 bits a channel", "one of more")
     return image
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, PortableWorkflowError, WorkflowStatus, error
+import sqlalchemy.orm  # see JobQueue
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.attempts import Attempt, Attempts
@@ -23,6 +24,9 @@ from service.errors import JobStateConflict, JobsUnavailable, UnknownJob
 from service.identifiers import created_at, new_id
 from service.jobs.progress import JobEvent, JobProgress
 from service.jobs.requests import JobRequests, KeyedJob
+
+if TYPE_CHECKING:
+    from dbos import DBOSClient, WorkflowStatus
 
 APPLICATION = "vitrine"
 APPLICATION_VERSION = "1"
@@ -45,8 +49,10 @@ _STATES = {
 FINISHED = ("succeeded", "failed", "cancelled")
 
 
-def prepare_jobs_database(url: str) -> None:
+def _prepare(url: str) -> None:
     """Creates or migrates the job database, and puts SQLite into WAL mode, which DBOS leaves alone."""
+    from dbos import DBOS
+
     logging.getLogger("dbos").setLevel(logging.WARNING)
     DBOS.migrate(url)
     if url.startswith("sqlite"):
@@ -68,19 +74,42 @@ class JobTimes:
 
 
 class JobQueue:
+    """The jobs. Their database is opened when it is first needed, or by `open`: importing DBOS and what it needs takes
+    a quarter of a second, which predictions need not wait for when a server starts.
+
+    DBOS is imported while other threads use SQLAlchemy, whose object-relational part changes, as it is imported, how
+    every value of every query is looked at: queries fail until it is whole. So that part is imported with this module.
+    """
+
     def __init__(self, url: str, engine: sa.Engine) -> None:
-        self._engine = engine
+        self._url, self._engine = url, engine
         self._progress, self._requests, self._attempts = JobProgress(engine), JobRequests(engine), Attempts(engine)
-        self.client = self._client = DBOSClient(
-            system_database_url=url,
-            serializer=DBOSPortableJSONSerializer(),
-            application_name=APPLICATION,
-            lazy=True,
-            retry_connection_errors=False,
-        )
+        self._opening, self._opened = Lock(), None
+
+    def open(self) -> DBOSClient:
+        """Creates or migrates the database, where that has not been done. Raises `JobsUnavailable`."""
+        with self._opening, translated_errors():
+            if self._opened is None:
+                from dbos import DBOSClient, DBOSPortableJSONSerializer
+
+                _prepare(self._url)
+                self._opened = DBOSClient(
+                    system_database_url=self._url,
+                    serializer=DBOSPortableJSONSerializer(),
+                    application_name=APPLICATION,
+                    lazy=True,
+                    retry_connection_errors=False,
+                )
+            return self._opened
 
     def close(self) -> None:
-        self._client.destroy()
+        with self._opening:
+            if self._opened is not None:
+                self._opened.destroy()
+
+    @property
+    def _client(self) -> DBOSClient:
+        return self._opened or self.open()
 
     def submit(
         self, spec: TrainingSpec | ImportSpec, document: Any, *, idempotency_key: str | None = None
@@ -170,6 +199,8 @@ class JobQueue:
             UnknownJob: when there is no such job.
             JobStateConflict: when it has not failed and was not cancelled.
         """
+        from dbos import error
+
         self._require(job, "resume", ("failed", "cancelled"))
         with translated_errors():
             try:
@@ -257,6 +288,8 @@ def _document(
 
 
 def _problem(status: WorkflowStatus) -> dict[str, Any]:
+    from dbos import PortableWorkflowError
+
     failure = status.error
     if isinstance(failure, PortableWorkflowError) and isinstance(failure.data, dict):
         return failure.data

@@ -46,7 +46,7 @@ class Schedules:
     """The schedules of all models. Used by the API to change them, and by workers to run them."""
 
     def __init__(self, jobs: JobQueue, registry: Registry, folder: DataFolder) -> None:
-        self._jobs, self._registry, self._folder, self._client = jobs, registry, folder, jobs.client
+        self._jobs, self._registry, self._folder = jobs, registry, folder
 
     def put(self, model: str, cron: str, spec: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """Sets the schedule of a model; one that is paused stays paused.
@@ -67,20 +67,20 @@ class Schedules:
 
     def list(self, now: datetime) -> list[dict[str, Any]]:
         with translated_errors():
-            held = self._client.list_schedules(schedule_name_prefix=_PREFIX)
+            held = self._jobs.open().list_schedules(schedule_name_prefix=_PREFIX)
         return sorted((self._document(schedule, now) for schedule in held), key=lambda document: document["model"])
 
     def remove(self, model: str) -> None:
         """Raises `UnknownSchedule`."""
         self._held(model)
         with translated_errors():
-            self._client.delete_schedule(_PREFIX + model)
+            self._jobs.open().delete_schedule(_PREFIX + model)
 
     def pause(self, model: str, now: datetime) -> dict[str, Any]:
         """No run begins any more; a job that one has submitted goes on. Raises `UnknownSchedule`."""
         self._held(model)
         with translated_errors():
-            self._client.pause_schedule(_PREFIX + model)
+            self._jobs.open().pause_schedule(_PREFIX + model)
         return self.get(model, now)
 
     def resume(self, model: str, now: datetime) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Schedules:
         if held["status"] == "PAUSED":
             with translated_errors():
                 self._apply(model, held["schedule"], {**held["context"], "since": in_rfc_3339(now)})
-                self._client.resume_schedule(_PREFIX + model)
+                self._jobs.open().resume_schedule(_PREFIX + model)
         return self.get(model, now)
 
     def dataset_of(self, model: str, spec: Mapping[str, Any]) -> DatasetSpec:
@@ -99,14 +99,14 @@ class Schedules:
     def needed_datasets(self) -> set[tuple[str, str]]:
         """Models and the ids of the uploads that their schedules name themselves."""
         with translated_errors():
-            held = self._client.list_schedules(schedule_name_prefix=_PREFIX)
+            held = self._jobs.open().list_schedules(schedule_name_prefix=_PREFIX)
         named = [(one["context"]["model"], (one["context"]["spec"].get("dataset") or {}).get("id")) for one in held]
         return {(model, id_) for model, id_ in named if id_ is not None}
 
     def needed_versions(self) -> set[tuple[str, int]]:
         """Models and versions whose specification a schedule takes by number."""
         with translated_errors():
-            held = self._client.list_schedules(schedule_name_prefix=_PREFIX)
+            held = self._jobs.open().list_schedules(schedule_name_prefix=_PREFIX)
         specs = [(schedule["context"]["model"], schedule["context"]["spec"].get("from")) for schedule in held]
         return {(model, int(version)) for model, version in specs if str(version).isdecimal()}
 
@@ -115,12 +115,12 @@ class Schedules:
     def catch_up(self, now: datetime) -> list[str]:
         """Queues the latest run that each schedule has missed, and returns the models. Two workers may at once."""
         missed = []
-        for schedule in self._client.list_schedules(schedule_name_prefix=_PREFIX, status="ACTIVE"):
+        for schedule in self._jobs.open().list_schedules(schedule_name_prefix=_PREFIX, status="ACTIVE"):
             since = max(_moment(schedule["context"]["since"]), _moment(schedule["last_fired_at"]))
             latest = croniter(schedule["schedule"], now).get_prev(datetime)
             if latest > since:
                 second = timedelta(seconds=1)
-                self._client.backfill_schedule(schedule["schedule_name"], latest - second, latest + second)
+                self._jobs.open().backfill_schedule(schedule["schedule_name"], latest - second, latest + second)
                 missed.append(schedule["context"]["model"])
         return missed
 
@@ -149,7 +149,7 @@ class Schedules:
         return read_spec(resolve_from({**spec, "model": model}, self._registry))
 
     def _apply(self, model: str, cron: str, context: dict[str, Any]) -> None:
-        self._client.apply_schedules(
+        self._jobs.open().apply_schedules(
             [
                 {
                     "schedule_name": _PREFIX + model,
@@ -162,9 +162,9 @@ class Schedules:
 
     def _held(self, model: str) -> Any:
         with translated_errors():
-            held = self._client.get_schedule(_PREFIX + model)
+            held = self._jobs.open().get_schedule(_PREFIX + model)
             if held is None:
-                others = self._client.list_schedules(schedule_name_prefix=_PREFIX)
+                others = self._jobs.open().list_schedules(schedule_name_prefix=_PREFIX)
                 raise UnknownSchedule(model, [schedule["context"]["model"] for schedule in others])
         return held
 
@@ -184,7 +184,7 @@ class Schedules:
 
     def _last_run(self, name: str) -> dict[str, Any] | None:
         with translated_errors():
-            runs = self._client.list_workflows(schedule_name=name, limit=1, sort_desc=True)
+            runs = self._jobs.open().list_workflows(schedule_name=name, limit=1, sort_desc=True)
         if not runs:
             return None
         at = runs[0].workflow_id.removeprefix(f"sched-{name}-")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.artifact import Artifact, open_artifact
+from models.artifact import Artifact, open_artifact, open_version
 from models.attempts import Attempts
 from models.changes import predecessor_of
 from models.checkpoint import discard_checkpoints
@@ -37,6 +37,7 @@ from models.errors import (
     WarmStartImpossible,
 )
 from models.lean_keras import import_keras
+from models.public import told
 from models.registry import CHAMPION, ModelRecord, Registry, is_outdated
 from models.sources.folder import DataFolder
 from service.jobs.memory import TrainerMemory
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vitrine.trainer")
 
+NICE = 10
+"""A trainer takes every core for minutes: predictions on the same machine go first."""
 PROGRESS_SECONDS = 0.25
 """Epochs that are shorter are not each written down."""
 AWAY_SECONDS = 5.0
@@ -67,6 +70,7 @@ def main() -> None:
     """`python -m service.jobs.trainer WORK ATTEMPT SPEC RESULT_FD [JOB TRIAL]`: builds the version of a job, or runs a
     trial of its search, and says to the pipe how it went."""
     hold_lifeline()
+    os.nice(NICE)
     work, attempt, document, descriptor = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
     job, trial = (sys.argv[5], int(sys.argv[6])) if len(sys.argv) > 5 else (work, None)
     settings = read_settings(os.environ)
@@ -156,7 +160,7 @@ def _earlier(document: dict[str, Any], settings: Settings) -> Artifact | None:
     record = _registered(document, settings)
     if record is None:
         raise UnknownModel(document["model"], [])
-    return open_artifact(Path(record.resolve(str(document["from"])).directory))
+    return open_version(record.resolve(str(document["from"])))
 
 
 def _registered(document: dict[str, Any], settings: Settings) -> ModelRecord | None:
@@ -333,13 +337,9 @@ def in_words(error: Exception) -> dict[str, str]:
             detail = "The memory of this machine was not enough. Lower training.batch_size or the width of the layers."
             return {"title": "Out of memory", "detail": f"{detail} Then resume the job, or train anew."}
         case OSError(errno=errno.ENOSPC):
-            where = f" ({error.filename})" if error.filename else ""
-            return {
-                "title": "The disk is full",
-                "detail": f"The disk is full{where}. Free some space and resume the job.",
-            }
+            return {"title": "The disk is full", "detail": "The disk is full. Free some space and resume the job."}
         case _:
-            detail = f"{type(error).__name__}: {error}. GET /train/<job>/logs has the details; resume tries again."
+            detail = f"{told(error)}. GET /train/<job>/logs has the details; resume tries again."
             return {"title": "Training failed", "detail": detail}
 
 

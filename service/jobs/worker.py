@@ -31,7 +31,6 @@ from service.jobs.queue import (
     TRIALS_QUEUE,
     WORKFLOW,
     JobQueue,
-    prepare_jobs_database,
 )
 from service.jobs.schedules import Schedules
 from service.jobs.trainers import Trainers
@@ -41,6 +40,7 @@ from service.settings import Settings
 logger = logging.getLogger("vitrine.worker")
 
 WATCH_SECONDS = 0.25
+AFTER_FAILURE_SECONDS = 5.0
 PRUNE_SECONDS = 3600.0
 BEATS_PER_SILENCE = 6
 """How many beats may be lost before a worker counts as silent."""
@@ -58,12 +58,12 @@ def run_worker(settings: Settings) -> None:
     """
     settings.prepare_home()
     with _name_held(settings):
-        prepare_jobs_database(settings.jobs_url)
         engine = open_database(settings.registry_url)
         slots = GpuSlots(find_gpus(os.environ))
         at_once = settings.trainers_at_once(slots.count)
         trainers = Trainers(settings, Attempts(engine), slots)
         jobs, registry = JobQueue(settings.jobs_url, engine), Registry(engine)
+        jobs.open()
         folder = DataFolder(settings.data_directory, settings.dataset_expanded_limit_bytes)
         schedules = Schedules(jobs, registry, folder)
         pruner = Pruner(settings, engine, registry, jobs, schedules, lambda: datetime.now(UTC))
@@ -130,6 +130,10 @@ class Heart:
                     logger.warning("the registry cannot be reached: %s", type(failure).__name__)
                 self._heard = False
                 self._silence.could_not_listen()
+            except Exception:
+                # A worker whose heart has stopped would count as dead while it works.
+                logger.exception("a beat has failed; the next one comes")
+                self._silence.could_not_listen()
             else:
                 self._heard = True
 
@@ -171,6 +175,10 @@ def _watch(trainers: Trainers) -> None:
         except SQLAlchemyError:
             # The next look is in a moment; Heart says that the database is away.
             continue
+        except Exception:
+            # A look that has failed must not be the last: cancelled jobs are stopped by the next one.
+            logger.exception("the trainers could not be looked at; looking again in %g s", AFTER_FAILURE_SECONDS)
+            pause.wait(AFTER_FAILURE_SECONDS)
 
 
 def _prune(pruner: Pruner, by: str, stopped: threading.Event) -> None:
@@ -180,6 +188,8 @@ def _prune(pruner: Pruner, by: str, stopped: threading.Event) -> None:
             pruner.prune(by=by, dry_run=False)
         except (SQLAlchemyError, JobsUnavailable) as failure:
             logger.warning("nothing was pruned (%s); the next round comes", type(failure).__name__)
+        except Exception:
+            logger.exception("nothing was pruned; the next round comes")
 
 
 def _leave(membership: Membership) -> None:

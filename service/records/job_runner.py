@@ -110,7 +110,10 @@ class ExplanationJobRunner:
     async def _claim(self) -> ExplanationJob | None:
         try:
             pulses = await asyncio.to_thread(self._store.pulses)
-            silent = set(self._silence.silent(pulses, monotonic())) - {self._owner}
+            silent = set(self._silence.silent(pulses, monotonic()))
+            if self._owner in pulses:
+                # Claimed by this process, which works on none: what it did with it has failed.
+                silent.add(self._owner)
             if not silent and not await asyncio.to_thread(self._store.queued):
                 return None
             return await asyncio.to_thread(self._store.claim, self._owner, silent)
@@ -183,7 +186,7 @@ class ExplanationJobRunner:
 
     async def _of_rows(self, job: ExplanationJob, served: ServedModel, started: float) -> tuple[None, None]:
         resolved = resolved_of(job)
-        predictions = await served.evaluate_anew(resolved.rows, served.signature.outputs[0])
+        predictions = await self._patient.predict(served, resolved.rows)
         estimates = await self._patient.explain(served, resolved.rows, resolved.order, self._progress(job))
         explained = await self._explainer.word(
             served, resolved, predictions, estimates, identity=(job.id, job.created_at), started=started
@@ -197,7 +200,7 @@ class ExplanationJobRunner:
         rows, weights = await self._rows(job, served, request)
         if self._running is not None:
             self._running.total_rows = len(rows)
-        predictions = await served.evaluate_anew(rows, served.signature.outputs[0])
+        predictions = await self._patient.predict(served, rows)
         resolved = resolve_request(request, served.signature, rows, predictions)
         estimates = await self._patient.explain(served, rows, resolved.order, self._progress(job))
         attributed = Attributed.of(rows, resolved.order.targets, estimates)

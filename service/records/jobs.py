@@ -50,6 +50,8 @@ explanation_jobs_table = sa.Table(
     sa.Column("arrays", sa.LargeBinary),
 )
 _jobs = explanation_jobs_table.c
+_NO_VALUES = {"inputs": None, "request": "{}"}
+"""Of a job that has finished: its rows, and their strings, are where its record is, as far as records may hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class ExplanationJob:
 
     Attributes:
         scope: "rows", as `POST /explain` answers them, or "global".
-        request: JSON; what was asked, resolved.
+        request: JSON; what was asked, resolved, with what rows said in strings; empty when it has finished.
         inputs: the decoded rows as an .npy file; None where a data set is named, and when it has finished.
         total_rows: None until the data set is loaded.
         attempts: how often it was begun.
@@ -148,7 +150,7 @@ class ExplanationJobStore:
         """
         try:
             with writing(self._engine) as connection:
-                changed = self._change(connection, job, None, status="cancelled", owner=None, inputs=None)
+                changed = self._change(connection, job, None, status="cancelled", owner=None, **_NO_VALUES)
                 if changed:
                     return True
                 status = connection.execute(sa.select(_jobs.status).where(_jobs.id == job)).scalar()
@@ -201,7 +203,7 @@ class ExplanationJobStore:
         """Ends a job with its answer or its problem. False when it is no longer this owner's."""
         with writing(self._engine) as connection:
             changes = {"status": status, "problem": problem, "document": document, "arrays": arrays}
-            return self._change(connection, job, owner, **changes, owner=None, inputs=None)
+            return self._change(connection, job, owner, **changes, owner=None, **_NO_VALUES)
 
     def release(self, owner: str) -> None:
         """Queues the jobs of an owner again: it ends, and another need not wait until it is silent."""

@@ -42,7 +42,8 @@ def redacted_rows(sent: bytes, keeping: Keeping, signature: Signature) -> list[A
     places = {place for place, name in enumerate(names) if name in keeping.redacted}
     kept = []
     for row in rows:
-        if isinstance(row, dict):
+        # One that is an encoded image, `{"b64": ...}`, names no feature: it is the value itself.
+        if isinstance(row, dict) and (signature.kind == "columns" or names[0] in row):
             kept.append({name: value for name, value in row.items() if name not in keeping.redacted})
         elif signature.kind == "columns" and isinstance(row, list) and len(row) == len(names):
             kept.append([None if place in places else value for place, value in enumerate(row)])

@@ -64,7 +64,7 @@ class PredictionRecorder:
     @property
     def waiting(self) -> int:
         """Records that wait to be written."""
-        return self._noted - self._settled
+        return max(self._noted - self._settled, 0)
 
     @property
     def dropped(self) -> int:
@@ -84,9 +84,10 @@ class PredictionRecorder:
         if self._noted_bytes - self._settled_bytes + n_bytes > self._queue_bytes:
             self._overflowed += 1
             return
+        # First into the queue, and then counted: what the other thread counts on is there.
+        self._queue.append((prediction, model, version, sent, answer, n_bytes))
         self._noted_bytes += n_bytes
         self._noted += 1
-        self._queue.append((prediction, model, version, sent, answer, n_bytes))
 
     def start(self) -> None:
         """Begins to write, where anything is recorded."""

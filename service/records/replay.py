@@ -15,10 +15,14 @@ from service.records.record import ExplanationRecord
 from service.records.store import ExplanationStore
 from service.serving.explainer import Explained, Explainer
 from service.serving.pool import ModelPool
+from service.serving.served_model import ServedModel
 from service.serving.wording import player_identities
 
 _OF_THE_OCCASION = frozenset({"duration_ms", "recorded"})
 """Parts of a receipt that say when and not how."""
+NEAR = 1e-6
+"""How far predictions in batches of other sizes may be apart, as a part of the output's spread, or of a value that is
+larger: some units in the last place."""
 _IDENTITY = frozenset({"feature", "channel", "window", "token", "span"})
 """Parts of an attribution that say whose it is."""
 
@@ -59,14 +63,19 @@ def compare(record: ExplanationRecord, again: Explained) -> dict[str, Any]:
     """The answer of a replay.
 
     Returns:
-        `identical`: whether every recorded number came out again, bit for bit; `max_difference`: the largest between
-        two attributions, in units of the output; `differs_in`: the fields of the receipt that are different now.
+        `identical`: whether every recorded number came out again, bit for bit (but see `same_prediction`);
+        `max_difference`: the largest between two attributions, in units of the output; `differs_in`: the fields of the
+        receipt that are different now.
     """
     recorded = orjson.loads(record.document)
     computed = orjson.loads(again.answer)
     computed["receipt"]["recorded"] = True
     return {
-        "identical": _found_again(recorded["explanations"], computed["explanations"]),
+        "identical": all(
+            _found_again(_explained(was), _explained(now))
+            and same_prediction(was["prediction"], now["prediction"], again.served)
+            for was, now in zip(recorded["explanations"], computed["explanations"], strict=True)
+        ),
         "max_difference": max(
             _difference(was, now, players, attributions)
             for row, made, players, estimate in zip(
@@ -81,6 +90,30 @@ def compare(record: ExplanationRecord, again: Explained) -> dict[str, Any]:
         "differs_in": differing_fields(recorded["receipt"], computed["receipt"]),
         "explanation": computed,
     }
+
+
+def same_prediction(recorded: dict[str, Any], computed: dict[str, Any], served: ServedModel) -> bool:
+    """Whether a row's prediction came out again: bit for bit; or, where its last bits depend on how many rows of other
+    requests went to the engine with it, as near as they then are. Attributions do not depend on that."""
+    if served.engine.batch_invariant is not False:
+        return _found_again(recorded, computed)
+    signature = served.signature
+    spread = served.artifact.card["spread"][signature.outputs[0]]
+    was, now = (row.get("probabilities") or {signature.target: row.get("value")} for row in (recorded, computed))
+    return recorded.get("label") == computed.get("label") and all(
+        _is_near(was[name], now[name], spread[name] or 0.0) for name in was
+    )
+
+
+def _is_near(recorded: float | None, computed: float | None, spread: float) -> bool:
+    if recorded is None or computed is None:
+        return recorded is computed
+    return abs(recorded - computed) <= NEAR * max(spread, abs(recorded))
+
+
+def _explained(row: dict[str, Any]) -> dict[str, Any]:
+    """A row's explanation without its prediction."""
+    return {name: value for name, value in row.items() if name != "prediction"}
 
 
 def _players(explained: Explained, row: int) -> list[dict[str, Any]]:

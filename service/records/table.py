@@ -13,6 +13,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.database import open_database
+from models.public import without_folders
 from service.errors import RecordsUnavailable
 
 LOCK_WAIT_MS = 2000
@@ -94,5 +95,5 @@ def sweep_rows(engine: sa.Engine, old: sa.ColumnElement[bool], order: sa.Column[
 
 
 def first_line(error: exc.DBAPIError) -> str:
-    """What a database says is wrong, in one line."""
-    return str(error.orig).strip().partition("\n")[0]
+    """What a database says is wrong, in one line: not where its socket or its file is."""
+    return without_folders(str(error.orig).strip().partition("\n")[0])

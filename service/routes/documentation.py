@@ -7,9 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.problems import CONTENT_TYPE
-from service.schemas import Problem
-
 _BINARY = {"type": "string", "format": "binary"}
 
 
@@ -57,12 +54,10 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
 
 
 def responses(*problem_statuses: int, example: Any = None, media: dict[str, Any] | None = None) -> dict[int | str, Any]:
-    """The answers of a route: 200 with an example, and problem documents."""
+    """The answers of a route: 200 with an example, and the statuses of its problems.
+
+    Their schemas are put in when the document is first asked for: to make them takes as long as to load a version.
+    """
     content = {"application/json": {"example": example}} | (media or {}) if example is not None else media or {}
     answers: dict[int | str, Any] = {200: {"content": content}} if content else {}
-    for status in problem_statuses:
-        answers[status] = {
-            "description": "A problem document (RFC 9457)",
-            "content": {CONTENT_TYPE: {"schema": Problem.model_json_schema()}},
-        }
-    return answers
+    return answers | {status: {"description": "A problem document (RFC 9457)"} for status in problem_statuses}

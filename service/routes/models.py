@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path as FilePath
+import logging
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Path, Request, Response
 
-from models.artifact import open_artifact
-from models.errors import Fault
-from models.registry import AliasMove, ModelRecord, Registry, failed_gates
+from models.artifact import open_version
+from models.errors import CorruptVersion, Fault, in_full
+from models.registry import AliasMove, ModelRecord, Registry, VersionRecord, failed_gates
 from models.rows import describe
 from models.spec.importing import ImportSpec
 from models.traffic import PARTS
@@ -25,6 +25,8 @@ from service.serving.engine_report import report_of_files
 from service.serving.pool import ModelPool
 from service.serving.shadow import Shadow
 from service.settings import Settings
+
+logger = logging.getLogger("vitrine.api")
 
 MAX_MOVES = 100
 """Alias moves shown of a model; the registry keeps all of them."""
@@ -93,7 +95,7 @@ def model_routes(
     )
     async def get_version(model: str, version: str) -> Response:
         record = (await asyncio.to_thread(registry.model, model)).resolve(version)
-        artifact = await asyncio.to_thread(open_artifact, FilePath(record.directory))
+        artifact = await asyncio.to_thread(open_version, record)
         decisions = await asyncio.to_thread(registry.decisions, model, record.version)
         served = pool.served(model, record.version)
         engine = served.engine if served else report_of_files(artifact, settings.engine)
@@ -142,7 +144,7 @@ def model_routes(
             record = registry.model(model).resolve(str(body.version))
             if body.force or not failed_gates(record.gates):
                 # Not to find out only when it is loaded. Failed gates are the registry's to refuse, and to record.
-                open_artifact(FilePath(record.directory))
+                _check_files(record)
             return registry.move_alias(
                 model, alias, str(record.version), by="api", reason=body.reason, force=body.force
             )
@@ -181,7 +183,7 @@ def model_routes(
         body = parse_body(await read_json(request.scope, request.receive, settings.body_limit_bytes), RollbackRequest)
 
         def move() -> AliasMove:
-            open_artifact(FilePath(registry.rollback_target(model).directory))
+            _check_files(registry.rollback_target(model))
             return registry.rollback(model, by="api", reason=body.reason)
 
         moved = await asyncio.to_thread(move)
@@ -189,6 +191,15 @@ def model_routes(
         return moved
 
     return router
+
+
+def _check_files(record: VersionRecord) -> None:
+    """Raises `CorruptVersion`; the log says where the files are."""
+    try:
+        open_version(record)
+    except CorruptVersion as error:
+        logger.warning("no alias is moved: %s", in_full(error))
+        raise
 
 
 def _memory(model: str, version: int, pool: ModelPool) -> dict[str, Any]:
@@ -200,8 +211,7 @@ def _memory(model: str, version: int, pool: ModelPool) -> dict[str, Any]:
         state = "loading"
     else:
         state = "unloaded" if failure is None else "failed"
-    error = None if failure is None else str(failure)
-    return {"state": state, "bytes": n_bytes, "stays": pool.is_pinned(model, version), "error": error}
+    return {"state": state, "bytes": n_bytes, "stays": pool.is_pinned(model, version), "error": failure}
 
 
 def _summary(model: ModelRecord, pool: ModelPool) -> dict[str, Any]:

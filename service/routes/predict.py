@@ -51,9 +51,9 @@ class PredictAnswer:
         meter.end("read")
         answer = await self._predictor.predict(self._traffic.directed(body, scope), meter, receive)
         encoded = orjson.dumps(answer)
-        if sent is None:
-            sent = rows_of_body(body)
-        self._records.note(answer["id"], answer["model"], answer["version"], sent, encoded)
+        if self._settings.record_predictions > 0:
+            note = (answer["id"], answer["model"], answer["version"], rows_of_body(body) if sent is None else sent)
+            self._records.note(*note, encoded)
         meter.end("word")
         return Answer(encoded)
 

@@ -14,6 +14,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Scope
 
 from service.entrance import TIMEOUT_HEADER
+from service.metrics import GRPC_STREAM
 from service.rpc.outcome import Metadata, refusal
 
 HEADERS = (b"x-request-id", b"cache-status")
@@ -82,7 +83,9 @@ class Calls(grpc.GenericRpcHandler):
     ) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
         async def answer(messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
             exchange = _Exchange(b"")
-            await self._app(_scope(path, template, context, messages), exchange.receive, exchange.send)
+            scope = _scope(path, template, context, messages)
+            scope["extensions"][GRPC_STREAM] = {}
+            await self._app(scope, exchange.receive, exchange.send)
             await _end(exchange, context)
 
         return answer

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClassesForFiles
 
 from service.errors import NotReadable
+from service.rpc.bounds import Malformed, check_counts
 
 PROTOCOL, ERRORS, HEALTH = "inference", "google.rpc", "grpc.health.v1"
 SERVICE, HEALTH_SERVICE = f"{PROTOCOL}.GRPCInferenceService", f"{HEALTH}.Health"
@@ -55,7 +56,7 @@ _MESSAGES: Mapping[str, Fields] = {
         "platform": (3, "string"),
         "inputs": (4, "[ModelMetadataResponse.TensorMetadata]"),
         "outputs": (5, "[ModelMetadataResponse.TensorMetadata]"),
-        "parameters": (6, "{InferParameter}"),
+        "properties": (6, "{string}"),
     },
     "InferParameter": {**_PARAMETER, "double_param": (4, "?double"), "uint64_param": (5, "?uint64")},
     "InferTensorContents": {
@@ -113,6 +114,7 @@ _MESSAGES: Mapping[str, Fields] = {
         "dynamic_batching": (11, "ModelDynamicBatching"),
         "backend": (17, "string"),
         "model_transaction_policy": (19, "ModelTransactionPolicy"),
+        "response_cache": (24, "ModelResponseCache"),
     },
     "ModelVersionPolicy.Specific": {"versions": (1, "[int64]")},
     "ModelVersionPolicy": {"specific": (3, "ModelVersionPolicy.Specific")},
@@ -120,6 +122,7 @@ _MESSAGES: Mapping[str, Fields] = {
     "ModelOutput": {"name": (1, "string"), "data_type": (2, "DataType"), "dims": (3, "[int64]")},
     "ModelDynamicBatching": {},
     "ModelTransactionPolicy": {"decoupled": (1, "bool")},
+    "ModelResponseCache": {"enable": (1, "bool")},
     "ModelStatisticsRequest": _NAME_AND_VERSION,
     "ModelStatisticsResponse": {"model_stats": (1, "[ModelStatistics]")},
     "ModelStatistics": {
@@ -256,8 +259,9 @@ def message_class(name: str, package: str = PROTOCOL) -> Any:
 
 
 def parsed(kind: Any, body: bytes) -> Any:
-    """A message of a class. Raises `NotReadable`."""
+    """A message of a class. Raises `NotReadable`, and `InvalidRequest` for one that holds too much."""
     try:
+        check_counts(kind.DESCRIPTOR, body)
         return kind.FromString(body)
-    except DecodeError:
+    except (DecodeError, Malformed):
         raise NotReadable(f"The message is no {kind.DESCRIPTOR.full_name}, or is cut off.") from None

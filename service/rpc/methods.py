@@ -143,7 +143,8 @@ class RpcMethods:
         document = model_metadata(served, versions)
         own, inputs, outputs = (document.pop(name) for name in ("parameters", "inputs", "outputs"))
         answer = ParseDict(document, message_class("ModelMetadataResponse")())
-        set_parameters(answer.parameters, as_parameters(own))
+        for name, value in as_parameters(own).items():
+            answer.properties[name] = value if isinstance(value, str) else orjson.dumps(value).decode()
         for described, tensors in ((answer.inputs, inputs), (answer.outputs, outputs)):
             for tensor in tensors:
                 about = tensor.pop("parameters")

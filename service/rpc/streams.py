@@ -62,7 +62,13 @@ class StreamedInference:
     ) -> None:
         try:
             async for body in call.messages:
-                await begun.put(asyncio.create_task(self._answered(body, {**scope, "state": {}}, receive)))
+                task = asyncio.create_task(self._answered(body, {**scope, "state": {}}, receive))
+                try:
+                    await begun.put(task)
+                except asyncio.CancelledError:
+                    # Nobody has it yet who would end it with the stream.
+                    task.cancel()
+                    raise
         finally:
             await begun.put(None)
 

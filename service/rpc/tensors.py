@@ -70,7 +70,10 @@ def _input(tensor: Any, place: int, raw: bytes | None, faults: list[Fault]) -> d
         "datatype": datatype,
         "parameters": parameters_of(tensor.parameters),
     }
-    given = {field.name: values for field, values in tensor.contents.ListFields()}
+    # To look into contents that are not there would make them.
+    given = (
+        {field.name: values for field, values in tensor.contents.ListFields()} if tensor.HasField("contents") else {}
+    )
     if raw is not None:
         if given:
             faults.append(
@@ -105,6 +108,8 @@ def _texts(values: list[bytes], place: int, faults: list[Fault]) -> list[str]:
 
 def parameters_of(given: Any) -> dict[str, Any]:
     """A map of parameters as plain values; of one that is empty None."""
+    if not given:
+        return {}
     if len(given) > MOST_ENTRIES:
         raise InvalidRequest([Fault("#/parameters", f"at most {MOST_ENTRIES}", f"{len(given)}")])
     found = {}

@@ -33,8 +33,10 @@ def adapter(mine: Signature, theirs: Signature) -> Callable[[ModelInput], ModelI
     for name, encoding in wanted.items():
         if known.get(name) != encoding:
             raise NotComparable(f"the challenger's feature {name!r} is not one of the champion's")
-    order = [mine.feature_names.index(name) for name in wanted]
-    return lambda rows: np.ascontiguousarray(rows[:, order])
+    # A text takes several columns.
+    places = dict(zip(mine.feature_names, mine.places, strict=True))
+    columns = np.concatenate([np.arange(places[name].start, places[name].stop) for name in wanted])
+    return lambda rows: np.ascontiguousarray(rows[:, columns])
 
 
 def same_labels(

@@ -109,6 +109,7 @@ class Batcher:
         self._is_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.waiting_rows = 0
+        """Of accepted requests, those that no call has taken yet."""
 
     def answers_at_once(self, n_rows: int) -> bool:
         """Whether so many rows are evaluated in this turn of the event loop."""
@@ -130,18 +131,27 @@ class Batcher:
             outputs = self._at_once(rows if not self._batching.pad else _padded(rows), output)
             self._batching.note(self._engine, self._calls_rows(len(rows)))
             return outputs[: len(rows)]
+        if self.waiting_rows and self.waiting_rows + len(rows) > self._batching.max_waiting_rows:
+            raise TooManyRowsWaiting(self.waiting_rows)
+        # All of them, those of later calls too: a request is refused before any of it is computed, or not at all.
+        self.waiting_rows += len(rows)
         if len(rows) <= self.most_rows:
             return await self._joined(rows, output)
-        starts = range(0, len(rows), self.most_rows)
-        return np.concatenate([await self._joined(rows[start : start + self.most_rows], output) for start in starts])
+        parts, later = list[np.ndarray](), len(rows)
+        try:
+            for start in range(0, len(rows), self.most_rows):
+                part = rows[start : start + self.most_rows]
+                later -= len(part)
+                parts.append(await self._joined(part, output))
+        finally:
+            self.waiting_rows -= later
+        return np.concatenate(parts)
 
     async def _joined(self, rows: ModelInput, output: str) -> np.ndarray:
-        if self._queue and self.waiting_rows + len(rows) > self._batching.max_waiting_rows:
-            raise TooManyRowsWaiting(self.waiting_rows)
+        """Of rows that are counted already, and no more than a call takes."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(rows, output, loop.create_future())
         self._queue.append(waiting)
-        self.waiting_rows += len(rows)
         if not self._is_scheduled and self._free_lanes:
             self._is_scheduled = True
             loop.call_soon(self._begin)
@@ -211,7 +221,8 @@ class Batcher:
         except Exception as error:
             if len(batch) > 1:
                 for waiting in batch:
-                    await self._run([waiting])
+                    if not waiting.answer.done():  # its client may have gone meanwhile
+                        await self._run([waiting])
             else:
                 _fail(batch[0], error)
             return

@@ -3,17 +3,18 @@
 Off unless `VITRINE_CACHE_BYTES` is set. A key holds everything that an answer depends on: the version by the hashes of
 its files (so that an alias that has moved cannot be answered by what it meant before), the decoded rows by their bytes,
 and what was asked of them. What is found is what was computed then, bit for bit; ids, times and records are each
-request's own.
+request's own. Of identical questions at once the first is computed, and the others wait for its answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -36,6 +37,35 @@ ENTRY_BYTES = 600
 """What an entry takes beside what it holds: its key with two digests, and its place in the order of use."""
 
 
+@dataclass(slots=True)
+class CacheUse:
+    """What the cache did for a request.
+
+    Attributes:
+        nanoseconds: that look-ups, waits for others' computations, and keeping took; what was computed not counted.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    nanoseconds: int = 0
+
+    def note(self, nanoseconds: int, *, is_hit: bool) -> None:
+        self.hits += is_hit
+        self.misses += not is_hit
+        self.nanoseconds += nanoseconds
+
+
+@dataclass(eq=False, slots=True)
+class _Computation(Generic[V]):
+    """What is being computed for the first who asked.
+
+    Attributes:
+        ended: made by the first other who waits for it. How it ended: with a value, in a list; or without one.
+    """
+
+    ended: asyncio.Future[list[V] | Literal["failed", "cancelled"]] | None = None
+
+
 class ResponseCache(Generic[V]):
     """Values by key, the least recently used of which go when they take more than they may.
 
@@ -48,6 +78,7 @@ class ResponseCache(Generic[V]):
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._entries: OrderedDict[Key, tuple[V, int]] = OrderedDict()
+        self._computations: dict[Key, _Computation[V]] = {}
         self.n_bytes = 0
         self.evictions = 0
         self.outcomes: Counter[tuple[str, str]] = Counter()
@@ -56,18 +87,78 @@ class ResponseCache(Generic[V]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, operation: Operation, key: Key) -> V | None:
-        """What was kept under a key. The answer of the request that asks says whether there was anything."""
-        entry = self._entries.get(key)
-        outcome = "miss" if entry is None else "hit"
+    async def answer(
+        self,
+        operation: Operation,
+        key: Key,
+        compute: Callable[[], Awaitable[V]],
+        *,
+        is_kept: Callable[[V], bool] = lambda _value: True,
+    ) -> tuple[V, bool]:
+        """What was kept under a key, or what comes of the computation of it that goes on now, or of one begun for it.
+
+        Who waits for another's computation gives up with its own deadline, and takes no harm from the other's end:
+        where that was cancelled, the next of those who wait begins it anew for all; where it failed, each computes for
+        itself, so that each has its own error. The answer of the request that asks says what it was.
+
+        Args:
+            is_kept: whether a value may be given to who asks later. Who waits for it now gets it in any case.
+
+        Returns:
+            The value, and whether it was there or on its way: a hit.
+
+        Raises:
+            What `compute` raises.
+        """
+        while True:
+            if (entry := self._entries.get(key)) is not None:
+                self._entries.move_to_end(key)
+                return self._found(operation, entry[0])
+            if (computation := self._computations.get(key)) is None:
+                return await self._computed_for_all(operation, key, compute, is_kept), False
+            if computation.ended is None:
+                computation.ended = asyncio.get_running_loop().create_future()
+            # One who gives up must not take the others along.
+            ended = await asyncio.shield(computation.ended)
+            if isinstance(ended, list):
+                return self._found(operation, ended[0])
+            if ended == "failed":
+                return await self._computed(operation, key, compute, is_kept), False
+
+    async def _computed_for_all(
+        self, operation: Operation, key: Key, compute: Callable[[], Awaitable[V]], is_kept: Callable[[V], bool]
+    ) -> V:
+        computation = self._computations[key] = _Computation[V]()
+        ended: list[V] | Literal["failed", "cancelled"] = "cancelled"
+        try:
+            value = await self._computed(operation, key, compute, is_kept)
+            ended = [value]
+        except Exception:
+            ended = "failed"
+            raise
+        finally:
+            del self._computations[key]
+            if computation.ended is not None:
+                computation.ended.set_result(ended)
+        return value
+
+    async def _computed(
+        self, operation: Operation, key: Key, compute: Callable[[], Awaitable[V]], is_kept: Callable[[V], bool]
+    ) -> V:
+        self._note(operation, "miss")
+        value = await compute()
+        if is_kept(value):
+            self.put(key, value)
+        return value
+
+    def _found(self, operation: Operation, value: V) -> tuple[V, bool]:
+        self._note(operation, "hit")
+        return value, True
+
+    def _note(self, operation: Operation, outcome: Literal["hit", "miss"]) -> None:
         self.outcomes[operation, outcome] += 1
-        note = _note.get(None)
-        if note is not None:
+        if (note := _note.get(None)) is not None:
             note[operation] = outcome
-        if entry is None:
-            return None
-        self._entries.move_to_end(key)
-        return entry[0]
 
     def put(self, key: Key, value: V) -> None:
         """Keeps a value, which must not be changed any more; one that is larger than the cache is not kept."""
@@ -89,8 +180,13 @@ def identity_of(artifact: Artifact) -> bytes:
     return hashlib.sha256(orjson.dumps(artifact.hashes, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def prediction_key(identity: bytes, rows: ModelInput, output: str) -> Key:
-    return identity, output, _digest(rows)
+def prediction_key(identity: bytes, rows: ModelInput, output: str, engine: str) -> Key:
+    """Of rows that are predicted.
+
+    Args:
+        engine: what predicts, as precisely as its bits depend on it: a version that is loaded again may have another.
+    """
+    return identity, engine, output, _digest(rows)
 
 
 def explanation_key(identity: bytes, rows: ModelInput, order: ExplanationOrder) -> Key:

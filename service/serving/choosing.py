@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from models.artifact import Artifact
 from models.cores import usable_cores
 from models.differences import TOLERANCE, hybrid_rows, largest_difference
 from models.invariance import measure_invariance
+from models.public import told
 from models.rows import ModelInput
 from service.serving.batcher import PADDED_ROWS
 from service.serving.engine import WARM_UP_MS, Engine, OnnxEngine, Warmth, measured_ms, warm_up
@@ -81,15 +82,24 @@ class ChosenEngine:
     report: EngineReport
 
 
-def choose_engine(artifact: Artifact, rules: EngineRules) -> ChosenEngine | None:
-    """Opens, warms and measures the engines that a version may have; None where TensorFlow predicts."""
+Opening = Callable[[Callable[[], Any]], Any]
+"""Opens an engine that has threads of its own, where those are to be started."""
+
+
+def choose_engine(artifact: Artifact, rules: EngineRules, opening: Opening | None = None) -> ChosenEngine | None:
+    """Opens, warms and measures the engines that a version may have; None where TensorFlow predicts.
+
+    Args:
+        opening: by default they are opened where this is called.
+    """
+    opening = opening or (lambda call: call())
     path, signature = artifact.onnx_path, artifact.signature
     if path is None or rules.engine == "tensorflow":
         return None
     onnx = OnnxEngine(path, signature, threads=1, keep_memory=False)
     warmth, threads = warm_up(onnx, signature), 1
     if warmth.single_ms >= DEAR_MS and rules.cores > 1:
-        wide = OnnxEngine(path, signature, threads=rules.cores, keep_memory=False)
+        wide = opening(lambda: OnnxEngine(path, signature, threads=rules.cores, keep_memory=False))
         wide_warmth = warm_up(wide, signature)
         if warmth.single_ms >= GAIN * wide_warmth.single_ms:
             onnx, warmth, threads = wide, wide_warmth, rules.cores
@@ -101,21 +111,24 @@ def choose_engine(artifact: Artifact, rules: EngineRules) -> ChosenEngine | None
         return plain
     if rules.engine == "auto" and warmth.single_ms < WORTHWHILE_MS:
         return _because(plain, f"OpenVINO is not tried where a row takes less than {WORTHWHILE_MS:g} ms")
-    return _with_openvino(artifact, path, plain, rules)
+    return _with_openvino(artifact, path, plain, rules, opening)
 
 
-def _with_openvino(artifact: Artifact, path: Path, plain: ChosenEngine, rules: EngineRules) -> ChosenEngine:
+def _with_openvino(
+    artifact: Artifact, path: Path, plain: ChosenEngine, rules: EngineRules, opening: Opening
+) -> ChosenEngine:
     """OpenVINO's engine where it was asked for or is faster, and says what Keras says; else `plain`, and why."""
     refusals: list[str] = []
     lanes = min(plain.lanes, MOST_LANES)
     for precision in dict.fromkeys((rules.precision, "float32")):
         try:
-            found = OpenVinoEngine(
-                path, artifact.signature, threads=max(rules.cores // lanes, 1), lanes=lanes, precision=precision
+            share = {"threads": max(rules.cores // lanes, 1), "lanes": lanes}
+            found: OpenVinoEngine = opening(
+                partial(OpenVinoEngine, path, artifact.signature, **share, precision=precision)
             )
         except Exception as error:
             # OpenVINO raises what it likes for a network that it cannot compile. ONNX Runtime has it.
-            refusals.append(f"OpenVINO cannot run it in {precision}: {type(error).__name__}: {str(error)[:200]}")
+            refusals.append(f"OpenVINO cannot run it in {precision}: {told(error)[:200]}")
             continue
         if found.precision != precision:
             refusals.append(f"OpenVINO has no {precision} on this processor")

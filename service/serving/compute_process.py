@@ -35,6 +35,7 @@ from models.cores import limit_tensorflow
 from models.datasets import Part
 from models.lean_keras import import_keras
 from models.outputs import target_model
+from models.public import without_folders
 from models.rows import ModelInput
 from models.sources.folder import DataFolder
 from service.errors import ComputeFailed
@@ -218,7 +219,9 @@ class ComputeProcess:
 
     def _load(self, key: str, directory: str) -> LoadReport:
         future = self._versions.get(key)
-        if future is None or (future.done() and future.exception() is not None):
+        if future is None:
+            raise OrderDropped  # given up before its turn came: nobody would unload it again
+        if future.done() and future.exception() is not None:
             future = self._versions[key] = Future()
         if future.done():
             return future.result().report
@@ -269,7 +272,7 @@ def _portable(error: Exception) -> tuple[type[Exception], str, dict[str, Any]]:
     """An error as it can be sent: its class must exist in the API process, which imports no TensorFlow."""
     if type(error).__module__.partition(".")[0] in ("explain", "models", "service"):
         return type(error), str(error), vars(error)
-    failed = ComputeFailed(type(error).__name__, str(error))
+    failed = ComputeFailed(type(error).__name__, without_folders(str(error)))
     return type(failed), str(failed), vars(failed)
 
 

@@ -182,12 +182,11 @@ class Explainer:
         if cache is None or order.evaluations is not None:
             return await self._run(served, rows, order, meter)
         key = explanation_key(served.identity, rows, order)
-        if (kept := cache.get("explain", key)) is not None:
+        estimates, is_hit = await cache.answer(
+            "explain", key, lambda: self._run(served, rows, order, meter), is_kept=can_be_kept
+        )
+        if is_hit:
             meter.end("plan")
-            return kept
-        estimates = await self._run(served, rows, order, meter)
-        if can_be_kept(estimates):
-            cache.put(key, estimates)
         return estimates
 
     async def _run(

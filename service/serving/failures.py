@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from models.errors import VitrineError
+from models.errors import VitrineError, in_full
+from models.public import told
 from service.errors import NoRoomForVersion, VersionUnavailable
 
 logger = logging.getLogger("vitrine.pool")
@@ -44,6 +45,11 @@ class Failure:
     count: int
     retry_at: float
 
+    @property
+    def reason(self) -> str:
+        """Why, as clients may know it."""
+        return str(self.error) if isinstance(self.error, VitrineError) else told(self.error)
+
 
 class Failures:
     """The last failure of each version that could not be loaded, until it is or is gone."""
@@ -73,7 +79,7 @@ class Failures:
         logger.log(
             logging.DEBUG if no_room and count > 1 else logging.ERROR,
             "version %d of %s cannot be served: %s: %s; tried again in %.0f s",
-            *reversed(key), type(error).__name__, error, pause,
+            *reversed(key), type(error).__name__, in_full(error), pause,
         )  # fmt: skip
         return failure
 
@@ -82,8 +88,8 @@ class Failures:
         if isinstance(failure.error, VitrineError):
             # One object, raised many times: its traceback would grow, and hold what it passed through.
             return failure.error.with_traceback(None)
-        reason = f"{type(failure.error).__name__}: {failure.error}"
-        return VersionUnavailable(f"{key[1]} of {key[0]!r}", reason, max(1.0, failure.retry_at - self._clock()))
+        seconds = max(1.0, failure.retry_at - self._clock())
+        return VersionUnavailable(f"{key[1]} of {key[0]!r}", failure.reason, seconds)
 
     def forget(self, key: Key) -> None:
         self._held.pop(key, None)

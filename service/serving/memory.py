@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 from models.artifact import BACKGROUND, GRADIENT, KERAS, ONNX
+from models.control_groups import groups_around
 
 PROCESSES_BYTES = 2 * 2**30
 """What the processes take without any version, about: API 0.2 GiB, compute 0.7 GiB, a trainer 1 GiB."""
@@ -105,21 +106,21 @@ def expected_bytes(directory: Path) -> int:
     return here + file_bytes(directory, ONNX, BACKGROUND, KERAS, *gradients) + OVERHEAD_BYTES
 
 
-def memory_limit_bytes(
-    control_groups: tuple[Path, ...] = (
-        Path("/sys/fs/cgroup/memory.max"),
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    ),
-) -> int:
-    """The memory of the machine, or what the control group of this process (version 2 or 1) may take of it."""
+def memory_limit_bytes(system: Path = Path("/")) -> int:
+    """The memory of the machine, or what the control groups around this process (version 2 or 1) may take of it.
+
+    Args:
+        system: where `proc` and `sys` are mounted.
+    """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for path in control_groups:
-        try:
-            text = path.read_text().strip()
-        except OSError:
-            continue
-        if text.isdecimal():
-            limits.append(int(text))
+    for folder in groups_around("memory", system):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            try:
+                text = (folder / name).read_text().strip()
+            except OSError:
+                continue
+            if text.isdecimal():
+                limits.append(int(text))
     return min(limits)
 
 

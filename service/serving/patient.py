@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from models.datasets import Part
 from models.rows import ModelInput
 from models.signature import Signature
 from models.sources.folder import DataFolder
-from service.errors import ComputeBusy, ComputeUnavailable
+from service.errors import ComputeBusy, ComputeUnavailable, TooManyRowsWaiting
+from service.serving.batcher import PADDED_ROWS
 from service.serving.compute import ComputeClient
 from service.serving.explaining import ExplanationOrder
 from service.serving.global_wording import Attributed
@@ -25,9 +27,10 @@ from service.serving.reference_client import ReferenceClient
 from service.serving.served_model import ServedModel
 
 logger = logging.getLogger("vitrine.explanations")
+T = TypeVar("T")
 
 ATTEMPTS = 10
-"""How often a row is tried while the compute process is away or full."""
+"""How often a row is tried while the compute process is away, or what it waits in is full."""
 PAUSE_SECONDS = 3.0
 
 
@@ -61,6 +64,20 @@ class PatientExplainer:
             progress(len(estimates))
         return estimates
 
+    async def predict(self, served: ServedModel, rows: ModelInput) -> np.ndarray:
+        """Outputs `(n_rows, n_targets)` of the default kind, a few rows at a time: the others take no place in the
+        queue, which is that of requests.
+
+        Raises:
+            TooManyRowsWaiting, ComputeUnavailable, ComputeBusy: when it stays so for half a minute.
+        """
+        output = served.signature.outputs[0]
+        parts = []
+        for start in range(0, len(rows), PADDED_ROWS):
+            part = rows[start : start + PADDED_ROWS]
+            parts.append(await _insisting(partial(served.evaluate_anew, part, output), "rows of a job are"))
+        return np.concatenate(parts)
+
     async def rows_of(self, served: ServedModel, part: Part, *, max_rows: int, seed: int) -> ModelInput:
         """Rows of the data that a version was built from. Raises `DatasetChanged`."""
         order = self._compute.submit(
@@ -87,15 +104,23 @@ class PatientExplainer:
         return await asyncio.wrap_future(order)
 
     async def _explain_row(self, served: ServedModel, row: ModelInput, order: ExplanationOrder) -> list[Estimate]:
-        attempt = 1
-        while True:
-            try:
-                if needs_shap(order.method):
-                    return await self._reference.explain(served, row, order)
-                return await asyncio.wrap_future(self._compute.submit("job", key=served.key, rows=row, order=order))
-            except (ComputeUnavailable, ComputeBusy) as error:
-                if attempt == ATTEMPTS:
-                    raise
-                logger.info("a row of a job is tried again in %g s: %s", PAUSE_SECONDS, error)
-            attempt += 1
-            await asyncio.sleep(PAUSE_SECONDS)
+        async def explain() -> list[Estimate]:
+            if needs_shap(order.method):
+                return await self._reference.explain(served, row, order)
+            return await asyncio.wrap_future(self._compute.submit("job", key=served.key, rows=row, order=order))
+
+        return await _insisting(explain, "a row of a job is")
+
+
+async def _insisting(work: Callable[[], Awaitable[T]], what: str) -> T:
+    """The result of some work, tried again while there is no place for it."""
+    attempt = 1
+    while True:
+        try:
+            return await work()
+        except (ComputeUnavailable, ComputeBusy, TooManyRowsWaiting) as error:
+            if attempt == ATTEMPTS:
+                raise
+            logger.info("%s tried again in %g s: %s", what, PAUSE_SECONDS, error)
+        attempt += 1
+        await asyncio.sleep(PAUSE_SECONDS)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from models.errors import UnknownModel, UnknownVersion
-from models.registry import CHALLENGER, CHAMPION, ModelRecord, Registry
+from models.registry import CHALLENGER, CHAMPION, ModelRecord, Registry, VersionRecord
 from models.traffic import alias_of
-from service.errors import RegistryUnavailable, VersionHasAlias
+from service.errors import RegistryUnavailable, VersionHasAlias, VersionPreloaded
 from service.serving.batcher import Batching
 from service.serving.cache import ResponseCache
 from service.serving.choosing import EngineRules
 from service.serving.compute import ComputeClient
 from service.serving.failures import Failure, Failures, Key, Patience
+from service.serving.loaders import Loaders
 from service.serving.memory import expected_bytes, give_back_freed
 from service.serving.preload import Preload, in_words
 from service.serving.residents import Residents
@@ -32,9 +31,6 @@ logger = logging.getLogger("vitrine.pool")
 
 Place = tuple[str, str]
 """A model and one of its aliases."""
-NICE = 10
-LOADERS = 2
-"""Versions loaded at once, in threads of their own: predictions and the registry use the others."""
 
 
 class ModelPool:
@@ -80,8 +76,7 @@ class ModelPool:
         self._residents, self._cache = Residents(memory_bytes, self._let_go, clock), cache
         self._kept: set[Key] = set()
         self._loading: dict[Key, asyncio.Task[ServedModel]] = {}
-        # On Linux niceness belongs to a thread: predictions go before what loads.
-        self._loaders = ThreadPoolExecutor(LOADERS, "load", initializer=os.nice, initargs=(NICE,))
+        self._loaders = Loaders()
         self.refresh = SharedCall(self._refresh)
         """Learns what the registry says now, and begins to load what is missing."""
         self._registry_problem: str | None = None
@@ -104,7 +99,7 @@ class ModelPool:
         found = {"registry": self._registry_problem} if self._registry_problem else {}
         for name, version in {(name, version) for (name, _), version in self._wanted().items()} | self._pinned():
             if (failure := self._failures.get((name, version))) is not None:
-                found[f"{name}/{version}"] = str(failure.error)
+                found[f"{name}/{version}"] = failure.reason
         for served in self._aliased.values():
             loading = served.in_compute
             if loading.done() and (error := loading.exception()) is not None:
@@ -144,6 +139,9 @@ class ModelPool:
             del self._aliased[gone]
         still_there = {(name, record.version) for name, model in self._known.items() for record in model.versions}
         self._failures.keep_only(still_there)
+        self._kept &= still_there
+        for deleted in [key for key in self._residents if key not in still_there]:
+            self._residents.drop(deleted)
         self._settle_memory()
         self.refreshed = True
 
@@ -151,7 +149,7 @@ class ModelPool:
         """Gives up what is being loaded."""
         for task in [*self._loading.values(), *(task for _, task in self._moves.values())]:
             task.cancel()
-        self._loaders.shutdown(wait=False, cancel_futures=True)
+        self._loaders.close()
 
     async def settle(self, model: str) -> None:
         """Refreshes, and returns when the moves of this model's aliases are carried out, have failed, or take long."""
@@ -212,6 +210,7 @@ class ModelPool:
         Raises:
             UnknownModel, UnknownVersion: with the names that exist.
             VersionHasAlias: it is served as long as it has one.
+            VersionPreloaded: the settings name it.
         """
         if model not in self._known:
             await self._refresh_for_request()
@@ -221,6 +220,8 @@ class ModelPool:
         for number in numbers:
             if aliases := sorted(alias for alias, aliased in record.aliases.items() if aliased == number):
                 raise VersionHasAlias(model, number, aliases)
+            if (model, number) in self._preload.pinned(self._known):
+                raise VersionPreloaded(model, number)
         for number in numbers:
             self._kept.discard((model, number))
         return [number for number in numbers if self._residents.drop((model, number))]
@@ -316,15 +317,15 @@ class ModelPool:
 
     async def _read(self, key: Key) -> ServedModel:
         started = self._clock()
-        record = self._known[key[0]].resolve(str(key[1]))
+        record = self._record(key)
         try:
-            expected = await self._in_loader(expected_bytes, Path(record.directory))
+            expected = await self._loaders.run(expected_bytes, Path(record.directory))
             await self._residents.make_room(key, expected, self._pinned)
             # Handed over in a list: the future of a thread's work is in a cycle with itself, and its result would stay
             # until the collector comes by, whoever makes room.
             made: list[ServedModel] = []
-            surroundings = (self._compute, self._batching, self._cache, self._rules)
-            await self._in_loader(lambda: made.append(ServedModel(record, *surroundings)))
+            surroundings = (self._compute, self._batching, self._cache, self._rules, self._loaders.open)
+            await self._loaders.run(lambda: made.append(ServedModel(record, *surroundings)))
             served = made.pop()
             self._residents.add(key, served)
         except Exception as error:
@@ -345,12 +346,16 @@ class ModelPool:
         """
         if key in self._residents or key in self._loading:
             return True
-        expected = await self._in_loader(expected_bytes, Path(self._known[key[0]].resolve(str(key[1])).directory))
+        expected = await self._loaders.run(expected_bytes, Path(self._record(key).directory))
         expected = self._residents.expects(key, expected)
         return self._residents.reserve(key, expected) or expected > self._residents.budget_bytes
 
-    async def _in_loader(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._loaders, call, *arguments)
+    def _record(self, key: Key) -> VersionRecord:
+        """What the registry held of a version at the last refresh. Raises `UnknownModel`, `UnknownVersion`."""
+        model, version = key
+        if model not in self._known:
+            raise UnknownModel(model, list(self._known))
+        return self._known[model].resolve(str(version))
 
     def _note_failure(self, key: Key, error: Exception) -> Failure:
         self._residents.disown(key)
@@ -434,10 +439,10 @@ class ModelPool:
     def is_loading(self, model: str, version: int) -> bool:
         return (model, version) in self._loading
 
-    def failure(self, model: str, version: int) -> Exception | None:
+    def failure(self, model: str, version: int) -> str | None:
         """Why a version could not be loaded when that was last tried."""
         failure = self._failures.get((model, version))
-        return failure.error if failure is not None else None
+        return failure.reason if failure is not None else None
 
     def champion(self, model: str) -> ServedModel | None:
         """The version of a model that is served by default, if one is loaded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 from time import monotonic
 
@@ -32,7 +32,8 @@ class ReferenceClient:
         self._log, self._idle_seconds = log, idle_seconds
         self._client: ComputeClient | None = None
         self._loaded: OrderedDict[str, None] = OrderedDict()
-        self._working = 0
+        # Orders that have no answer yet, by the key of their version.
+        self._working: Counter[str] = Counter()
         self._idle_since = 0.0
 
     @property
@@ -47,22 +48,23 @@ class ReferenceClient:
             MethodDoesNotFit, BudgetTooSmall, ToleranceNotReached: as the order says.
             ComputeUnavailable: when the process died over it twice.
         """
-        self._working += 1
+        self._working[served.key] += 1
         try:
             client = self._running()
             self._load(client, served)
             return await asyncio.wrap_future(client.submit("explain", key=served.key, rows=rows, order=order))
         finally:
-            self._working -= 1
+            self._working[served.key] -= 1
             self._idle_since = monotonic()
 
     async def rest_when_idle(self) -> None:
         """Ends the process whenever it has had nothing to do for long enough; runs until it is cancelled."""
         while True:
             await asyncio.sleep(min(LOOK_SECONDS, self._idle_seconds))
-            if self._client and not self._working and monotonic() - self._idle_since >= self._idle_seconds:
+            if self._client and not self._working.total() and monotonic() - self._idle_since >= self._idle_seconds:
                 idle, self._client = self._client, None
                 self._loaded.clear()
+                self._working.clear()
                 await asyncio.to_thread(idle.close)
 
     def close(self) -> None:
@@ -77,10 +79,12 @@ class ReferenceClient:
         return self._client
 
     def _load(self, client: ComputeClient, served: ServedModel) -> None:
-        """Has a version loaded there, and the one that was not asked for the longest given up."""
+        """Has a version loaded there, and given up those that were not asked for the longest and are not at work."""
         if served.key not in self._loaded:
             client.load(served.key, served.artifact.directory)
         self._loaded[served.key] = None
         self._loaded.move_to_end(served.key)
-        if len(self._loaded) > LOADED_VERSIONS:
-            client.unload(self._loaded.popitem(last=False)[0])
+        idle = [key for key in self._loaded if not self._working[key]]
+        for key in idle[: max(len(self._loaded) - LOADED_VERSIONS, 0)]:
+            del self._loaded[key], self._working[key]
+            client.unload(key)

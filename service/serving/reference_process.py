@@ -23,6 +23,18 @@ from service.serving.prices import LearnedPrice
 from service.settings import read_settings
 
 
+class PoliteModel:
+    """A Keras model that gives way before each call: with the next one, what nobody waits for any more ends."""
+
+    def __init__(self, model: Any, courtesy: Courtesy) -> None:
+        self._model, self._courtesy = model, courtesy
+        self.inputs, self.outputs = model.inputs, model.outputs
+
+    def __call__(self, rows: Any, *, training: bool) -> Any:
+        self._courtesy.give_way()
+        return self._model(rows, training=training)
+
+
 class ReferenceVersion:
     """A version as shap's explainers take it: its Keras model."""
 
@@ -30,7 +42,7 @@ class ReferenceVersion:
         signature = artifact.signature
         model = artifact.load_keras()
         self.engine: Engine = KerasEngine(model, signature)
-        models = {output: target_model(model, signature, output) for output in signature.outputs}
+        models = {output: PoliteModel(target_model(model, signature, output), courtesy) for output in signature.outputs}
         unused = LearnedPrice(1.0, 1.0, 1)
         self.explained = ExplainedVersion(
             artifact,

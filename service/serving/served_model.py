@@ -7,19 +7,20 @@ import itertools
 import weakref
 from concurrent.futures import Executor, Future
 from functools import cached_property
-from pathlib import Path
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 
-from models.artifact import BACKGROUND, ONNX, Artifact, open_artifact
+from models.artifact import BACKGROUND, ONNX, Artifact, open_version
 from models.registry import VersionRecord
 from models.rows import ModelInput
 from models.signature import Signature
 from service.serving.batcher import Batcher, Batching
-from service.serving.cache import ResponseCache, identity_of, prediction_key
-from service.serving.choosing import EngineRules, choose_engine
+from service.serving.cache import CacheUse, ResponseCache, identity_of, prediction_key
+from service.serving.choosing import EngineRules, Opening, choose_engine
 from service.serving.compute import ComputeClient
+from service.serving.compute_orders import succeeded
 from service.serving.engine import load_library
 from service.serving.engine_report import EngineReport, report_of_files
 from service.serving.explaining import ExplainedVersion, LoadReport
@@ -44,10 +45,11 @@ class ServedModel:
         batching: Batching,
         cache: ResponseCache[Any] | None = None,
         rules: EngineRules | None = None,
+        opening: Opening | None = None,
     ) -> None:
         self.record, self._cache = record, cache
         rules = rules or EngineRules()
-        self.artifact: Artifact = open_artifact(Path(record.directory))
+        self.artifact: Artifact = open_version(record)
         self.signature: Signature = self.artifact.signature
         # A version that is loaded again while its former load is still in use must not be unloaded with it.
         self.key = f"{record.model}/{record.version}#{next(_serials)}"
@@ -59,7 +61,7 @@ class ServedModel:
         with heap_growth(file_bytes(self.artifact.directory, ONNX, BACKGROUND)) as here:
             compute.load(self.key, self.artifact.directory)
             weakref.finalize(self, compute.unload, self.key)
-            chosen = self._chosen = choose_engine(self.artifact, rules)
+            chosen = self._chosen = choose_engine(self.artifact, rules, opening)
             self._engine = chosen.engine if chosen else None
             self._price = LearnedPrice.of(chosen.warmth) if chosen else None
             self.engine: EngineReport = chosen.report if chosen else report_of_files(self.artifact, rules.engine)
@@ -74,9 +76,11 @@ class ServedModel:
 
         Before, and where nothing can be measured, what its files say that it takes at least.
         """
-        if not self.is_in_compute:
+        # Looked up once: another thread replaces it when the process has to be started anew.
+        loading = self.in_compute
+        if not succeeded(loading):
             return max(self._bytes_here, self._expected_bytes)
-        return self._bytes_here + self.in_compute.result().memory_bytes
+        return self._bytes_here + loading.result().memory_bytes
 
     @property
     def in_compute(self) -> Future[LoadReport]:
@@ -86,8 +90,7 @@ class ServedModel:
     @property
     def is_in_compute(self) -> bool:
         """Whether the compute process has this version now."""
-        loading = self.in_compute
-        return loading.done() and loading.exception() is None
+        return succeeded(self.in_compute)
 
     @property
     def needs_compute(self) -> bool:
@@ -134,27 +137,43 @@ class ServedModel:
             batching=batching,
         )
 
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether answers are kept, and given again."""
+        return self._cache is not None
+
     def answers_at_once(self, n_rows: int) -> bool:
         """Whether a prediction of so many rows is done before anything else can happen in this process."""
         return self._batcher.answers_at_once(n_rows)
 
-    async def evaluate(self, rows: ModelInput, output: str) -> np.ndarray:
+    async def evaluate(self, rows: ModelInput, output: str, use: CacheUse | None = None) -> np.ndarray:
         """Outputs `(n_rows, n_targets)`. A row's output does not depend on its neighbours.
 
         Where answers are kept, those of the same rows are given again.
+
+        Args:
+            use: is told what the cache did, where there is one.
 
         Raises:
             TooManyRowsWaiting: as its message says.
         """
         if self._cache is None:
             return await self._batcher.evaluate(rows, output)
-        key = prediction_key(self.identity, rows, output)
-        if (kept := self._cache.get("predict", key)) is not None:
-            return kept
-        # A copy: it may be a part of what was computed for many requests.
-        outputs = np.array(await self._batcher.evaluate(rows, output))
-        outputs.flags.writeable = False
-        self._cache.put(key, outputs)
+        started, computing_ns = perf_counter_ns(), 0
+
+        async def compute() -> np.ndarray:
+            nonlocal computing_ns
+            begun = perf_counter_ns()
+            # A copy: it may be a part of what was computed for many requests.
+            outputs = np.array(await self._batcher.evaluate(rows, output))
+            outputs.flags.writeable = False
+            computing_ns = perf_counter_ns() - begun
+            return outputs
+
+        key = prediction_key(self.identity, rows, output, f"{self.engine.name} in {self.engine.precision}")
+        outputs, is_hit = await self._cache.answer("predict", key, compute)
+        if use is not None:
+            use.note(perf_counter_ns() - started - computing_ns, is_hit=is_hit)
         return outputs
 
     async def evaluate_anew(self, rows: ModelInput, output: str) -> np.ndarray:

@@ -23,6 +23,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from models.errors import in_full
+from models.public import told
 from models.rows import ModelInput
 from service.serving.agreement import NEAR_SPREADS, NotComparable, adapter, distances, same_labels
 from service.serving.pool import ModelPool
@@ -116,9 +118,10 @@ class Shadow:
                 except Exception as error:
                     # Whatever a challenger raises is its own affair: it is counted, and live answers have long gone.
                     copy.tally.failed += len(copy.rows)
-                    words = str(error) if isinstance(error, NotComparable) else f"{type(error).__name__}: {error}"
+                    words = str(error) if isinstance(error, NotComparable) else told(error)
                     if copy.tally.problem != words:
-                        logger.warning("the challenger of %s: %s", copy.champion.record.model, words)
+                        kind = type(error).__name__
+                        logger.warning("the challenger of %s: %s: %s", copy.champion.record.model, kind, in_full(error))
                     copy.tally.problem = words
                 finally:
                     self._waiting_rows -= len(copy.rows)

@@ -75,6 +75,7 @@ def test_equals_the_average_over_all_permutations_of_groups() -> None:
     np.testing.assert_allclose(estimate.attributions, permutation_average(game), rtol=0, atol=1e-12)
 
 
+@pytest.mark.long
 def test_agrees_with_shap_on_a_trained_network(diabetes_artifact: Artifact) -> None:
     import shap
 

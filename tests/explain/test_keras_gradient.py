@@ -334,6 +334,7 @@ print(gradient.xla, np.count_nonzero(slopes[0]))
     assert "False 4" == answer
 
 
+@pytest.mark.long
 def test_bits_do_not_depend_on_threads_or_on_what_was_explained_before() -> None:
     script = """
 import sys, hashlib, keras, numpy as np, tensorflow as tf
@@ -378,8 +379,9 @@ def test_slices_are_large_for_small_networks_and_small_for_large_ones() -> None:
 
 def run_alone(script: str, *arguments: str) -> str:
     """What a script prints in a process of its own."""
+    quickly = "from models.lean_keras import import_keras; import_keras()\n"
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", quickly + script, *arguments], capture_output=True, text=True, timeout=240, check=False
     )
     assert 0 == done.returncode, done.stderr[-3000:]
     return done.stdout.strip().splitlines()[-1]

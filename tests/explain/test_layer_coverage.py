@@ -31,6 +31,8 @@ from explain.perturbation import occlusion, rise
 from explain.regression import kernel
 from explain.smoothing import smooth_grad
 
+pytestmark = pytest.mark.long
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "explanations.md"
 BEGIN, END = "<!-- layer coverage: begin -->\n", "<!-- layer coverage: end -->\n"
 SLICE_ROWS = 128

@@ -83,6 +83,7 @@ def attempt(order: ReferenceOrder) -> Estimate | tuple[type[ExplanationError], t
         np.testing.assert_array_equal(before, np.random.get_state()[1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["shap.exact", "shap.kernel"])
 def test_shap_over_every_coalition_agrees_with_exact(method: str, networks: dict[str, Path], explain: Explain) -> None:
     order = an_order(method, networks["tanh"])
@@ -99,6 +100,7 @@ def test_shap_over_every_coalition_agrees_with_exact(method: str, networks: dict
     assert estimate.evaluations >= (2**N_FEATURES - 2) * 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["shap.kernel", "shap.permutation"])
 def test_shap_by_samples_comes_near_and_states_no_error(
     method: str, networks: dict[str, Path], explain: Explain

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from candidates import candidate_of
+from sharing import made_version
 from tables import build, mixed_artifact, series_artifact, text_artifact, write_csv
 
 from explain.fidelity.report import FidelityReport
@@ -19,23 +21,13 @@ from models.onnx_gradient import OnnxGradient
 from models.sources.folder import DataFolder
 from models.spec.gating import FidelityGate
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
+Make = Callable[[Path, Path], Artifact]
 
 
 @pytest.fixture(scope="module")
-def built(folder: Path) -> Callable[[Callable[[Path, Path], Artifact]], Artifact]:
-    """Trains each version once."""
-    held: dict[str, Artifact] = {}
-
-    def of(made: Callable[[Path, Path], Artifact]) -> Artifact:
-        if made.__name__ not in held:
-            held[made.__name__] = made(folder, folder / "versions" / made.__name__)
-        return held[made.__name__]
-
-    return of
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Make], tuple[Path, Artifact]]:
+    """Gives the folder of data and the version that a function makes."""
+    return partial(made_version, tmp_path_factory)
 
 
 def gapless_series_artifact(folder: Path, directory: Path) -> Artifact:
@@ -73,6 +65,7 @@ def embedded_artifact(folder: Path, directory: Path) -> Artifact:
     return build(document, folder, directory)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("made", "method", "steady"),
     [
@@ -85,13 +78,12 @@ def embedded_artifact(folder: Path, directory: Path) -> Artifact:
     ids=["mixed", "embedded categories", "text", "series with missing values", "series"],
 )
 def test_right_explanations_of_each_kind_of_data_pass(
-    built: Callable[[Callable[[Path, Path], Artifact]], Artifact],
-    folder: Path,
-    made: Callable[[Path, Path], Artifact],
+    built: Callable[[Make], tuple[Path, Artifact]],
+    made: Make,
     method: str,
     steady: bool,
 ) -> None:
-    verdict, report = judge(built(made), folder)
+    verdict, report = judge(*built(made))
 
     assert (True, method, 4) == (verdict["passed"], verdict["method"], verdict["rows"]), verdict["words"]
     assert ["pass"] * 3 == [report.of(name).verdict for name in ("efficiency", "determinism", "independent-error")]
@@ -101,24 +93,26 @@ def test_right_explanations_of_each_kind_of_data_pass(
 
 
 def test_gradients_of_the_gate_are_those_that_are_served(
-    built: Callable[[Callable[[Path, Path], Artifact]], Artifact], folder: Path
+    built: Callable[[Make], tuple[Path, Artifact]],
 ) -> None:
-    candidate = candidate_of(built(gapless_series_artifact), DataFolder(folder), fidelity=True)
+    folder, artifact = built(gapless_series_artifact)
+
+    candidate = candidate_of(artifact, DataFolder(folder), fidelity=True)
 
     assert isinstance(candidate.gradient(), OnnxGradient)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("made", [mixed_artifact, text_artifact, series_artifact], ids=lambda made: made.__name__)
 def test_attributions_given_to_the_wrong_players_fail(
-    built: Callable[[Callable[[Path, Path], Artifact]], Artifact],
-    folder: Path,
+    built: Callable[[Make], tuple[Path, Artifact]],
     monkeypatch: pytest.MonkeyPatch,
-    made: Callable[[Path, Path], Artifact],
+    made: Make,
 ) -> None:
     for name in ("exact", "kernel"):
         monkeypatch.setitem(fidelity.METHODS, name, replace(METHODS[name], run=turned(METHODS[name].run)))
 
-    verdict, report = judge(built(made), folder)
+    verdict, report = judge(*built(made))
 
     assert not verdict["passed"]
     error = report.of("independent-error")
@@ -136,5 +130,5 @@ def turned(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return wrong
 
 
-def judge(artifact: Artifact, folder: Path) -> tuple[dict[str, Any], FidelityReport]:
+def judge(folder: Path, artifact: Artifact) -> tuple[dict[str, Any], FidelityReport]:
     return judge_fidelity(FidelityGate(rows=4), candidate_of(artifact, DataFolder(folder), fidelity=True))

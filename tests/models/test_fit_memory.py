@@ -60,11 +60,15 @@ def test_what_is_free_is_the_least_of_machine_and_control_group(tmp_path: Path) 
     (tmp_path / "memory.current").write_text("150000\n")
     (tmp_path / "memory.stat").write_text("anon 90000\ninactive_file 50000\n")
 
-    assert 300_000 == available_bytes(tmp_path / "meminfo", tmp_path)
+    assert 300_000 == available_bytes(tmp_path / "meminfo", [tmp_path / "none", tmp_path])
+    assert 300_000 == available_bytes(tmp_path / "none", [tmp_path])
     (tmp_path / "memory.max").write_text("max\n")
-    assert 512_000 == available_bytes(tmp_path / "meminfo", tmp_path)
-    assert 512_000 == available_bytes(tmp_path / "meminfo", tmp_path / "none")
-    assert available_bytes(tmp_path / "none", tmp_path) is None
+    assert 512_000 == available_bytes(tmp_path / "meminfo", [tmp_path])
+    assert available_bytes(tmp_path / "none", [tmp_path]) is None
+    (tmp_path / "memory.limit_in_bytes").write_text("400000\n")
+    (tmp_path / "memory.usage_in_bytes").write_text("150000\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 0\ntotal_inactive_file 50000\n")
+    assert 300_000 == available_bytes(tmp_path / "meminfo", [tmp_path])
 
 
 def test_where_nobody_says_how_much_there_is_nothing_is_refused() -> None:

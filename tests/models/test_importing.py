@@ -272,6 +272,13 @@ def test_log_odds_from_probabilities_alone_are_finite_and_said_to_be_so() -> Non
         (lambda: two_ends(outputs=2), VALUE, "probabilities", "one output", "2 outputs"),
         (lambda: keras.Sequential([layers.Dense(1)]), VALUE, "probabilities", "one input", "never built"),
         (lambda: not_a_number(), VALUE, "probabilities", "finite outputs", "NaN or infinity for 50 of 50 rows"),
+        (
+            lambda: mixing_rows(),
+            VALUE,
+            "probabilities",
+            "nothing but the row",
+            r"apart for a row alone and among 50.*axis=0",
+        ),
     ],
 )
 def test_model_that_does_not_fit_is_refused_with_what_was_expected_and_received(
@@ -330,6 +337,7 @@ def test_file_that_takes_too_long_is_given_up(plain: Path, tmp_path: Path) -> No
         import_model(plain, THREE, "probabilities", ROWS, tmp_path, limit_seconds=0.1)
 
 
+@pytest.mark.long
 def test_layer_that_needs_more_memory_than_there_is_is_refused(plain: Path, tmp_path: Path) -> None:
     def enlarge(config: dict[str, Any]) -> None:
         config["config"]["layers"][-1]["config"]["units"] = 10**11
@@ -365,6 +373,7 @@ def test_imported_file_becomes_a_version_that_is_evaluated_gated_and_exported(tm
     np.testing.assert_array_equal(dataset.inputs[split.test], rows_of_part(version, "test", max_rows=1000, seed=0))
 
 
+@pytest.mark.long
 def test_import_with_signature_and_rows_of_its_own_needs_no_data_set(tmp_path: Path) -> None:
     file, trained = iris_file(tmp_path)
     dataset = load_builtin("iris")
@@ -473,6 +482,13 @@ def kind(name: str, code: str) -> str:
 def words_in() -> Any:
     entry = keras.Input((4,), dtype="string", name="words")
     return keras.Model(entry, layers.Dense(1)(layers.Embedding(5, 2)(layers.Hashing(5)(entry))[:, 0]))
+
+
+def mixing_rows() -> Any:
+    """A mistake: each column is compared with those of the other rows, which while serving are of other requests."""
+    entry = keras.Input((4,))
+    operations: Any = keras.ops
+    return keras.Model(entry, layers.Dense(1)(entry - operations.mean(entry, axis=0, keepdims=True)))
 
 
 def not_a_number() -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 from models.lean_keras import UNUSED, import_keras
@@ -17,6 +19,7 @@ print("all there")
 """
 
 
+@pytest.mark.long
 def test_what_keras_is_never_handed_is_left_out_and_can_be_imported_afterwards() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=240)
 

@@ -209,6 +209,11 @@ def test_network_too_deep_for_its_input_is_refused_with_the_depth_that_fits(
         check_depth(cells, deepest + 1)
 
 
+def test_network_too_deep_for_its_image_is_not_built() -> None:
+    with pytest.raises(InvalidDataset, match=r"5 blocks halve 8 x 8 pixels 4 times.*Expected at most 4 numbers"):
+        built(IMAGE, {"type": "cnn", "layers": [2] * 5}, WITHOUT)
+
+
 def test_positions_are_those_of_the_paper_and_all_different() -> None:
     offsets = positions(20, 8)
 

@@ -183,7 +183,7 @@ def test_unknown_model_of_an_empty_registry_is_answered_with_none_yet(registry: 
         registry.model("digits")
 
 
-@pytest.mark.parametrize("version", ["3", "0", "-1", "1.0", "challenger", "", "²"])
+@pytest.mark.parametrize("version", ["3", "0", "-1", "1.0", "challenger", "", "²", "１"])
 def test_unknown_version_is_answered_with_the_ones_that_exist(registry: Registry, version: str) -> None:
     for job in ("1", "2"):
         register(registry, job)

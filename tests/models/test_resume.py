@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from attempts import AttemptServer, Outcome
 
+pytestmark = pytest.mark.long
+
 COLUMNS: dict[str, Any] = {
     "model": "m",
     "dataset": {"builtin": "breast_cancer"},

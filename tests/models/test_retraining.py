@@ -108,6 +108,7 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
+@pytest.mark.long
 def test_a_warm_start_begins_with_the_weights_and_resumes_in_the_same_bits(
     diabetes_artifact: Artifact, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.datasets import load_builtin
-from models.errors import Fault, InvalidRows, pointer
+from models.errors import Fault, InvalidRows, UnknownModel, UnknownVersion, pointer
 from models.rows import check_array, decode_rows
 from models.signature import Feature, Signature
 
@@ -134,6 +134,14 @@ def test_pointers_escape_the_slash_of_a_feature_name() -> None:
 
     assert "#/inputs/0/od280~1od315_of_diluted_wines" == fault.pointer
     assert "#/a~1b/~01/0" == pointer("a/b", "~1", 0)
+
+
+def test_names_as_long_as_a_request_are_not_sent_back_whole() -> None:
+    name = "x" * 100_000
+
+    said = [pointer("inputs", name), str(UnknownModel(name, [])), str(UnknownVersion("m", name, [], []))]
+
+    assert all("xxx..." in text and len(text) < 400 for text in said)
 
 
 @pytest.mark.parametrize(

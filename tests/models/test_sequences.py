@@ -16,6 +16,7 @@ from models.training import FittedModel, fit, predict_raw
 SERIES = Signature((Feature("rows", "series", (8, 8), (0.0, 16.0)),), "classification", "digit", tuple("0123456789"))
 
 
+@pytest.mark.long
 def test_series_network_learns_digits_and_measures_its_layers() -> None:
     fitted, accuracy = fit_digits({"type": "cnn-1d", "layers": (16, 32)}, epochs=6)
 

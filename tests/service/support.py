@@ -26,6 +26,14 @@ from service.demo import EIGHT as EIGHT
 from service.settings import Settings
 
 COMPUTE = "service.serving.compute_process"
+TRAINER = "service.jobs.trainer"
+DATASET_LIMIT_BYTES, IMPORT_LIMIT_BYTES = 300_000, 2_000_000
+"""Of the system that tests share."""
+DAMAGED = 6
+"""The version of the server with narrow limits that cannot be loaded."""
+NOT_COMPILED = {"NUMBA_DISABLE_JIT": "1"}
+"""Each process for shap's explainers would have numba compile shap's loops first, for ten to thirty seconds; those that
+servers of tests run are short. They are compiled in tests/explain/test_reference.py."""
 PATIENT = [59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.8598, 87]
 
 
@@ -42,7 +50,7 @@ class Server:
         return (self.settings.home / "server.log").read_text()
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 120) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 240) -> Any:
     """The first true value of a condition; fails when there is none in time."""
     deadline = monotonic() + seconds
     while monotonic() < deadline:
@@ -93,17 +101,17 @@ def running(settings: Settings, *arguments: str, python: str | Path = sys.execut
     with (settings.home / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [python, "-m", "service", *arguments],
-            env={**os.environ, **settings.to_environment()},
+            env={**os.environ, **NOT_COMPILED, **settings.to_environment()},
             stdout=log,
             stderr=log,
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=120) as client:
             yield Server(client, settings, process)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(60)
 
 
 def succeeds(client: httpx.Client, path: str) -> httpx.Response | None:

@@ -6,12 +6,14 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from service.errors import TooManyRowsWaiting
+from service.serving import patient
 from service.serving.batcher import PADDED_ROWS, Batcher, Batching
 
 
@@ -230,6 +232,111 @@ def test_full_queue_is_refused_at_once_and_nothing_that_waits_is_lost() -> None:
         answers = await asyncio.gather(*accepted)
         assert [float(answer[0, 0]) for answer in answers] == [0, 2, 4, 6]
         assert batcher.waiting_rows == 0
+
+    running(test)
+
+
+def test_rows_of_later_calls_wait_too_and_are_refused_before_any_is_computed() -> None:
+    async def test() -> None:
+        engine = Doubler()
+        batcher = batcher_of(engine, DEAR, max_waiting_rows=50)
+        engine.gate.clear()
+        large = [asyncio.create_task(batcher.evaluate(rows_of(*range(40)), "value")) for _ in range(2)]
+        while not engine.calls:
+            await asyncio.sleep(0.001)
+
+        waiting, is_refused_at_once = batcher.waiting_rows, large[1].done()
+        engine.gate.set()
+        first, refused = await asyncio.gather(*large, return_exceptions=True)
+
+        assert 40 - batcher.most_rows == waiting
+        assert is_refused_at_once
+        assert isinstance(refused, TooManyRowsWaiting)
+        np.testing.assert_array_equal(first, 2 * rows_of(*range(40)))
+        assert 40 == sum(n_rows for n_rows, _ in engine.calls)
+        assert batcher.waiting_rows == 0
+
+    running(test)
+
+
+def test_rows_of_a_job_wait_a_few_at_a_time_and_for_a_place_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patient, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(patient, "ATTEMPTS", 1000)
+
+    async def test() -> None:
+        engine = Doubler()
+        batcher = batcher_of(engine, DEAR, max_waiting_rows=40)
+        served: Any = SimpleNamespace(evaluate_anew=batcher.evaluate, signature=SimpleNamespace(outputs=("value",)))
+        unused: Any = None
+        engine.gate.clear()
+        requests = [asyncio.create_task(batcher.evaluate(rows_of(*range(8)), "value"))]
+        while not engine.calls:
+            await asyncio.sleep(0.001)
+
+        requests += [asyncio.create_task(batcher.evaluate(rows_of(*range(8)), "value")) for _ in range(2)]
+        await asyncio.sleep(0)
+        rows = rows_of(*range(100))
+        job = asyncio.create_task(patient.PatientExplainer(unused, unused, unused).predict(served, rows))
+        await asyncio.sleep(0.05)
+        waiting = batcher.waiting_rows
+        engine.gate.set()
+
+        assert 16 == waiting
+        np.testing.assert_array_equal(await job, 2 * rows)
+        await asyncio.gather(*requests)
+
+    running(test)
+
+
+@pytest.mark.parametrize("turn", ["queued", "being computed"])
+def test_a_large_request_that_is_given_up_or_fails_leaves_nothing_that_waits(turn: str) -> None:
+    async def test() -> None:
+        engine = Doubler()
+        batcher = batcher_of(engine, DEAR)
+        engine.gate.clear()
+        first = asyncio.create_task(batcher.evaluate(rows_of(1), "value"))
+        while not engine.calls:
+            await asyncio.sleep(0.001)
+        large = asyncio.create_task(batcher.evaluate(rows_of(*range(40)), "value"))
+        await asyncio.sleep(0.01)
+        if turn == "being computed":
+            engine.gate.set()
+            await first
+            engine.gate.clear()
+            await asyncio.sleep(0.01)
+
+        large.cancel()
+        await asyncio.gather(large, return_exceptions=True)
+        left = batcher.waiting_rows
+        engine.gate.set()
+        await first
+
+        assert left == 0
+        with pytest.raises(ValueError, match="cannot take"):
+            await batcher.evaluate(rows_of(*range(20), -1, *range(19)), "value")
+        assert batcher.waiting_rows == 0
+
+    running(test)
+
+
+def test_of_a_call_that_failed_whoever_is_gone_is_not_tried_again() -> None:
+    async def test() -> None:
+        engine = Doubler()
+        batcher = batcher_of(engine, DEAR)
+        engine.gate.clear()
+        tasks = [asyncio.create_task(batcher.evaluate(rows_of(value), "value")) for value in (1, -1, 3)]
+        while not engine.calls:
+            await asyncio.sleep(0.001)
+
+        tasks[1].cancel()
+        await asyncio.sleep(0.01)
+        engine.gate.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+
+        assert [float(answers[i][0, 0]) for i in (0, 2)] == [2, 6]
+        assert [n_rows for n_rows, _ in engine.calls] == [3, 1, 1]
 
     running(test)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import httpx
 import pytest
+from clients import what_a_client_finds
 from support import PATIENT, Server, free_port, install, point, running, succeeds, wait_for
 
 from models.artifact import Artifact
@@ -39,8 +42,8 @@ def caching(
     point(settings, MODEL, 1)
     point(settings, "spare", install(settings, diabetes_artifact, "spare", "JOB-3"))
     with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
-        wait_for(lambda: server.client.get("/health/ready").json()["models"][MODEL]["explains"], seconds=180)
+        wait_for(lambda: succeeds(server.client, "/health/ready"))
+        wait_for(lambda: server.client.get("/health/ready").json()["models"][MODEL]["explains"])
         yield server
 
 
@@ -206,3 +209,43 @@ def test_calls_of_grpc_are_answered_from_it_and_told_so(caching: Server) -> None
     assert ["vitrine; fwd=miss", "vitrine; hit"] == said
     assert answers[0].outputs == answers[1].outputs
     assert answers[0].id != answers[1].id
+
+
+def test_tritonclient_reads_hits_and_misses_and_no_inference_for_a_hit(caching: Server) -> None:
+    http, rpc = f"127.0.0.1:{caching.settings.port}", f"127.0.0.1:{caching.settings.grpc_port}"
+    row, other = ([value * factor for value in PATIENT] for factor in (1.2, 1.3))
+
+    found = what_a_client_finds("tritonclient_cache.py", http, rpc, MODEL, json.dumps(row), json.dumps(other))
+
+    before, after = (found[when]["inference_stats"] for when in ("before", "after"))
+    counted = {name: after[name]["count"] - before[name]["count"] for name in after}
+    assert {"success": 3, "fail": 0, "queue": 3, "cache_hit": 1, "cache_miss": 2} == {
+        name: counted[name] for name in ("success", "fail", "queue", "cache_hit", "cache_miss")
+    }
+    assert [2] * 5 == [
+        *(counted[name] for name in ("compute_input", "compute_infer", "compute_output")),
+        *(found["after"][name] - found["before"][name] for name in ("inference_count", "execution_count")),
+    ]
+    took = {name: after[name]["ns"] - before[name]["ns"] for name in after}
+    assert 0 < took["cache_hit"] < took["success"]
+    assert 0 < took["cache_miss"] < took["success"]
+    assert 0 < took["compute_infer"] < took["success"]
+    assert str(after["cache_hit"]["count"]) == found["over_grpc"]["inference_stats"]["cache_hit"]["count"]
+    first, again, other_answer = found["answers"]
+    assert first == again != other_answer
+    assert [{"enable": True}] * 2 == [config["response_cache"] for config in found["config"]]
+
+
+def test_of_identical_explanations_at_once_one_is_computed(caching: Server) -> None:
+    body = {"model": MODEL, "inputs": [OTHER], "method": "kernel", "budget": 60_000, "deadline_ms": 600_000, "seed": 3}
+    before = figures(caching)
+
+    with ThreadPoolExecutor(4) as threads:
+        said = list(threads.map(lambda _: ask(caching, "/explain", body), range(4)))
+
+    after = figures(caching)
+    name = 'vitrine_cache_requests_total{{operation="explain",outcome="{}"}}'
+    assert (1, 3) == tuple(after[name.format(outcome)] - before[name.format(outcome)] for outcome in ("miss", "hit"))
+    assert ["vitrine; fwd=miss", *["vitrine; hit"] * 3] == sorted(status or "" for status, _ in said)
+    assert [said[0][1]["explanations"]] * 3 == [answer["explanations"] for _, answer in said[1:]]
+    assert 4 == len({answer["id"] for _, answer in said})

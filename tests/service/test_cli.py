@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from support import EIGHT, PATIENT, Server, free_port, install, running, succeeds, wait_for
+from commands import command_of, environment_of, vitrine, vitrine_alone
+from support import EIGHT, PATIENT, Server, free_port, install
 
 from models.artifact import Artifact
 from service.cli.online import bar
 from service.cli.rows import parse_rows
-from service.settings import Settings
 from vitrine import Client
 
 IRIS = {"model": "iris", "dataset": {"builtin": "iris"}, "architecture": {"type": "mlp", "layers": [4]}}
-
-
-def vitrine(
-    *arguments: str, url: str | None = None, text: str | None = None, variables: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs `vitrine` to its end."""
-    return subprocess.run(
-        command_of(arguments, url),
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=environment_of(variables),
-    )
-
-
-def command_of(arguments: Sequence[str], url: str | None) -> list[str]:
-    return [sys.executable, "-m", "service", *arguments, *(["--url", url] if url else [])]
-
-
-def environment_of(variables: dict[str, str] | None = None) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("VITRINE_")}
-    return {**plain, "COLUMNS": "120", **(variables or {})}
 
 
 @pytest.fixture
@@ -63,7 +37,7 @@ def test_predict_prints_a_table_or_json(url: str, rows: str, server: Server) -> 
     expected = server.client.post("/predict", json=body).json()["predictions"]
 
     table = vitrine("predict", "diabetes", "--input", rows, url=url)
-    document = vitrine("predict", "diabetes", "--input", "-", "--json", url=url, text=json.dumps([PATIENT]))
+    document = vitrine_alone("predict", "diabetes", "--input", "-", "--json", url=url, text=json.dumps([PATIENT]))
 
     assert f"{expected[0]['value']:.6g}" in table.stdout
     assert expected == json.loads(document.stdout)
@@ -123,7 +97,7 @@ def test_bad_usage_ends_with_2_and_says_why(arguments: list[str], text: str | No
 
 
 def test_a_server_that_is_not_there_ends_with_3() -> None:
-    done = vitrine("models", url=f"http://127.0.0.1:{free_port()}")
+    done = vitrine_alone("models", url=f"http://127.0.0.1:{free_port()}")
 
     assert done.returncode == 3
     assert "Nobody answers at" in done.stderr
@@ -131,7 +105,7 @@ def test_a_server_that_is_not_there_ends_with_3() -> None:
 
 def test_the_address_comes_from_the_settings(server: Server) -> None:
     by_port = vitrine("models", "--json", variables={"VITRINE_PORT": str(server.settings.port)})
-    by_url = vitrine("models", "--json", variables={"VITRINE_URL": str(server.client.base_url)})
+    by_url = vitrine_alone("models", "--json", variables={"VITRINE_URL": str(server.client.base_url)})
 
     assert {"digits", "diabetes"} <= {model["name"] for model in json.loads(by_port.stdout)}
     assert by_url.returncode == 0
@@ -140,7 +114,7 @@ def test_the_address_comes_from_the_settings(server: Server) -> None:
 def test_settings_that_cannot_be_used_are_all_named() -> None:
     variables = {"VITRINE_PROT": "1", "VITRINE_TRAINERS": "0"}
 
-    done = vitrine("models", variables=variables)
+    done = vitrine_alone("models", variables=variables)
 
     assert done.returncode == 2
     assert "VITRINE_PROT: unknown setting; did you mean VITRINE_PORT?" in done.stderr
@@ -168,50 +142,32 @@ def test_models_are_listed_shown_promoted_and_rolled_back(
     assert "by-hand version 1, regression" in shown.stdout
 
 
-@pytest.fixture(scope="module")
-def trainable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`vitrine up`: a server whose worker really trains."""
-    settings = Settings(home=tmp_path_factory.mktemp("up"), port=free_port(), refresh_ms=100, drain_seconds=0)
-    with running(settings, "up") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"))
-        yield server
-
-
-def test_train_follows_its_job_and_says_the_version(trainable: Server) -> None:
+@pytest.mark.long
+def test_train_follows_its_job_and_says_the_version(system: Server) -> None:
     spec = json.dumps({**IRIS, "training": {"epochs": 3}, "gates": {"min": {"accuracy": 0.0}}})
 
-    done = vitrine("train", "-", url=str(trainable.client.base_url), text=spec)
+    done = vitrine("train", "-", url=str(system.client.base_url), text=spec)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "Version 1 of iris is the champion now.\n"
     assert "iris: " in done.stderr
 
 
-def test_train_says_why_a_version_was_not_promoted(trainable: Server) -> None:
-    spec = {**IRIS, "model": "hopeless", "training": {"epochs": 1}, "gates": {"min": {"accuracy": 1.0}}}
-
-    done = vitrine("train", "-", url=str(trainable.client.base_url), text=json.dumps(spec))
-
-    assert done.returncode == 0, done.stderr
-    assert "Version 1 of hopeless is registered, and was not promoted: it failed" in done.stdout
-    assert "limit 1" in done.stdout
-
-
-def test_a_job_that_fails_ends_with_1_and_its_reason(trainable: Server, tmp_path: Path) -> None:
+def test_a_job_that_fails_ends_with_1_and_its_reason(system: Server, tmp_path: Path) -> None:
     file = tmp_path / "bad.csv"
     file.write_text("a,b\n1,x\n")
     spec = {**IRIS, "model": "failing", "training": {"epochs": 1, "learning_rate": 1e-3}, "split": {"by": "petal"}}
 
-    done = vitrine("train", "-", "--json", url=str(trainable.client.base_url), text=json.dumps(spec))
+    done = vitrine("train", "-", "--json", url=str(system.client.base_url), text=json.dumps(spec))
 
     assert done.returncode == 1
     assert "petal" in done.stderr
 
 
-def test_ctrl_c_stops_watching_and_the_job_goes_on(trainable: Server) -> None:
+def test_ctrl_c_stops_watching_and_the_job_goes_on(system: Server) -> None:
     spec = {**IRIS, "model": "watched", "training": {"epochs": 400, "early_stopping": None}}
     process = subprocess.Popen(
-        command_of(["train", "-"], str(trainable.client.base_url)),
+        command_of(["train", "-"], str(system.client.base_url)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -230,30 +186,33 @@ def test_ctrl_c_stops_watching_and_the_job_goes_on(trainable: Server) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
 
-    (job,) = [job for job in trainable.client.get("/train").json()["jobs"] if job["model"] == "watched"]
+    (job,) = [job for job in system.client.get("/train").json()["jobs"] if job["model"] == "watched"]
     assert process.returncode == 130
     assert f"job {job['job']} goes on" in said
     assert f"vitrine jobs cancel {job['job']}" in said
     assert job["status"] in ("queued", "running")
 
-    cancelled = vitrine("jobs", "cancel", job["job"], url=str(trainable.client.base_url))
-    refused = vitrine("jobs", "cancel", job["job"], url=str(trainable.client.base_url))
-    followed = vitrine("jobs", "follow", job["job"], url=str(trainable.client.base_url))
+    cancelled = vitrine("jobs", "cancel", job["job"], url=str(system.client.base_url))
+    refused = vitrine("jobs", "cancel", job["job"], url=str(system.client.base_url))
+    followed = vitrine("jobs", "follow", job["job"], url=str(system.client.base_url))
 
     assert "watched  cancelled" in cancelled.stdout
     assert (refused.returncode, followed.returncode) == (1, 1)
     assert f"was cancelled. Go on with it: vitrine jobs resume {job['job']}" in followed.stderr
 
 
-def test_no_follow_returns_at_once_and_jobs_are_listed_and_shown(trainable: Server) -> None:
-    url = str(trainable.client.base_url)
-    spec = json.dumps({**IRIS, "model": "listed", "training": {"epochs": 1}})
+@pytest.mark.long
+def test_no_follow_returns_at_once_and_jobs_are_listed_followed_and_shown(system: Server) -> None:
+    url = str(system.client.base_url)
+    hopeless = {**IRIS, "model": "told", "training": {"epochs": 1}, "gates": {"min": {"accuracy": 1.0}}}
+    spec = json.dumps(hopeless)
 
     queued = vitrine("train", "-", "--no-follow", "--json", "--idempotency-key", "once", url=url, text=spec)
     again = vitrine("train", "-", "--no-follow", "--json", "--idempotency-key", "once", url=url, text=spec)
     job = json.loads(queued.stdout)["job"]
-    listed = vitrine("jobs", "--model", "listed", url=url)
-    followed = vitrine("jobs", "follow", job, "--json", url=url)
+    listed = vitrine("jobs", "--model", "told", url=url)
+    followed = vitrine("jobs", "follow", job, url=url)
+    document = vitrine("jobs", "follow", job, "--json", url=url)
     shown = vitrine("jobs", "show", job, url=url)
     logged = vitrine("jobs", "logs", job, "--tail", "3", url=url)
     with Client(url) as client:
@@ -265,7 +224,10 @@ def test_no_follow_returns_at_once_and_jobs_are_listed_and_shown(trainable: Serv
     assert (events[-1].event, events[-1].data["status"]) == ("status", "succeeded")
     assert {"progress", "status"} == {event.event for event in events}
     assert job in listed.stdout
-    assert json.loads(followed.stdout)["status"] == "succeeded"
+    assert followed.returncode == 0, followed.stderr
+    assert "Version 1 of told is registered, and was not promoted: it failed" in followed.stdout
+    assert "limit 1" in followed.stdout
+    assert json.loads(document.stdout)["status"] == "succeeded"
     assert "version 1, attempt 1" in shown.stdout
 
 

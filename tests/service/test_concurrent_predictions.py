@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from sklearn import datasets
-from support import Server, free_port, install, point, running, succeeds, wait_for
-
-from models.artifact import Artifact
-from service.settings import Settings
+from support import Server
 
 CONNECTIONS = 48
 N_REQUESTS = 240
@@ -67,24 +62,6 @@ def tensors(model: str, rows: np.ndarray, output: str) -> dict[str, Any]:
     return {"inputs": [tensor], "outputs": [{"name": output}]}
 
 
-@pytest.fixture(scope="module")
-def padding_server(
-    tmp_path_factory: pytest.TempPathFactory,
-    digits_artifact: Artifact,
-    diabetes_artifact: Artifact,
-    breast_cancer_artifact: Artifact,
-) -> Iterator[Server]:
-    home: Path = tmp_path_factory.mktemp("padding")
-    settings = Settings(home=home, port=free_port(), refresh_ms=100, pad_batches=True)
-    settings.prepare_home()
-    artifacts = {"digits": digits_artifact, "diabetes": diabetes_artifact, "breast-cancer": breast_cancer_artifact}
-    for model, artifact in artifacts.items():
-        point(settings, model, install(settings, artifact, model, f"JOB-{model}"))
-    with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
-        yield server
-
-
 async def all_at_once(server: Server, asked: list[Asked]) -> list[httpx.Response]:
     limits = httpx.Limits(max_connections=CONNECTIONS)
     async with httpx.AsyncClient(base_url=server.client.base_url, limits=limits, timeout=60) as client:
@@ -116,16 +93,16 @@ def test_each_of_many_requests_at_once_gets_the_answer_and_the_id_that_it_gets_a
     assert len(ids) == len(set(ids))
 
 
-def test_padded_calls_give_the_same_bits_alone_and_among_others(padding_server: Server, asked: list[Asked]) -> None:
-    together = asyncio.run(all_at_once(padding_server, asked))
+def test_padded_calls_give_the_same_bits_alone_and_among_others(recording: Server, asked: list[Asked]) -> None:
+    together = asyncio.run(all_at_once(recording, asked))
 
     for each, answer in zip(asked, together, strict=True):
-        alone = padding_server.client.post(each.path, json=each.body)
+        alone = recording.client.post(each.path, json=each.body)
         assert answer.status_code == 200, answer.text
         assert alone.json()[each.key] == answer.json()[each.key]
         if each.path == "/predict" and len(each.body["inputs"]) <= 5:
             one_by_one = [
-                padding_server.client.post("/predict", json={**each.body, "inputs": [row]}).json()["predictions"][0]
+                recording.client.post("/predict", json={**each.body, "inputs": [row]}).json()["predictions"][0]
                 for row in each.body["inputs"]
             ]
             assert one_by_one == answer.json()["predictions"]

@@ -16,6 +16,8 @@ from workers import Workers
 from models.artifact import Artifact
 from service.settings import Settings
 
+pytestmark = pytest.mark.long
+
 PREDICTION = {"model": "served", "inputs": [PATIENT]}
 
 
@@ -39,7 +41,7 @@ def test_postgres_gone_for_a_while_costs_neither_predictions_nor_the_job(
     urls = {"database_url": own_postgres.new_database(), "jobs_database_url": own_postgres.new_database()}
     settings = Settings(home=tmp_path / "home", port=free_port(), refresh_ms=100, worker_silence_seconds=2, **urls)
     with system(settings, diabetes_artifact) as (workers, server):
-        job = workers.submit("built", epochs=40)
+        job = workers.submit("built", epochs=20)
         wait_for(lambda: workers.step(job) == step)
 
         own_postgres.stop()

@@ -7,7 +7,6 @@ import csv
 import hashlib
 import io
 import json
-import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +15,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from support import Server, free_port, running, succeeds, wait_for
+from support import DATASET_LIMIT_BYTES, Server, wait_for
 from typer.testing import CliRunner
 
-from service.settings import Settings
 from vitrine import AsyncClient, Client, VitrineError
 
-LIMIT_BYTES = 300_000
 N_ROWS = 300
 CITIES = ("oslo", "rome", "bern")
 
@@ -59,17 +56,6 @@ SPEC = {
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = Settings(
-        home=tmp_path_factory.mktemp("system"), port=free_port(), refresh_ms=100, trainers=1,
-        dataset_limit_bytes=LIMIT_BYTES,
-    )  # fmt: skip
-    with running(settings, "up") as server:
-        wait_for(lambda: succeeds(server.client, "/health/live"), seconds=120)
-        yield server
-
-
-@pytest.fixture(scope="module")
 def uploaded(system: Server) -> dict[str, Any]:
     response = upload(system, orders().encode(), name="orders.csv", target="late")
     assert 201 == response.status_code, response.text
@@ -86,7 +72,7 @@ def faults(response: httpx.Response) -> list[tuple[str, str]]:
 
 
 def kept(system: Server) -> list[str]:
-    return sorted(path.name for path in (system.settings.data_directory / "uploads").iterdir())
+    return sorted(path.name for path in (system.settings.data_directory / "uploads").glob("*"))
 
 
 def test_upload_answers_with_what_is_in_the_file(uploaded: dict[str, Any]) -> None:
@@ -109,15 +95,13 @@ def test_same_content_is_the_same_data_set_whatever_its_name(system: Server, upl
     again = upload(system, orders().encode(), name="other.csv")
 
     assert (200, uploaded["id"], "orders.csv") == (again.status_code, again.json()["id"], again.json()["name"])
-    assert [uploaded["id"]] == [one["id"] for one in system.client.get("/datasets").json()["datasets"]]
+    assert 1 == [one["id"] for one in system.client.get("/datasets").json()["datasets"]].count(uploaded["id"])
 
 
-def zip_with(name: str, mode: int = stat.S_IFREG) -> bytes:
+def zip_with(name: str) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        info = zipfile.ZipInfo(name)
-        info.external_attr = mode << 16
-        archive.writestr(info, b"x")
+        archive.writestr(name, b"x")
     return buffer.getvalue()
 
 
@@ -125,35 +109,34 @@ def zip_with(name: str, mode: int = stat.S_IFREG) -> bytes:
     ("content", "received"),
     [
         (b"", "an empty file"),
-        (b"a,b\n", "a header alone"),
         ("a,b\nü,1\n".encode("latin-1"), "the byte 0xFC at byte 4 (line 2), which is no UTF-8"),
-        (b"a,b\n1,2,3\n", "3 fields in line 2"),
         (zip_with("../../etc/1.png"), "the entry '../../etc/1.png'"),
-        (zip_with("a/1.png", stat.S_IFLNK), "a symbolic link, 'a/1.png'"),
         (zip_with("a/1.png"), "'a/1.png', which is none"),
     ],
 )
-def test_file_that_holds_no_data_set_is_refused_and_not_kept(
-    system: Server, uploaded: dict[str, Any], content: bytes, received: str
-) -> None:
+def test_file_that_holds_no_data_set_is_refused_and_not_kept(system: Server, content: bytes, received: str) -> None:
+    before = kept(system)
+
     assert [("#/file", received)] == faults(upload(system, content))
-    assert [uploaded["id"]] == kept(system)
+    assert before == kept(system)
 
 
-def test_upload_over_the_limit_is_refused_while_it_arrives(system: Server, uploaded: dict[str, Any]) -> None:
+def test_upload_over_the_limit_is_refused_while_it_arrives(system: Server) -> None:
+    before = kept(system)
+
     def endless() -> Iterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
         for _ in range(100):
             yield b"1,2\n" * 25_000
 
-    announced = upload(system, b"1" * (LIMIT_BYTES + 100_000))
+    announced = upload(system, b"1" * (DATASET_LIMIT_BYTES + 100_000))
     streamed = system.client.post(
         "/datasets", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=b"}
     )
 
     assert [413, 413] == [announced.status_code, streamed.status_code]
     assert "VITRINE_DATASET_LIMIT_BYTES" in announced.json()["detail"]
-    assert [uploaded["id"]] == kept(system)
+    assert before == kept(system)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +206,7 @@ def test_uploaded_table_trains_serves_explains_and_is_kept_while_it_is_needed(
     assert N_ROWS == sum(card["data"]["rows"].values())
     assert N_ROWS == card["data"]["report"]["rows"]
     assert "weight" in card["data"]["report"]["by_target"]["alone"]["scores"]
-    wait_for(lambda: succeeds(system.client, "/health/ready"), seconds=200)
+    wait_for(lambda: "orders" in system.client.get("/health/ready").json()["models"], seconds=200)
     row = {"weight": 3.5, "city": "rome", "gift": True, "sent": "2026-01-05"}
     answer = system.client.post("/predict", json={"model": "orders", "inputs": [row]})
     assert {"no", "yes"} == answer.json()["predictions"][0]["probabilities"].keys(), answer.text

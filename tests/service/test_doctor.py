@@ -9,15 +9,18 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import grpc
 import pytest
+from commands import vitrine
 from support import Server, free_port, install
-from test_cli import vitrine
 
 from models.artifact import Artifact
 from models.database import open_database
-from service.cli.doctor import Check, check_database, check_home, check_libraries, check_server, examine
+from service.cli.doctor import Check, check_database, check_grpc, check_home, check_libraries, check_server, examine
 from service.settings import Settings
 
 
@@ -32,7 +35,7 @@ def test_a_healthy_server_passes_every_check(server: Server) -> None:
     statuses = {check["check"]: check["status"] for check in document["checks"]}
     assert done.returncode == 0, done.stdout
     assert document["healthy"] is True
-    assert {"python", "home", "disk", "lock", "registry database", "job database", "server", "versions"} <= set(
+    assert {"python", "home", "disk", "lock", "registry database", "job database", "server", "grpc", "versions"} <= set(
         statuses
     )
     assert statuses["registry database"] == statuses["job database"] == "ok"
@@ -49,7 +52,7 @@ def test_a_changed_version_is_found_by_its_hash(tmp_path: Path, diabetes_artifac
     done = vitrine("doctor", "--home", str(tmp_path))
 
     assert done.returncode == 1
-    assert "version 2 of m" in done.stdout
+    assert f"version 2 of m, in {settings.versions_directory}/m/JOB-1" in done.stdout
     assert "card.json has changed" in done.stdout
     assert "cure: restore its folder" in done.stdout
     assert "1 of 2 are intact" in done.stdout
@@ -69,6 +72,57 @@ def test_something_else_on_the_port_is_found() -> None:
         (check,) = check_server(url, must_answer=False)
 
     assert (check.status, "not Vitrine" in check.detail) == ("fail", True)
+
+
+def test_grpc_is_asked_who_it_is_and_whether_it_is_ready(server: Server) -> None:
+    (check,) = check_grpc(str(server.client.base_url), server.settings.grpc_port, must_answer=False)
+
+    assert ("ok", f"127.0.0.1:{server.settings.grpc_port} is ready") == (check.status, check.detail)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", b""])
+def test_something_else_on_the_port_of_grpc_is_found(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reply() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(answer)
+
+        threading.Thread(target=reply, daemon=True).start()
+        (check,) = check_grpc("http://127.0.0.1:1", listener.getsockname()[1], must_answer=False)
+        listener.shutdown(socket.SHUT_RDWR)
+
+    assert ("fail", "choose another VITRINE_GRPC_PORT, or off") == (check.status, check.cure)
+    assert "not Vitrine's gRPC" in check.detail
+
+
+def test_a_server_of_another_kind_on_the_port_of_grpc_is_found() -> None:
+    other = grpc.server(ThreadPoolExecutor(1))
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+
+    (check,) = check_grpc("http://127.0.0.1:1", port, must_answer=False)
+    other.stop(None).wait()
+
+    assert ("fail", "choose another VITRINE_GRPC_PORT, or off") == (check.status, check.cure)
+
+
+def test_a_port_of_grpc_where_nobody_listens_is_told_by_what_should_be_there(server: Server) -> None:
+    http, free, nobody = str(server.client.base_url), free_port(), f"http://127.0.0.1:{free_port()}"
+
+    (beside,) = check_grpc(http, free, must_answer=False)
+    (named,) = check_grpc(nobody, free, must_answer=True)
+    (neither,) = check_grpc(nobody, free, must_answer=False)
+    (off,) = check_grpc(nobody, None, must_answer=True)
+    (same,) = check_grpc(nobody, urlsplit(nobody).port, must_answer=False)
+
+    assert ["warn", "fail", "ok", "ok", "fail"] == [each.status for each in (beside, named, neither, off, same)]
+    assert "nobody listens" in beside.detail
 
 
 def test_a_server_that_was_named_must_answer() -> None:

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 import httpx
+import pytest
 from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
@@ -24,6 +25,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 
 
+@pytest.mark.long
 def test_sigterm_under_load_breaks_nothing_that_was_accepted(
     tmp_path: Path, digits_artifact: Artifact, diabetes_artifact: Artifact
 ) -> None:
@@ -38,7 +40,7 @@ def test_sigterm_under_load_breaks_nothing_that_was_accepted(
     with running(settings, "serve") as server, ThreadPoolExecutor(8) as threads:
         explained = {**slow, "deadline_ms": 10, "strict": False}
         wait_for(lambda: succeeds(server.client, "/health/ready"))
-        wait_for(lambda: server.client.post("/explain", json=explained).status_code == 200, seconds=120)
+        wait_for(lambda: server.client.post("/explain", json=explained).status_code == 200)
         finishing = threads.submit(_post, server, "/explain", {**slow, "deadline_ms": 3000})
         wait_for(lambda: _connections(server) >= 2)
         endless = threads.submit(_post, server, "/explain", {**slow, "deadline_ms": 600_000})
@@ -79,7 +81,7 @@ def _connections(server: Server) -> int:
 
 def _predict_until(server: Server, draining: threading.Event, statuses: list[int]) -> None:
     """Predicts without pause until readiness says that it drains, and five times more, as a late balancer would."""
-    with httpx.Client(base_url=server.client.base_url, timeout=30) as client:
+    with httpx.Client(base_url=server.client.base_url, timeout=60) as client:
         left = 5
         while left:
             left -= draining.is_set()
@@ -121,3 +123,23 @@ async def _drained(endpoint: Callable[[Any], Any], stop_seconds: float = 0) -> t
             await asyncio.sleep(0)
         drain.begin(with_grace=True, close=closed.set)
         return await asyncio.wait_for(asking, 30), closed.is_set()
+
+
+def test_a_body_that_is_late_while_what_came_of_it_is_worked_on_is_answered_408() -> None:
+    async def slow(request: Any) -> Any:
+        await anext(request.stream())
+        await asyncio.Event().wait()  # a disk that takes what has come
+
+    async def halves() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    async def asked() -> httpx.Response:
+        drain = Drain(grace_seconds=0, stop_seconds=0)
+        app = Entrance(Starlette(routes=[Route("/", slow, methods=["POST"])]), drain, Metrics(), body_seconds=0.05)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await asyncio.wait_for(client.post("/", content=halves()), 30)
+
+    response = asyncio.run(asked())
+
+    assert (response.status_code, response.json()["type"]) == (408, "/problems/request-too-slow")

@@ -106,13 +106,14 @@ def test_a_cancelled_job_is_nobody_s_and_cannot_be_cancelled_twice(store: Explan
     assert not store.cancel("nobody")
 
 
-def test_inputs_are_kept_only_until_a_job_has_ended(store: ExplanationJobStore) -> None:
-    jobs = [job(age=timedelta(seconds=1)), job()]
+def test_rows_and_what_they_said_in_strings_are_kept_only_until_a_job_has_ended(store: ExplanationJobStore) -> None:
+    asked = '{"seed": 0, "given": [{"name": "Ada"}]}'
+    jobs = [replace(job(age=timedelta(seconds=1)), request=asked), replace(job(), request=asked)]
     for each in jobs:
         store.submit(each)
     claimed = store.claim("a", set())
     assert claimed is not None
-    assert claimed.inputs == b"rows"
+    assert (b"rows", asked) == (claimed.inputs, claimed.request)
 
     store.finish(claimed.id, "a", "failed", problem="{}")
     store.cancel(jobs[1].id)
@@ -123,8 +124,9 @@ def test_inputs_are_kept_only_until_a_job_has_ended(store: ExplanationJobStore) 
     from service.records.jobs import explanation_jobs_table
 
     with store._reader.begin() as connection:
-        kept = connection.execute(sa.select(explanation_jobs_table.c.inputs)).scalars().all()
-    assert [None, None] == kept
+        columns = explanation_jobs_table.c
+        kept = connection.execute(sa.select(columns.inputs, columns.request)).all()
+    assert [(None, "{}"), (None, "{}")] == [tuple(row) for row in kept]
 
 
 def test_more_jobs_than_may_wait_are_refused(store: ExplanationJobStore) -> None:

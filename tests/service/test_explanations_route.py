@@ -154,6 +154,7 @@ def serving(settings: Settings) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.long
 def test_a_record_outlives_a_kill_and_is_replayed_after_restart_rollback_and_loss_of_files(
     tmp_path: Path, digits_artifact: Artifact
 ) -> None:

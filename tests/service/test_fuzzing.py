@@ -160,7 +160,7 @@ def test_damaged_bodies_are_read_or_refused() -> None:
         if len(rows) <= 1024:
             asyncio.run(decode_in_turns(rows, signature))
 
-    refuses_or_reads(np.random.default_rng(2), 4000, try_one)
+    refuses_or_reads(np.random.default_rng(2), 2500, try_one)
 
 
 def test_damaged_json_is_read_or_refused() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import Server, free_port, running, succeeds, wait_for
-
-from service.settings import Settings
+from support import Server, wait_for
 
 SECONDS = 600
 """Trainers take ten seconds each; on a machine with other work, much longer."""
@@ -29,14 +26,6 @@ SPEC = {
 }
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = Settings(home=tmp_path_factory.mktemp("gated"), port=free_port(), refresh_ms=100, trainers=2)
-    with running(settings, "up") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=SECONDS)
-        yield server
-
-
 def submit(system: Server, document: dict[str, Any]) -> str:
     response = system.client.post("/train", json=document)
     assert response.status_code == 202, response.text
@@ -52,6 +41,7 @@ def compared(gates: list[dict[str, Any]]) -> dict[str, Any]:
     return next(gate for gate in gates if gate["gate"] == "not_worse_than_champion")
 
 
+@pytest.mark.long
 def test_gates_are_judged_beside_the_champion_there_is_at_the_end_and_retraining_takes_the_specification(
     system: Server,
 ) -> None:

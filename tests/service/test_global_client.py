@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from commands import command_of, environment_of, vitrine, vitrine_alone
 from support import PATIENT, Server, database_of, wait_for
-from test_cli import command_of, environment_of, vitrine
 
 from models.database import reader_of
 from service.records.jobs import explanation_jobs_table
@@ -141,7 +141,7 @@ def test_the_command_ranks_features_and_writes_every_form(url: str, tmp_path: Pa
     files = [tmp_path / name for name in ("all.parquet", "plot.png", "plot.svg")]
     to_files = [text for file in files for text in (f"--{file.suffix[1:]}", str(file))]
 
-    table = vitrine(*few, url=url, variables={"FORCE_COLOR": "1"})
+    table = vitrine_alone(*few, url=url, variables={"FORCE_COLOR": "1"})
     document = vitrine(*few, "--json", url=url)
     written = vitrine(*few, *to_files, "--plot", "beeswarm", "--json", url=url)
 

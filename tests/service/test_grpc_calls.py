@@ -124,6 +124,7 @@ def test_a_deadline_and_a_client_that_is_gone_free_their_places(tmp_path: Path) 
         first = served.infer(Request(model_name="m", inputs=[ONE_ROW]))
         first_task = asyncio.ensure_future(_answer(first))
         await until(lambda: served.in_flight())
+        assert served.metrics.in_flight.is_one()
         waiting = served.infer(Request(model_name="m", inputs=[ONE_ROW] * 3))
         late = served.infer(Request(model_name="m", inputs=[ONE_ROW] * 5), timeout=0.5)
         tasks = [asyncio.ensure_future(_answer(call)) for call in (waiting, late)]
@@ -252,6 +253,7 @@ def test_a_client_that_leaves_its_stream_frees_its_places(tmp_path: Path) -> Non
         for _ in range(4):
             await stream.write(Request(model_name="m", inputs=[ONE_ROW]).SerializeToString())
         await until(lambda: served.rows.batcher.waiting_rows == 3)
+        assert (1, False) == (served.in_flight(), served.metrics.in_flight.is_one())  # its predictions are joined
 
         stream.cancel()
 

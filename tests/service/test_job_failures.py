@@ -40,6 +40,7 @@ FAULT = Fault("#/target", "at least two labels", "one", "add rows with other lab
         (OSError(errno.ENOSPC, "full", "/home/v"), "The disk is full", "Free some space and resume the job."),
         (MemoryError(), "Out of memory", "Lower training.batch_size"),
         (RuntimeError("odd"), "Training failed", "GET /train/<job>/logs has the details"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/home/v/rows.npy"), "Training failed", "'rows.npy'"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -48,3 +49,4 @@ def test_a_failed_job_says_what_was_wrong_and_what_to_do(error: Exception, title
 
     assert title == said["title"]
     assert words in said["detail"]
+    assert "/home" not in said["detail"]

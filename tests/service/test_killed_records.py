@@ -58,14 +58,14 @@ def test_a_killed_server_loses_its_last_second_of_records_at_most_and_tears_none
             assert len(orjson.loads(answer)["predictions"]) == len(orjson.loads(request)["inputs"]) == ROWS
     a_kept_one = next(iter(kept))
     with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
+        wait_for(lambda: succeeds(server.client, "/health/ready"))
         assert a_kept_one == server.client.get(f"/predictions/{a_kept_one}").json()["id"]
 
 
 def one_life(settings: Settings, seconds: float) -> tuple[list[list[Answer]], float]:
     """Starts a server, asks it without pause, kills it; returns the answers of each client, and when it was killed."""
     with running(settings, "serve") as server, ThreadPoolExecutor(CLIENTS) as threads:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
+        wait_for(lambda: succeeds(server.client, "/health/ready"))
         asking = [threads.submit(ask_until_it_is_gone, server, client) for client in range(CLIENTS)]
         Event().wait(seconds)
         killed_at = monotonic()

@@ -7,20 +7,17 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from starlette.routing import Route, Router
-from support import EIGHT, PATIENT, Server, free_port, install, point, running, succeeds, wait_for
+from support import EIGHT, PATIENT, Server, wait_for
 
-from models.artifact import Artifact
 from service.draining import Drain
 from service.entrance import Entrance
 from service.logs import JsonFormatter, TextFormatter, add_context, log_context
 from service.metrics import Metrics
-from service.settings import Settings
 
 
 @pytest.fixture
@@ -120,31 +117,24 @@ async def _ask(endpoint: Any, headers: dict[str, str]) -> httpx.Response:
         return await client.get("/a%20b?inputs=1", headers=headers)
 
 
-def test_every_process_logs_json_with_the_id_of_the_request(tmp_path: Path, diabetes_artifact: Artifact) -> None:
-    settings = Settings(home=tmp_path, port=free_port(), refresh_ms=100, log_format="json", log_level="DEBUG")
-    settings.prepare_home()
-    install(settings, diabetes_artifact, "m", "JOB")
-    point(settings, "m", 1)
+def test_every_process_logs_json_with_the_id_of_the_request(narrow: Server) -> None:
+    answer = narrow.client.post(
+        "/predict", json={"model": "diabetes", "inputs": [[0.123456, *PATIENT[1:]]]}, headers={"X-Request-Id": "R9"}
+    )
+    wait_for(lambda: '"request_id":"R9"' in narrow.log.replace(" ", ""))
 
-    with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"))
-        answer = server.client.post(
-            "/predict", json={"model": "m", "inputs": [[0.123456, *PATIENT[1:]]]}, headers={"X-Request-Id": "R9"}
-        )
-        wait_for(lambda: "ready, TensorFlow" in (settings.logs_directory / "compute.log").read_text(), seconds=120)
-
-    api = [json.loads(line) for line in server.log.splitlines()]
+    api = [json.loads(line) for line in narrow.log.splitlines()]
     # TensorFlow's native code writes lines of its own in between.
-    written = (settings.logs_directory / "compute.log").read_text().splitlines()
+    written = (narrow.settings.logs_directory / "compute.log").read_text().splitlines()
     compute = [json.loads(line) for line in written if line.startswith("{")]
     (access,) = [line for line in api if line.get("request_id") == "R9"]
     assert answer.headers["X-Request-Id"] == "R9"
-    assert (access["model"], access["version"], access["part"]) == ("m", "1", "api")
+    assert (access["model"], access["version"], access["part"]) == ("diabetes", "1", "api")
     assert access["message"].startswith("POST /predict 200 ")
     assert any(line["logger"].startswith("uvicorn") for line in api)
     assert any(line["message"].startswith("ready, TensorFlow") for line in compute)
     assert {"compute"} == {line["part"] for line in compute}
-    assert "0.123456" not in server.log
+    assert "0.123456" not in narrow.log
 
 
 def test_what_fails_in_the_compute_process_is_logged_there_under_the_request_s_id(server: Server) -> None:

@@ -9,33 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pytest
-from support import PATIENT, Server, explains, free_port, install, point, running, wait_for
+from support import DAMAGED, PATIENT, Server
 
-from models.artifact import ONNX, Artifact
-from service.settings import Settings
+from service.rpc.messages import SERVICE, message_class
 
 JSON, PROBLEM, NPY = "application/json", "application/problem+json", "application/x-npy"
 LIMIT = 2**20
 HEADER = "Inference-Header-Content-Length"
-
-
-@pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifact) -> Iterator[Server]:
-    """A server with a sound version and one whose file is damaged, that takes a MiB and eight rows."""
-    settings = Settings(
-        home=tmp_path_factory.mktemp("home"), port=free_port(), refresh_ms=100, body_limit_bytes=LIMIT, max_rows=8
-    )
-    settings.prepare_home()
-    point(settings, "diabetes", install(settings, diabetes_artifact, "diabetes", "JOB-sound"))
-    assert install(settings, diabetes_artifact, "diabetes", "JOB-damaged") == 2
-    damaged = settings.versions_directory / "diabetes" / "JOB-damaged" / ONNX
-    damaged.write_bytes(damaged.read_bytes()[:-100])
-    with running(settings, "serve") as server:
-        wait_for(lambda: explains(server), seconds=180)
-        yield server
 
 
 @dataclass(frozen=True)
@@ -121,41 +105,90 @@ every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda proto
 
 
 @pytest.fixture(autouse=True)
-def the_server_serves_on_and_has_traced_nothing(strict: Server) -> Iterator[None]:
+def the_server_serves_on_and_has_traced_nothing(narrow: Server) -> Iterator[None]:
     yield
-    assert native("/predict").ask(strict, [PATIENT]).status_code == 200
-    assert "Traceback" not in strict.log
+    assert native("/predict").ask(narrow, [PATIENT]).status_code == 200
+    assert "Traceback" not in narrow.log
 
 
 @every_protocol
-def test_what_is_sound_is_answered(strict: Server, protocol: Protocol) -> None:
-    answer = protocol.ask(strict, [PATIENT])
+def test_what_is_sound_is_answered(narrow: Server, protocol: Protocol) -> None:
+    answer = protocol.ask(narrow, [PATIENT])
 
     assert answer.status_code == 200, answer.text
 
 
 @every_protocol
-def test_an_unknown_model_is_refused_with_those_that_there_are(strict: Server, protocol: Protocol) -> None:
-    protocol.refuses(protocol.ask(strict, [PATIENT], model="nope"), 404, "nope", "diabetes")
+def test_an_unknown_model_is_refused_with_those_that_there_are(narrow: Server, protocol: Protocol) -> None:
+    protocol.refuses(protocol.ask(narrow, [PATIENT], model="nope"), 404, "nope", "diabetes")
 
 
 @every_protocol
-def test_an_unknown_version_is_refused_with_those_that_there_are(strict: Server, protocol: Protocol) -> None:
-    protocol.refuses(protocol.ask(strict, [PATIENT], version=77), 404, "77", "champion")
+def test_an_unknown_version_is_refused_with_those_that_there_are(narrow: Server, protocol: Protocol) -> None:
+    protocol.refuses(protocol.ask(narrow, [PATIENT], version=77), 404, "77", "champion")
 
 
 @every_protocol
-def test_a_version_that_cannot_be_loaded_is_unavailable_and_says_why(strict: Server, protocol: Protocol) -> None:
-    answer = protocol.ask(strict, [PATIENT], version=2)
+def test_a_version_that_cannot_be_loaded_is_unavailable_and_says_why(narrow: Server, protocol: Protocol) -> None:
+    answer = protocol.ask(narrow, [PATIENT], version=DAMAGED)
 
     protocol.refuses(answer, 503, "model.onnx", "cannot be loaded")
     assert int(answer.headers["retry-after"]) >= 1
 
 
+def test_where_a_damaged_version_lies_is_in_the_log_and_in_no_answer(narrow: Server) -> None:
+    """Its file is named in each that says why."""
+    version = {"parameters": {"version": DAMAGED}}
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1, 10], "contents": {"fp32_contents": PATIENT}}
+    client, home = narrow.client, str(narrow.settings.home)
+    native("/predict").ask(narrow, [PATIENT], version=DAMAGED)
+
+    answers = [protocol.ask(narrow, [PATIENT], version=DAMAGED).text for protocol in PROTOCOLS]
+    answers += [
+        client.get("/models/diabetes").text,
+        client.get(f"/models/diabetes/versions/{DAMAGED}").text,
+        client.put("/models/diabetes/aliases/champion", json={"version": DAMAGED}).text,
+        client.post("/v2/repository/index").text,
+        client.post("/v2/repository/models/diabetes/load", json=version).text,
+        *called(narrow, "ModelInfer", model_name="diabetes", model_version=str(DAMAGED), inputs=[tensor]),
+        *called(narrow, "ModelMetadata", name="diabetes", version=str(DAMAGED)),
+        *called(narrow, "RepositoryIndex"),
+    ]
+
+    assert [] == [answer for answer in answers if "model.onnx" not in answer]
+    answers += [client.get("/v1/models/diabetes").text, client.get("/health/ready").text]
+    assert [] == [answer for answer in answers if home in answer]
+    assert f"Version {DAMAGED} of 'diabetes' cannot be loaded: model.onnx has changed" in answers[0]
+    assert f"Its folder is {home}/versions/diabetes/JOB-{DAMAGED - 1}." in narrow.log
+
+
+def test_a_call_of_half_a_million_empty_tensors_is_refused_by_the_bound(narrow: Server) -> None:
+    said, _ = called(narrow, "ModelInfer", b"\x2a\0" * 500_000)
+
+    assert "at most 65,536 messages within the message" in said
+
+
+def called(server: Server, method: str, request: bytes = b"", **fields: Any) -> list[str]:
+    """All that is said to a call of gRPC: its answer, or its error and its details.
+
+    Args:
+        request: the message; without one it is made of fields.
+    """
+    request = request or message_class(f"{method}Request")(**fields).SerializeToString()
+    with grpc.insecure_channel(f"127.0.0.1:{server.settings.grpc_port}") as channel:
+        try:
+            answer: bytes = channel.unary_unary(f"/{SERVICE}/{method}")(request, timeout=60)
+        except grpc.RpcError as refused:
+            error: Any = refused
+            details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+            return [error.details(), details.decode("latin-1")]
+        return [answer.decode("latin-1")]
+
+
 @every_protocol
 @pytest.mark.parametrize("verb", ["GET", "PUT", "DELETE", "PATCH"])
-def test_another_verb_is_refused_with_the_one_that_is_offered(strict: Server, protocol: Protocol, verb: str) -> None:
-    answer = strict.client.request(verb, protocol.path("diabetes", None))
+def test_another_verb_is_refused_with_the_one_that_is_offered(narrow: Server, protocol: Protocol, verb: str) -> None:
+    answer = narrow.client.request(verb, protocol.path("diabetes", None))
 
     protocol.refuses(answer, 405, verb)
     assert "POST" in answer.headers["allow"]
@@ -174,23 +207,23 @@ def test_another_verb_is_refused_with_the_one_that_is_offered(strict: Server, pr
     ],
     ids=["nothing", "half", "binary", "not UTF-8", "deep", "NaN"],
 )
-def test_what_is_no_json_is_refused(strict: Server, protocol: Protocol, content: bytes, words: str) -> None:
-    protocol.refuses(protocol.send(strict, content), 400, words)
+def test_what_is_no_json_is_refused(narrow: Server, protocol: Protocol, content: bytes, words: str) -> None:
+    protocol.refuses(protocol.send(narrow, content), 400, words)
 
 
 @every_protocol
 @pytest.mark.parametrize("content", [b"3", b"null", b'"inputs"', b"[]"])
-def test_what_is_no_object_is_refused(strict: Server, protocol: Protocol, content: bytes) -> None:
-    protocol.refuses(protocol.send(strict, content), 422 if protocol.is_native else 400, "object")
+def test_what_is_no_object_is_refused(narrow: Server, protocol: Protocol, content: bytes) -> None:
+    protocol.refuses(protocol.send(narrow, content), 422 if protocol.is_native else 400, "object")
 
 
 @every_protocol
-def test_json_that_is_nested_deeply_is_refused(strict: Server, protocol: Protocol) -> None:
+def test_json_that_is_nested_deeply_is_refused(narrow: Server, protocol: Protocol) -> None:
     deep: Any = 1
     for _ in range(900):
         deep = [deep]
 
-    protocol.refuses(protocol.ask(strict, [deep]), 422, "expected")
+    protocol.refuses(protocol.ask(narrow, [deep]), 422, "expected")
 
 
 @every_protocol
@@ -203,38 +236,38 @@ def test_json_that_is_nested_deeply_is_refused(strict: Server, protocol: Protoco
     ],
     ids=["truncated", "not compressed", "something behind it"],
 )
-def test_a_damaged_gzip_is_refused(strict: Server, protocol: Protocol, content: bytes, words: str) -> None:
-    protocol.refuses(protocol.send(strict, content, Content_Encoding="gzip"), 400, words)
+def test_a_damaged_gzip_is_refused(narrow: Server, protocol: Protocol, content: bytes, words: str) -> None:
+    protocol.refuses(protocol.send(narrow, content, Content_Encoding="gzip"), 400, words)
 
 
 @every_protocol
-def test_a_gzip_that_would_unpack_to_more_than_a_body_may_have_is_refused(strict: Server, protocol: Protocol) -> None:
+def test_a_gzip_that_would_unpack_to_more_than_a_body_may_have_is_refused(narrow: Server, protocol: Protocol) -> None:
     bomb = gzip.compress(b" " * (64 * LIMIT))
 
-    protocol.refuses(protocol.send(strict, bomb, Content_Encoding="gzip"), 413, "VITRINE_BODY_LIMIT_BYTES")
+    protocol.refuses(protocol.send(narrow, bomb, Content_Encoding="gzip"), 413, "VITRINE_BODY_LIMIT_BYTES")
 
 
 @every_protocol
-def test_an_unknown_encoding_is_refused_with_those_that_are_read(strict: Server, protocol: Protocol) -> None:
-    protocol.refuses(protocol.send(strict, b"{}", Content_Encoding="br"), 415, "gzip", "deflate")
+def test_an_unknown_encoding_is_refused_with_those_that_are_read(narrow: Server, protocol: Protocol) -> None:
+    protocol.refuses(protocol.send(narrow, b"{}", Content_Encoding="br"), 415, "gzip", "deflate")
 
 
 @every_protocol
-def test_a_body_that_is_too_large_is_refused_with_the_limit(strict: Server, protocol: Protocol) -> None:
-    protocol.refuses(protocol.send(strict, b" " * (LIMIT + 1)), 413, "1,048,576", "VITRINE_BODY_LIMIT_BYTES")
+def test_a_body_that_is_too_large_is_refused_with_the_limit(narrow: Server, protocol: Protocol) -> None:
+    protocol.refuses(protocol.send(narrow, b" " * (LIMIT + 1)), 413, "1,048,576", "VITRINE_BODY_LIMIT_BYTES")
 
 
 @every_protocol
-def test_too_many_rows_are_refused_with_the_limit(strict: Server, protocol: Protocol) -> None:
-    protocol.refuses(protocol.ask(strict, [PATIENT] * 9), 422, "8", "9 rows")
+def test_too_many_rows_are_refused_with_the_limit(narrow: Server, protocol: Protocol) -> None:
+    protocol.refuses(protocol.ask(narrow, [PATIENT] * 9), 422, "8", "9 rows")
 
 
 @every_protocol
 @pytest.mark.parametrize("limit", ["0", "soon", "nan"])
-def test_a_time_limit_that_is_none_is_refused(strict: Server, protocol: Protocol, limit: str) -> None:
+def test_a_time_limit_that_is_none_is_refused(narrow: Server, protocol: Protocol, limit: str) -> None:
     body = json.dumps(protocol.body("diabetes", None, [PATIENT])).encode()
 
-    answer = protocol.send(strict, body, X_Request_Timeout_Ms=limit)
+    answer = protocol.send(narrow, body, X_Request_Timeout_Ms=limit)
 
     protocol.refuses(answer, 422, "X-Request-Timeout-Ms")
 
@@ -253,9 +286,9 @@ def test_a_time_limit_that_is_none_is_refused(strict: Server, protocol: Protocol
     ids=["short", "long", "string", "boolean", "null", "nested"],
 )
 def test_a_row_that_is_not_the_model_s_is_refused(
-    strict: Server, protocol: Protocol, row: list[Any], words: tuple[str, ...]
+    narrow: Server, protocol: Protocol, row: list[Any], words: tuple[str, ...]
 ) -> None:
-    answer = protocol.ask(strict, [row])
+    answer = protocol.ask(narrow, [row])
 
     if protocol.name.startswith("v2") and row[0] is None:
         words = ("age",)
@@ -263,32 +296,32 @@ def test_a_row_that_is_not_the_model_s_is_refused(
 
 
 @every_protocol
-def test_a_number_that_is_none_of_a_network_s_is_refused(strict: Server, protocol: Protocol) -> None:
-    protocol.refuses(protocol.ask(strict, [[1e300, *PATIENT[1:]]]), 422, "1e+300")
+def test_a_number_that_is_none_of_a_network_s_is_refused(narrow: Server, protocol: Protocol) -> None:
+    protocol.refuses(protocol.ask(narrow, [[1e300, *PATIENT[1:]]]), 422, "1e+300")
 
 
 @every_protocol
-def test_a_key_that_has_no_effect_is_refused(strict: Server, protocol: Protocol) -> None:
+def test_a_key_that_has_no_effect_is_refused(narrow: Server, protocol: Protocol) -> None:
     body = protocol.body("diabetes", None, [PATIENT]) | {"surplus": 1}
 
-    protocol.refuses(protocol.send(strict, json.dumps(body).encode()), 422, "surplus")
+    protocol.refuses(protocol.send(narrow, json.dumps(body).encode()), 422, "surplus")
 
 
 @pytest.mark.parametrize("protocol", [each for each in PROTOCOLS if "explain" in each.name], ids=lambda each: each.name)
-def test_an_option_that_cannot_be_is_refused(strict: Server, protocol: Protocol) -> None:
+def test_an_option_that_cannot_be_is_refused(narrow: Server, protocol: Protocol) -> None:
     body = protocol.body("diabetes", None, [PATIENT])
     options = {"tolerance": 7}
     body |= {"parameters": options} if protocol.name.startswith("v2") else options
 
-    protocol.refuses(protocol.send(strict, json.dumps(body).encode()), 422, "tolerance", "7")
+    protocol.refuses(protocol.send(narrow, json.dumps(body).encode()), 422, "tolerance", "7")
 
 
 @pytest.mark.parametrize("parameters", [0, False, "", [], 3, [1]])
-def test_parameters_that_are_no_object_are_refused(strict: Server, parameters: Any) -> None:
+def test_parameters_that_are_no_object_are_refused(narrow: Server, parameters: Any) -> None:
     """Empty ones of any kind were taken for none."""
     body = {"instances": [PATIENT], "parameters": parameters}
 
-    v1("explain").refuses(v1("explain").send(strict, json.dumps(body).encode()), 422, "'parameters'", "object")
+    v1("explain").refuses(v1("explain").send(narrow, json.dumps(body).encode()), 422, "'parameters'", "object")
 
 
 def tensor(**changes: Any) -> dict[str, Any]:
@@ -319,9 +352,9 @@ def tensor(**changes: Any) -> dict[str, Any]:
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
 def test_a_tensor_that_is_not_what_it_says_is_refused(
-    strict: Server, protocol: Protocol, changes: dict[str, Any], words: tuple[str, ...]
+    narrow: Server, protocol: Protocol, changes: dict[str, Any], words: tuple[str, ...]
 ) -> None:
-    answer = protocol.send(strict, json.dumps({"inputs": [tensor(**changes)]}).encode())
+    answer = protocol.send(narrow, json.dumps({"inputs": [tensor(**changes)]}).encode())
 
     protocol.refuses(answer, 400, *words)
 
@@ -361,11 +394,11 @@ def binary(size: Any = 40, raw: bytes = RAW, **changes: Any) -> tuple[bytes, str
     ids=lambda value: str(value)[-40:],
 )
 def test_bytes_that_are_not_what_they_say_are_refused(
-    strict: Server, protocol: Protocol, request_: tuple[bytes, str], words: tuple[str, ...]
+    narrow: Server, protocol: Protocol, request_: tuple[bytes, str], words: tuple[str, ...]
 ) -> None:
     content, length = request_
 
-    answer = protocol.send(strict, content, **{HEADER.replace("-", "_"): length})
+    answer = protocol.send(narrow, content, **{HEADER.replace("-", "_"): length})
 
     protocol.refuses(answer, 400, *words)
 
@@ -401,19 +434,19 @@ HUGE = ARRAY.replace(b"(1, 10)", b"(9999999999, 10)").replace(b" " * 9 + b"\n", 
     ids=lambda value: str(value)[:30],
 )
 def test_a_body_in_another_form_that_is_not_what_it_says_is_refused(
-    strict: Server, path: str, content_type: str, content: bytes, status: int, words: tuple[str, ...]
+    narrow: Server, path: str, content_type: str, content: bytes, status: int, words: tuple[str, ...]
 ) -> None:
-    answer = strict.client.post(f"{path}?model=diabetes", content=content, headers={"Content-Type": content_type})
+    answer = narrow.client.post(f"{path}?model=diabetes", content=content, headers={"Content-Type": content_type})
 
     native(path).refuses(answer, status, *words)
 
 
 @pytest.mark.parametrize("path", ["/predict", "/explain"])
-def test_fields_of_a_json_body_that_stand_in_the_query_are_refused(strict: Server, path: str) -> None:
+def test_fields_of_a_json_body_that_stand_in_the_query_are_refused(narrow: Server, path: str) -> None:
     """They were ignored: `?version=2` was answered by the champion."""
     body = native(path).body("diabetes", None, [PATIENT])
 
-    answer = strict.client.post(f"{path}?version=2&model=diabetes&trace=7", json=body)
+    answer = narrow.client.post(f"{path}?version=2&model=diabetes&trace=7", json=body)
 
     native(path).refuses(answer, 422, "query parameter version", "query parameter model", "the body is JSON")
 
@@ -427,14 +460,14 @@ def test_fields_of_a_json_body_that_stand_in_the_query_are_refused(strict: Serve
     ],
     ids=["native", "v1", "v2"],
 )
-def test_an_unknown_path_is_refused(strict: Server, protocol: Protocol, path: str) -> None:
-    answer = strict.client.post(path, json=protocol.body("diabetes", None, [PATIENT]))
+def test_an_unknown_path_is_refused(narrow: Server, protocol: Protocol, path: str) -> None:
+    answer = narrow.client.post(path, json=protocol.body("diabetes", None, [PATIENT]))
 
     protocol.refuses(answer, 405 if "v1" in path else 404, path)
 
 
-def test_a_version_that_cannot_be_loaded_is_not_ready_in_v2(strict: Server) -> None:
-    answer = strict.client.get("/v2/models/diabetes/versions/2/ready")
+def test_a_version_that_cannot_be_loaded_is_not_ready_in_v2(narrow: Server) -> None:
+    answer = narrow.client.get(f"/v2/models/diabetes/versions/{DAMAGED}/ready")
 
     assert answer.status_code == 503
     assert answer.json()["ready"] is False

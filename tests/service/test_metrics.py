@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,7 +23,7 @@ from service.entrance import Entrance
 from service.errors import JobsUnavailable
 from service.jobs.figures import JobFigures, JobFiguresReader, figures_of
 from service.jobs.memory import TrainerMemory, peak_resident_bytes
-from service.jobs.queue import JobQueue, JobTimes, prepare_jobs_database
+from service.jobs.queue import JobQueue, JobTimes
 from service.metrics import Metrics
 from service.scrape import StoreFigures, exposition, seconds_since_start
 from service.tallies import CounterTally, HistogramTally
@@ -91,6 +92,40 @@ def test_a_request_without_an_answer_is_counted_by_whose_fault_it_is(error: Exce
 
     assert counted(metrics)["status"] == status
     assert {"unknown": 0} == in_flight(metrics)
+
+
+def test_a_client_that_reset_its_connection_as_the_answer_began_is_gone_and_nothing_is_broken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = Metrics()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    async def scenario() -> None:
+        connection = asyncio.get_running_loop().create_future()
+
+        class Connected(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                connection.set_result(transport)
+
+        server = await asyncio.get_running_loop().create_server(Connected, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        transport = await connection
+        transport.abort()
+
+        async def write(_message: Message) -> None:
+            transport.write(b"HTTP/1.1 200 OK")
+
+        await entered(app, metrics)({"type": "http", "method": "GET", "path": "/x", "headers": []}, received, write)
+        writer.close()
+        server.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+
+    assert counted(metrics)["status"] == "499"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_methods_that_clients_make_up_share_one_label() -> None:
@@ -219,7 +254,6 @@ def test_scrapes_within_a_second_share_one_look_at_the_stores() -> None:
 
 def test_jobs_are_counted_by_what_the_job_store_says_even_when_one_is_resumed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
-    prepare_jobs_database(url)
     engine = open_database(f"sqlite:///{tmp_path / 'vitrine.sqlite'}")
     jobs = JobQueue(url, engine)
     reader = JobFiguresReader(jobs, engine, clock=lambda: 4e9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,10 @@ from service.up import Supervisor
 mlflow = pytest.importorskip("mlflow", reason="the extra `tracking` is not installed")
 
 # MLflow uses what SQLAlchemy and others deprecate; nothing here can change that.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SADeprecationWarning")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SADeprecationWarning"),
+]
 
 PASSWORD = "correct-horse"
 
@@ -67,9 +71,9 @@ class MlflowServer:
 
 
 @pytest.fixture
-def mlflow_server(tmp_path: Path) -> MlflowServer:
-    """Not started yet; its database is made beforehand, which takes seconds."""
-    open_tracking(f"sqlite:///{tmp_path / 'mlflow.sqlite'}", tmp_path).probe()
+def mlflow_server(tmp_path: Path, mlflow_database: Path) -> MlflowServer:
+    """Not started yet."""
+    shutil.copy(mlflow_database, tmp_path / "mlflow.sqlite")
     return MlflowServer(tmp_path, free_port())
 
 
@@ -119,20 +123,22 @@ def test_a_server_and_a_mirror_that_are_killed_in_between_leave_nothing_twice(
 
     for killed_at in (2, 5, 8):
         with mlflow_server.serving() as client, running(settings, "mirror") as mirror:
-            wait_for(lambda client=client, at=killed_at: count_runs(client) >= at, seconds=120)
+            wait_for(lambda client=client, at=killed_at: count_runs(client) >= at)
             if killed_at == 5:
                 mirror.process.kill()
     with mlflow_server.serving() as client, running(settings, "mirror"):
         expected = {f"vitrine_{i}": i for i in range(1, n_versions + 1)} | {"champion": n_versions}
-        wait_for(lambda: aliases(client) == expected, seconds=180)
+        wait_for(lambda: aliases(client) == expected)
         runs = count_runs(client)
         versions = client.search_model_versions("name = 'diabetes'")
 
     assert (runs, len(versions)) == (n_versions, n_versions)
 
 
-def test_a_second_mirror_and_one_with_nothing_to_mirror_to_say_what_is_wrong(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.sqlite'}"
+def test_a_second_mirror_and_one_with_nothing_to_mirror_to_say_what_is_wrong(
+    tmp_path: Path, mlflow_database: Path
+) -> None:
+    uri = f"sqlite:///{shutil.copy(mlflow_database, tmp_path / 'mlflow.sqlite')}"
     settings = Settings(home=tmp_path / "home", mlflow_tracking_uri=uri)
 
     with running(settings, "mirror") as first:

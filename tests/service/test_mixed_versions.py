@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,15 @@ import httpx
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+from sharing import made_version
 from support import Server, free_port, install, point, running, succeeds, wait_for
 
 from service.settings import Settings
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))
 import tables
+
+pytestmark = pytest.mark.long
 
 ORDER: dict[str, Any] = {
     "age": 41,
@@ -35,13 +39,13 @@ def mixed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`vitrine serve` with `orders` (mixed columns), `moods` (a text) and `strokes` (a series with gaps)."""
     settings = Settings(home=tmp_path_factory.mktemp("home"), port=free_port(), refresh_ms=100)
     settings.prepare_home()
-    versions = tmp_path_factory.mktemp("versions")
     for model, make in (
         ("orders", tables.mixed_artifact),
         ("moods", tables.text_artifact),
         ("strokes", tables.series_artifact),
     ):
-        artifact = make(settings.data_directory, versions / model)
+        data, artifact = made_version(tmp_path_factory, make)
+        shutil.copytree(data, settings.data_directory, dirs_exist_ok=True)
         point(settings, model, install(settings, artifact, model, f"JOB-{model}"))
     with running(settings, "serve") as server:
         wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=300)
@@ -283,7 +287,9 @@ def test_card_says_what_each_feature_takes(mixed_server: Server) -> None:
 
 
 def explained(client: httpx.Client, model: str, rows: list[Any], **request: Any) -> dict[str, Any]:
-    answer = client.post("/explain", json={"model": model, "inputs": rows, "deadline_ms": 5000, **request})
+    # The process for shap's explainers starts with the first of them, and imports for many seconds.
+    body = {"model": model, "inputs": rows, "deadline_ms": 5000, **request}
+    answer = client.post("/explain", json=body, timeout=240)
     assert 200 == answer.status_code, answer.text
     return answer.json()
 

@@ -28,7 +28,7 @@ def demo(
         point(settings, model, 1)
         point(settings, model, 2, alias="challenger")
     with running(settings, "serve") as server:
-        wait_for(lambda: explains(server), seconds=180)
+        wait_for(lambda: explains(server))
         yield server
 
 
@@ -80,6 +80,7 @@ def ids(demo: Server) -> dict[str, str]:
     return {"JOB": job, "PREDICTION": prediction, "EXPLANATION": explanation, "DATASET": dataset}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_no_request_is_answered_otherwise_than_the_document_says(
     demo: Server, document: dict[str, Any], ids: dict[str, str], tmp_path: Path

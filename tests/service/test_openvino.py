@@ -92,7 +92,7 @@ def served(python: Path, digits_artifact: Artifact, tmp_path_factory: pytest.Tem
     settings.prepare_home()
     point(settings, "digits", install(settings, digits_artifact, "digits", "JOB-digits"))
     with running(settings, "serve", python=python) as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=120)
+        wait_for(lambda: succeeds(server.client, "/health/ready"))
         yield server
 
 
@@ -114,6 +114,7 @@ def test_a_server_predicts_by_it_and_says_so(served: Server, digits_artifact: Ar
     assert 'vitrine_engine_call_rows_count{engine="openvino"}' in served.client.get("/metrics").text
 
 
+@pytest.mark.long
 def test_explanations_stay_with_onnx_runtime_so_that_their_bits_depend_on_no_timing(served: Server) -> None:
     row = np.full((8, 8), 8.0).tolist()
     body = {"model": "digits", "inputs": [row], "method": "kernel", "options": {"segments": 6}, "deadline_ms": 20_000}

@@ -94,6 +94,27 @@ def counted(server: Server, labels: dict[str, str]) -> float:
     return sum(sample.value for sample in samples if sample.labels == labels)
 
 
+@pytest.mark.parametrize(
+    "path", ["/health/ready", "/v2/health/live", "/v1/models/diabetes", "/models/diabetes", "/nope"]
+)
+def test_head_is_answered_as_get_without_the_body(server: Server, path: str) -> None:
+    by_get, by_head = server.client.get(path), server.client.head(path)
+
+    assert (by_get.status_code, b"") == (by_head.status_code, by_head.content)
+    assert by_get.headers["content-type"] == by_head.headers["content-type"]
+    assert by_get.headers["content-length"] == by_head.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/predict/", "problem+json"), ("/v1/models/", "json"), ("/v2/models/diabetes/infer/", "json")]
+)
+def test_a_slash_too_many_is_no_redirection_to_another_scheme(server: Server, path: str, kind: str) -> None:
+    answer = server.client.post(path, json={})
+
+    assert (404, f"application/{kind}") == (answer.status_code, answer.headers["content-type"])
+    assert path in answer.text
+
+
 def test_the_openapi_examples_are_answered_as_documented(server: Server) -> None:
     document = server.client.get("/openapi.json").json()
 

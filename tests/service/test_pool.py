@@ -16,6 +16,7 @@ from support import PATIENT, database_of, without_onnx
 from models.artifact import Artifact
 from models.errors import CorruptVersion, UnknownModel, UnknownVersion
 from models.registry import CHAMPION
+from models.retention import Retention, Verdict
 from models.rows import decode_rows
 from service.draining import Drain
 from service.errors import RegistryUnavailable, VersionUnavailable
@@ -116,6 +117,24 @@ def test_an_alias_that_is_removed_is_no_longer_known(run: Any) -> None:
         await scene.pool.refresh()
         with pytest.raises(UnknownVersion):
             await scene.pool.resolve(NAME, "shadow")
+
+    run(test)
+
+
+def test_a_version_that_is_deleted_is_not_kept_though_it_was_loaded_to_stay(run: Any) -> None:
+    async def test(scene: Scene) -> None:
+        await scene.pool.refresh()
+        for version in ("1", "2"):
+            await scene.pool.load(NAME, version)
+        assert [1, 2] == scene.pool.loaded(NAME)
+
+        record = scene.registry.model(NAME).resolve("2")
+        Retention(scene.registry._engine).delete([Verdict(record, True, "test")], by="test")
+        await scene.pool.refresh()
+
+        assert [1] == scene.pool.loaded(NAME)
+        assert not scene.pool.is_pinned(NAME, 2)
+        assert scene.pool.is_pinned(NAME, 1)
 
     run(test)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +18,11 @@ from models.artifact import Artifact
 from models.registry import CHAMPION
 from models.rows import decode_rows
 from service.draining import Drain
-from service.errors import NoRoomForVersion, VersionTooLarge
+from service.errors import ComputeUnavailable, NoRoomForVersion, VersionPreloaded, VersionTooLarge
 from service.routes.operations import readiness
 from service.serving import pool as pool_module
 from service.serving import residents
+from service.serving.explaining import LoadReport
 from service.serving.memory import default_budget_bytes, expected_bytes, heap_bytes, heap_growth, memory_limit_bytes
 from service.serving.residents import Tenant, least_recently_used, surplus
 from service.serving.served_model import ServedModel
@@ -73,13 +77,31 @@ def test_the_default_budget_leaves_the_processes_their_memory(limit_gib: float, 
     assert budget_mib * MIB == default_budget_bytes(int(limit_gib * 2**30))
 
 
-def test_the_limit_is_that_of_the_control_group_where_it_has_one(tmp_path: Path) -> None:
-    (tmp_path / "max").write_text("max\n")
-    (tmp_path / "limited").write_text("1073741824\n")
-    whole = memory_limit_bytes(())
+VERSION_2 = ("0::/system.slice/vitrine.service\n", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+VERSION_1 = ("4:memory:/docker/1\n0::/\n", "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n")
 
-    assert whole == memory_limit_bytes((tmp_path / "max", tmp_path / "absent"))
-    assert min(whole, 2**30) == memory_limit_bytes((tmp_path / "absent", tmp_path / "limited"))
+
+@pytest.mark.parametrize(
+    ("proc", "files", "limit"),
+    [
+        (VERSION_2, {"system.slice/vitrine.service/memory.max": "1073741824\n"}, 2**30),
+        (VERSION_2, {"system.slice/memory.max": "536870912", "system.slice/vitrine.service/memory.max": "max"}, 2**29),
+        (VERSION_2, {"system.slice/vitrine.service/memory.max": "max\n"}, None),
+        (VERSION_1, {"memory/docker/1/memory.limit_in_bytes": "1073741824\n"}, 2**30),
+        (VERSION_1, {"memory/docker/1/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        (("0::/\n", VERSION_2[1]), {"memory.max": "1073741824\n"}, 2**30),
+    ],
+)
+def test_the_limit_is_the_least_of_the_control_groups_around(
+    tmp_path: Path, proc: tuple[str, str], files: dict[str, str], limit: int | None
+) -> None:
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    written = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for path, text in {"proc/self/cgroup": proc[0], "proc/self/mountinfo": proc[1], **written}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    assert min(whole, limit or whole) == memory_limit_bytes(tmp_path)
 
 
 # -- what is measured ------------------------------------------------------------------------------------------------
@@ -105,6 +127,25 @@ def test_growth_is_at_least_what_is_known() -> None:
         pass
 
     assert 7 * MIB == growth.measured
+
+
+def test_what_a_version_takes_is_told_at_once_though_its_process_is_started_anew_meanwhile() -> None:
+    loaded, again = Future[LoadReport](), Future[LoadReport]()
+    loaded.set_result(LoadReport("cpu", {}, memory_bytes=2 * MIB))
+    loads = iter([loaded, again, again])
+    served: Any = object.__new__(ServedModel)
+    served.key, served._bytes_here, served._expected_bytes = "m/1#1", 3 * MIB, MIB
+    served._compute = SimpleNamespace(loading=lambda _key: next(loads))
+
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(lambda: served.memory_bytes)
+        wait([asked], timeout=5)
+        is_told = asked.done()
+        again.set_exception(ComputeUnavailable("The server is stopping."))
+
+    assert is_told
+    assert 5 * MIB == asked.result()
+    assert 3 * MIB == served.memory_bytes
 
 
 def test_a_version_is_measured_within_reason_and_counted(tmp_path: Path, diabetes_artifact: Artifact) -> None:
@@ -271,6 +312,9 @@ def test_a_version_named_by_its_number_is_loaded_without_an_alias(run: Any) -> N
         await scene.pool.refresh()
         await _until(lambda: scene.pool.loaded(NAME) == [3])
         assert "ready" == _readiness(scene)["status"]
+        with pytest.raises(VersionPreloaded, match="keeps version 3 loaded"):
+            await scene.pool.unload(NAME, None)
+        assert [3] == scene.pool.loaded(NAME)
 
     run(test, memory_bytes=2 * SIZE, preload=(f"{NAME}@3",))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -190,6 +191,9 @@ def only(kind: Any, shape: tuple[int, ...], name: str = "scan") -> Signature:
         ([[5]], columns("bmi"), [[None]]),
         ([[[0, 1]]], only("image", (1, 2, 1)), None),
         ([{"scan": [[0, 1]]}], only("image", (1, 2, 1)), [{}]),
+        ([{"scan": {"b64": "iVBO"}}], only("image", (1, 2, 1)), [{}]),
+        ([{"b64": "iVBO"}], only("image", (1, 2, 1)), None),
+        ([{"b64": "iVBO"}], only("image", (1, 2, 1), "other"), [{"b64": "iVBO"}]),
         ([[[0, 1]]], only("image", (1, 2, 1), "other"), [[[0, 1]]]),
         (["a b"], only("text", (4,)), None),
     ],
@@ -307,6 +311,23 @@ def test_predictions_are_written_in_batches_in_order(open_scene: OpenScene, tmp_
     assert max(map(len, batches)) == BATCH_RECORDS
     assert (recorder.written, recorder.dropped) == (len(ids), 0)
     assert all(scene.knows(each) for each in (ids[0], ids[-1]))
+
+
+def test_a_record_is_not_waited_for_before_it_is_in_the_queue() -> None:
+    """Else the thread that writes would have nothing to write, and no database takes a batch of nothing."""
+    recorder = PredictionRecorder(lambda _: None, rate=1)
+    counted: list[int] = []
+
+    class Watched(deque[Any]):
+        def append(self, each: Any) -> None:
+            counted.append(recorder.waiting)
+            super().append(each)
+
+    recorder._queue = Watched()
+    take(recorder, 2)
+
+    assert counted == [0, 1]
+    assert recorder.waiting == 2
 
 
 def test_while_the_database_is_locked_records_wait_and_none_is_lost(open_scene: OpenScene, tmp_path: Path) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import sqlalchemy as sa
+from commands import vitrine
 from support import (
     EIGHT,
     PATIENT,
@@ -36,26 +34,6 @@ from vitrine import Client, VitrineError
 
 DIABETES = {"model": "diabetes", "inputs": [PATIENT, [x * 0.9 for x in PATIENT]]}
 NAMES = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
-
-
-@pytest.fixture(scope="module")
-def recording(
-    tmp_path_factory: pytest.TempPathFactory,
-    digits_artifact: Artifact,
-    diabetes_artifact: Artifact,
-    other_diabetes_artifact: Artifact,
-) -> Iterator[Server]:
-    """A server that records every prediction; diabetes has versions 1, 2 and 3, of which 1 is champion."""
-    home = tmp_path_factory.mktemp("home")
-    settings = Settings(home=home, port=free_port(), refresh_ms=100, record_predictions=1.0)
-    settings.prepare_home()
-    for number, artifact in enumerate((diabetes_artifact, other_diabetes_artifact, diabetes_artifact)):
-        install(settings, artifact, "diabetes", f"JOB-{number}")
-    point(settings, "diabetes", 1)
-    point(settings, "digits", install(settings, digits_artifact, "digits", "JOB-digits"))
-    with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
-        yield server
 
 
 def predict(server: Server, body: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +68,19 @@ def test_a_prediction_is_found_by_its_id_with_what_it_was_made_from(recording: S
 
     assert found.pop("created_at").startswith("20")
     assert found == {**answered, "inputs": [row], "redacted": []}
+
+
+def test_a_prediction_of_which_v2_answered_the_log_odds_alone_is_recorded_with_its_probabilities(
+    recording: Server,
+) -> None:
+    image = {"name": "image", "shape": [1, 8, 8, 1], "datatype": "FP32", "data": np.ravel(EIGHT).tolist()}
+    body = {"inputs": [image], "outputs": [{"name": "logit"}]}
+
+    answered = recording.client.post("/v2/models/digits/infer", json=body).json()
+
+    record = recorded(recording, answered["id"])
+    assert ["logit"] == [output["name"] for output in answered["outputs"]]
+    assert record["predictions"] == predict(recording, {"model": "digits", "inputs": [EIGHT]})["predictions"]
 
 
 def test_a_prediction_is_explained_by_the_version_that_made_it_when_another_is_champion(recording: Server) -> None:
@@ -212,20 +203,21 @@ def test_the_command_line_shows_and_explains_a_recorded_prediction(recording: Se
     answered = predict(recording, DIABETES)
     recorded(recording, answered["id"])
 
-    def vitrine(*arguments: str) -> str:
-        environment = {**os.environ, "VITRINE_URL": str(recording.client.base_url)}
-        command = [sys.executable, "-m", "service", "predictions", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    def printed(*arguments: str) -> str:
+        done = vitrine("predictions", *arguments, variables={"VITRINE_URL": str(recording.client.base_url)})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    shown = vitrine("show", answered["id"])
-    explained = vitrine("explain", answered["id"], "--row", "1", "--top-k", "2")
-    as_json = json.loads(vitrine("show", answered["id"], "--json"))
+    shown = printed("show", answered["id"])
+    explained = printed("explain", answered["id"], "--row", "1", "--top-k", "2")
+    as_json = json.loads(printed("show", answered["id"], "--json"))
 
     assert all(f"{prediction['value']:.6g}" in shown for prediction in answered["predictions"])
     assert "diabetes 1, row 0: progression" in explained
     assert as_json["id"] == answered["id"]
 
 
+@pytest.mark.long
 def test_redacted_values_are_nowhere_and_what_waits_is_written_when_the_server_ends(
     tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifact
 ) -> None:
@@ -237,7 +229,7 @@ def test_redacted_values_are_nowhere_and_what_waits_is_written_when_the_server_e
     point(settings, "diabetes", install(settings, diabetes_artifact, "diabetes", "JOB"))
     secret = [*PATIENT[:2], 32.109375, *PATIENT[3:]]
     with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"), seconds=180)
+        wait_for(lambda: succeeds(server.client, "/health/ready"))
         answered = predict(server, {"model": "diabetes", "inputs": [secret]})
         found = recorded(server, answered["id"])
         refused = [explain(server, answered["id"])]

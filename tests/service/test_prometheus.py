@@ -55,7 +55,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifa
     ):
         wait_for(lambda: succeeds(server.client, "/health/ready"))
         job = server.client.post("/train", json=JOB).json()["links"]["self"]
-        wait_for(lambda: load(server) and server.client.get(job).json()["status"] == "succeeded", seconds=120)
+        wait_for(lambda: load(server) and server.client.get(job).json()["status"] == "succeeded")
         server.client.put("/models/diabetes/aliases/champion", json={"version": 2}).raise_for_status()
         (settings.versions_directory / "diabetes" / "JOB-2" / "model.keras").write_bytes(b"")
         # Past the API, which would look at the files first.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import vitrine
 from support import PATIENT, Server, install, point, wait_for
 
 from models.artifact import CARD, Artifact
@@ -73,14 +72,15 @@ def test_without_a_number_and_a_setting_all_versions_stay_and_old_checkpoints_go
 
 
 def test_the_command_line_shows_a_dry_run(aged: Server) -> None:
-    command = [sys.executable, "-m", "service", "models", "prune", "--model", "aged", "--keep", "1", "--dry-run"]
-    environment = {**os.environ, "VITRINE_URL": str(aged.client.base_url)}
+    command = ["models", "prune", "--model", "aged", "--keep", "1", "--dry-run"]
+    at = {"VITRINE_URL": str(aged.client.base_url)}
 
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    as_json = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True).stdout
+    told = vitrine(*command, variables=at)
+    as_json = vitrine(*command, "--json", variables=at)
 
-    assert "aged 4 kept: champion points at it" in told
-    assert json.loads(as_json)["dry_run"]
+    assert (0, 0) == (told.returncode, as_json.returncode), told.stderr + as_json.stderr
+    assert "aged 4 kept: champion points at it" in told.stdout
+    assert json.loads(as_json.stdout)["dry_run"]
     assert Path(aged.settings.versions_directory / "aged" / "JOB-aged-1").exists()
 
 

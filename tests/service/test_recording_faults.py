@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,8 +77,10 @@ def test_a_locked_database_delays_one_explanation_and_fails_none(server: Server)
     assert first_seconds < 10
     assert others_seconds < 10  # waiting for the lock would take them two seconds each
     assert during[:2] == (200, "degraded")
-    assert "not recorded: database is locked" in during[2]
-    assert "answered but not recorded: database is locked" in server.log
+    # Whichever comes first: the database gives up waiting for the lock, or the request gives up waiting for it.
+    reason = "not recorded: (database is locked|the database has not answered)"
+    assert re.search(reason, during[2])
+    assert re.search(f"answered but {reason}", server.log)
 
 
 def test_a_full_disk_fails_no_explanation_and_recording_goes_on_when_there_is_room(server: Server) -> None:

@@ -6,8 +6,11 @@ import base64
 import csv
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -189,6 +192,9 @@ def test_a_damaged_array_is_refused_or_read_and_never_worse(seed: int) -> None:
         (header("(-1, 3)"), "NPY array"),
         (header("(36893488147419103232, 0)"), "a row at least"),
         (header("(4294967296, 4294967296, 0)"), "a row at least"),
+        (header("(-1, -8)") + bytes(64), "a row at least"),
+        (header("(True, 8)") + bytes(64), "a row at least"),
+        (header(f"({'1, ' * 65})") + bytes(8), "a row at least"),
         (header("(1,)", "'|O'"), "numbers is expected"),
         (b"\x93NUMPY\x09\x00", "NPY version 9.0"),
     ],
@@ -233,6 +239,80 @@ def test_an_image_is_a_column_of_lists(nest: str) -> None:
     read = read_arrow(stream(pa.table({"image": column})), 10).read_as(image_signature(4, 3, 1))
 
     np.testing.assert_array_equal(pixels, read)
+
+
+@pytest.mark.parametrize(
+    ("columns", "received"),
+    [
+        ({"image": [[1, 2, 3, 4, 5], [6, 7, 8]]}, "lists of different lengths"),
+        ({"image": [[[1, 2], [3, 4]], [[1], [2, 3, 4]]]}, "2 x lists of different lengths"),
+        ({"image": [[[1], [2], [3], [4]]]}, "4 x 1"),
+        ({"image": [[1, 2, 3]]}, "3"),
+        ({"image": [3]}, "int64"),
+        ({"picture": [[1, 2, 3, 4]]}, "picture"),
+        ({"image": [[1, 2, 3, 4]], "size": [4]}, "a column"),
+    ],
+)
+def test_lists_that_are_no_images_are_refused(columns: dict[str, Any], received: str) -> None:
+    """Lists of different lengths gave a row the pixels of the next one, where all had as many as there should be."""
+    with pytest.raises(InvalidRows) as raised:
+        read_arrow(stream(pa.table(columns)), 10).read_as(image_signature(2, 2, 1))
+
+    assert [received] == [fault.received for fault in raised.value.faults]
+
+
+def test_the_target_may_stand_beside_an_image_and_a_missing_pixel_is_nan() -> None:
+    table = pa.table({"image": [[1.0, None, 3.0, 4.0]], "price": [7]})
+
+    read = read_arrow(stream(table), 10).read_as(image_signature(2, 2, 1))
+
+    np.testing.assert_array_equal([1.0, np.nan, 3.0, 4.0], np.ravel(read))
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_of_arrow_are_written_as_dates_are(unit: str) -> None:
+    table = pa.table({"built": pa.array(["2001-05-06T07:08:09Z", None]).cast(pa.timestamp(unit, "Europe/Rome"))})
+
+    rows = read_arrow(stream(table), 10).read_as(HOUSES)
+
+    assert [{"built": "2001-05-06T09:08:09+02:00"}, {"built": None}] == rows
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([10**9], pa.int32()).cast(pa.date32()),
+        pa.array([2**62], pa.timestamp("s")),
+        pa.array([2**62], pa.timestamp("us")),
+        pa.array([0], pa.timestamp("us", "Nowhere/Near")),
+    ],
+)
+def test_times_that_no_date_can_be_are_refused(column: pa.Array) -> None:
+    """They were a 500."""
+    with pytest.raises(InvalidRows) as raised:
+        read_arrow(stream(pa.table({"built": column})), 10).read_as(HOUSES)
+
+    assert ["#/inputs/built"] == [fault.pointer for fault in raised.value.faults]
+
+
+def test_no_body_of_arrow_imports_pandas(tmp_path: Path) -> None:
+    """It takes half a second and 40 MiB, in a server that answers others meanwhile."""
+    columns = {"image": [[1.0, None, 3.0, 4.0]], "built": pa.array([1], pa.timestamp("ns"))}
+    for name, column in columns.items():
+        (tmp_path / name).write_bytes(stream(pa.table({name: column})))
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from models.signature import Feature, Signature\n"
+        "from service.formats.arrow import read_arrow\n"
+        "for feature in Feature('image', 'image', (2, 2, 1), (0, 16)), Feature('built', 'date', (), (0, 1)):\n"
+        "    read = read_arrow((Path(sys.argv[1]) / feature.name).read_bytes(), 10)\n"
+        "    assert len(read.read_as(Signature((feature,), 'regression', 'price'))) == 1\n"
+        "print('pandas' in sys.modules)\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+
+    assert ended.stdout == "False\n"
 
 
 @pytest.mark.parametrize(
@@ -355,13 +435,13 @@ def test_every_8_bit_mode_is_converted(mode: str, channels: int) -> None:
     np.testing.assert_allclose(read, np.full((1, 4, 5, channels), 16.0), atol=0.2)
 
 
-def bomb(width: int, height: int) -> bytes:
+def bomb(width: int, height: int, depth: int = 8, colours: int = 0) -> bytes:
     """A PNG whose head says more pixels than it has."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
 
 
@@ -372,7 +452,10 @@ def bomb(width: int, height: int) -> bytes:
         (b"GIF89a", "6 bytes that are none"),
         (encoded(Image.new("L", (8, 8)), "BMP"), "that are none"),
         (encoded(Image.new("L", (300, 300)))[:-60], "breaks off"),
-        (encoded(Image.fromarray(np.zeros((8, 8), np.uint16))), "of mode I;16"),
+        (encoded(Image.fromarray(np.zeros((8, 8), np.uint16))), "one of more"),
+        (bomb(8, 8, depth=16, colours=2), "one of more"),
+        (bomb(8, 8, depth=16, colours=4), "one of more"),
+        (bomb(8, 8, depth=16, colours=6), "one of more"),
         (bomb(5000, 5000), "5000 x 5000|more"),
         (bomb(2**31 - 1, 2**31 - 1), "more|none"),
     ],

@@ -16,6 +16,8 @@ from models.spec import parse_spec
 from service.jobs.trainer import version_directory
 from service.settings import Settings
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def workers(tmp_path: Path) -> Iterator[Workers]:
@@ -29,20 +31,18 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 def test_trials_of_a_killed_worker_are_finished_by_another_and_the_best_one_becomes_the_version(
     workers: Workers,
 ) -> None:
-    job = submit(workers, trials=5, epochs=40)
+    job = submit(workers, trials=4, epochs=15)
     trials = Trials(workers.engine, job)
     for name in ("one", "two"):
         workers.start(name)
-    begun = wait_for(
-        lambda: [trial for trial in trials.all() if trial.errors and trial.state == "running"], seconds=120
-    )
+    begun = wait_for(lambda: [trial for trial in trials.all() if trial.errors and trial.state == "running"])
 
     workers.kill("one")
     document = workers.finished(job, seconds=240)
 
     assert "succeeded" == document["status"], document["error"]
     found = trials.all()
-    assert list(range(5)) == [trial.number for trial in found]
+    assert list(range(4)) == [trial.number for trial in found]
     assert {"complete"} == {trial.state for trial in found}
     assert begun[0].parameters == found[begun[0].number].parameters
     card = open_artifact(version_directory(workers.settings.versions_directory, "m", job)).card
@@ -59,7 +59,7 @@ def test_cancelled_search_stops_its_trials_and_resume_goes_on_with_them(workers:
     job = submit(workers, trials=3, epochs=3000)
     trials = Trials(workers.engine, job)
     workers.start("one")
-    wait_for(lambda: [trial for trial in trials.all() if trial.errors], seconds=120)
+    wait_for(lambda: [trial for trial in trials.all() if trial.errors])
     drawn = trials.all()[0].parameters
 
     workers.queue.cancel(job)
@@ -67,7 +67,7 @@ def test_cancelled_search_stops_its_trials_and_resume_goes_on_with_them(workers:
     wait_for(lambda: not workers.trainers("one", job), seconds=30)
     assert ["running"] == [trial.state for trial in trials.all()]
     workers.queue.resume(job)
-    wait_for(lambda: workers.trainers("one", job), seconds=60)
+    wait_for(lambda: workers.trainers("one", job))
     assert drawn == trials.all()[0].parameters
     workers.queue.cancel(job)
 

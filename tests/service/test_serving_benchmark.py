@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socketserver
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -24,11 +25,14 @@ from benchmarks.serving.growth import Point, cliffs
 from benchmarks.serving.load import Load, WrongAnswers, load, parse_result
 from benchmarks.serving.open_loop import due_times, open_loop
 from benchmarks.serving.profiling import is_work, parse_samples, shares, step_of
-from benchmarks.serving.running import check_answers, running
+from benchmarks.serving.rpc import V2Rpc, check_counts, load_calls, read_log
+from benchmarks.serving.running import check_answers, check_calls, running
 from benchmarks.serving.servers import Server
 from benchmarks.serving.subjects import Subject, bare_outputs
 from models.artifact import Artifact
+from service.rpc.messages import message_class
 
+COLUMNS = V2(inputs={"breast-cancer": ("input",)}, row_shapes={"breast-cancer": (30,)}, binary=True)
 ASK = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -39,6 +43,25 @@ def subject(breast_cancer_artifact: Artifact) -> Subject:
     labels = tuple(breast_cancer_artifact.signature.labels)
     outputs = bare_outputs(breast_cancer_artifact.onnx_path, rows)
     return Subject("breast-cancer", breast_cancer_artifact, breast_cancer_artifact.onnx_path, labels, rows, outputs)
+
+
+class RoomyServer(ThreadingHTTPServer):
+    """Has room for as many new connections as a load opens: without, the kernel lets some of them wait for seconds."""
+
+    request_queue_size = 256
+
+
+@contextmanager
+def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
+    """Serves by a handler, in a thread."""
+    with RoomyServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
@@ -64,14 +87,8 @@ def small_server(answer: Callable[[int], tuple[int, float]], idle_seconds: float
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             del code, size
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
 def test_our_answers_are_those_of_the_bare_engine(server: ServedModels, subject: Subject) -> None:
@@ -110,6 +127,81 @@ def test_wrk_refuses_a_server_that_fails(server: ServedModels, subject: Subject)
         load(url, requests_of(Native("/nowhere"), subject, 1, 1), connections=1, seconds=1)
 
 
+def test_our_answers_over_grpc_are_those_of_the_bare_engine(server: ServedModels, subject: Subject) -> None:
+    form = V2Rpc(f"127.0.0.1:{server.settings.grpc_port}", COLUMNS)
+    shifted = replace(subject, outputs=np.roll(subject.outputs, 1, axis=0))
+
+    check_calls(form, subject, n_rows=3)
+
+    with pytest.raises(WrongAnswers, match="breast-cancer"):
+        check_calls(form, shifted, n_rows=1)
+
+
+def test_h2load_sends_as_many_calls_as_the_server_counts(server: ServedModels, subject: Subject) -> None:
+    need("h2load", package="nghttp2-client")
+    call = V2Rpc(f"127.0.0.1:{server.settings.grpc_port}", COLUMNS).ask(subject, subject.rows[:3])
+
+    before = calls_answered(server)
+    measured = load_calls(call, connections=2, seconds=1)
+
+    assert measured.requests > 0
+    assert 0 < measured.p50_ms <= measured.p99_ms
+    # One is asked beforehand, and those in flight when time is up are counted by the server alone.
+    assert measured.requests + 1 <= calls_answered(server) - before <= measured.requests + 1 + 2
+
+
+def calls_answered(server: ServedModels) -> int:
+    lines = server.client.get("/metrics").text.splitlines()
+    answered = (
+        line
+        for line in lines
+        if line.startswith("vitrine_requests_total{") and "/ModelInfer" in line and 'status="200"' in line
+    )
+    return sum(int(float(line.split()[-1])) for line in answered)
+
+
+def test_errors_over_grpc_are_no_measurement(server: ServedModels, subject: Subject) -> None:
+    call = V2Rpc(f"127.0.0.1:{server.settings.grpc_port}", COLUMNS).ask(subject, subject.rows[:1])
+
+    with pytest.raises(WrongAnswers, match="INVALID_ARGUMENT"):
+        load_calls(replace(call, message=call.message[:-1]), connections=1, seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("done", "errored", "data_bytes", "reason"),
+    [(10, 0, 999, "some are errors"), (10, 1, 1000, "errored"), (0, 0, 0, "0 answers")],
+)
+def test_a_load_over_grpc_with_a_single_failure_is_no_measurement(
+    done: int, errored: int, data_bytes: int, reason: str
+) -> None:
+    def printed(done: int, errored: int, data_bytes: int) -> str:
+        counts = f"{done} total, {done} started, {done} done, {done} succeeded, 0 failed, {errored} errored, 0 timeout"
+        return (
+            f"requests: {counts}\ntraffic: 9KB (9000) total, 1B (1) headers (space savings 9%), 1B ({data_bytes}) data"
+        )
+
+    check_counts(printed(10, 0, 1000), answer_bytes=100)
+
+    with pytest.raises(WrongAnswers, match=reason):
+        check_counts(printed(done, errored, data_bytes), answer_bytes=100)
+
+
+def test_times_of_calls_are_those_of_h2load_s_log() -> None:
+    measured = read_log("".join(f"1795295044954986\t200\t{us}\n" for us in range(1000, 102_000, 1000)), seconds=2)
+
+    assert measured == Load(101, 2, 51.0, 100.0)
+
+
+def test_a_call_holds_the_rows_in_a_framed_message(subject: Subject) -> None:
+    call = V2Rpc("here:1", COLUMNS).ask(subject, subject.rows[:3])
+
+    message = message_class("ModelInferRequest").FromString(call.framed()[5:])
+
+    assert call.framed()[:5] == b"\0" + len(call.message).to_bytes(4, "big")
+    assert list(message.inputs[0].shape) == [3, 30]
+    assert message.raw_input_contents[0] == np.float32(subject.rows[:3]).tobytes()
+
+
 def test_a_load_with_a_single_failure_is_no_measurement() -> None:
     printed = 'RESULT {"requests": 9, "duration_us": 1, "p50_us": 1, "p99_us": 1, "errors": {"status": 1, "read": 0}}'
 
@@ -141,6 +233,35 @@ def test_connections_that_a_server_closes_while_they_are_idle_are_no_failure() -
 
     # The stall opened connections that were not needed afterwards.
     assert len(measured.latencies_ms) == 100
+
+
+@contextmanager
+def hanging_up_server(answers: int) -> Iterator[str]:
+    """Answers so many requests of each connection, reads one more, and hangs up on it."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            for _ in range(answers):
+                if not self.request.recv(1 << 16):
+                    return
+                self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            self.request.recv(1 << 16)
+
+    with serving(Handler) as url:
+        yield url
+
+
+def test_a_request_that_meets_the_end_of_its_connection_is_sent_again() -> None:
+    with hanging_up_server(answers=2) as url:
+        measured = open_loop(url, [ASK], per_second=100, seconds=0.5)
+
+    assert len(measured.latencies_ms) == 50
+    assert (measured.latencies_ms > 0).all()
+
+
+def test_a_server_that_hangs_up_on_the_first_request_of_a_connection_is_refused() -> None:
+    with hanging_up_server(answers=0) as url, pytest.raises(WrongAnswers, match="owed an answer"):
+        open_loop(url, [ASK], per_second=100, seconds=0.5)
 
 
 def test_requests_are_due_at_the_mean_rate() -> None:

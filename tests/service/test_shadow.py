@@ -35,6 +35,16 @@ def test_a_challenger_with_fewer_columns_in_another_order_is_given_its_own() -> 
     assert [[3, 1], [6, 4]] == rows.tolist()
 
 
+def test_a_challenger_is_given_all_columns_of_a_text_wherever_they_are() -> None:
+    text = Feature("t", "text", (3,), (0.0, 9.0), vocabulary=("x", "y"))
+    mine = Signature((text, *NUMBERS), "regression", "y")
+    theirs = Signature((NUMBERS[1], text), "regression", "y")
+
+    rows = adapter(mine, theirs)(np.array([[2, 3, 0, 10, 20, 30]], np.float32))
+
+    assert [[20, 2, 3, 0]] == rows.tolist()
+
+
 @pytest.mark.parametrize(
     ("theirs", "words"),
     [

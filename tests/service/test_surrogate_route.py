@@ -2,14 +2,13 @@
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import httpx
 import numpy as np
 import pytest
+from commands import vitrine
 from PIL import Image
 from support import Server, install
 
@@ -105,16 +104,13 @@ def test_the_client_has_the_tree_in_all_its_forms(server: Server) -> None:
     assert picture.startswith(b"<")
 
 
-def vitrine(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service", *arguments, "--url", str(server.client.base_url)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_the_terminal_shows_an_evaluation_and_the_tree(server: Server, tmp_path: Path) -> None:
-    shown = vitrine(server, "models", "evaluation", "breast-cancer")
-    tree = vitrine(server, "models", "surrogate", "breast-cancer")
-    drawn = vitrine(server, "models", "surrogate", "breast-cancer", "--svg", str(tmp_path / "tree.svg"))
-    as_json = vitrine(server, "models", "evaluation", "breast-cancer", "--json")
+    url = str(server.client.base_url)
+
+    shown = vitrine("models", "evaluation", "breast-cancer", url=url)
+    tree = vitrine("models", "surrogate", "breast-cancer", url=url)
+    drawn = vitrine("models", "surrogate", "breast-cancer", "--svg", str(tmp_path / "tree.svg"), url=url)
+    as_json = vitrine("models", "evaluation", "breast-cancer", "--json", url=url)
 
     assert 0 == shown.returncode, shown.stderr
     for words in ("breast-cancer version 1", "roc_auc", "gradient boosting", "majority", "calibration", "pgd"):

@@ -15,6 +15,8 @@ from models.artifact import open_artifact
 from service.jobs.trainer import version_directory
 from service.settings import Settings
 
+pytestmark = pytest.mark.long
+
 
 def databases(*quick: str) -> pytest.MarkDecorator:
     """On both databases, of which the default run takes only some."""

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -20,15 +21,26 @@ LONG = {
     "model": "endurance",
     "dataset": {"builtin": "diabetes"},
     "architecture": {"type": "mlp", "layers": [4]},
-    "training": {"epochs": 60, "early_stopping": None},
+    "training": {"epochs": 30, "early_stopping": None},
 }
+PARTS = ("api", "worker")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One whose parts may be killed: they are started again."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), port=free_port(), refresh_ms=100)
+    with running(settings, "up") as server:
+        wait_for(lambda: succeeds(server.client, "/health/ready"))
+        yield server
 
 
 @pytest.fixture
-def system(tmp_path) -> Iterator[Server]:
+def ending(tmp_path: Path) -> Iterator[Server]:
+    """One that a test ends: its processes are there, and may not be ready yet."""
     settings = Settings(home=tmp_path / "home", port=free_port(), refresh_ms=100)
     with running(settings, "up") as server:
-        wait_for(lambda: succeeds(server.client, "/health/ready"))
+        wait_for(lambda: succeeds(server.client, "/health/live") and all(pid_of(server, part) for part in PARTS))
         yield server
 
 
@@ -47,6 +59,7 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.long
 def test_a_job_whose_worker_is_killed_ends_in_exactly_one_version_that_is_served(system: Server) -> None:
     job = system.client.post("/train", json=LONG).json()["job"]
 
@@ -59,7 +72,7 @@ def test_a_job_whose_worker_is_killed_ends_in_exactly_one_version_that_is_served
 
     os.kill(worker, signal.SIGKILL)
     wait_for(lambda: pid_of(system, "worker") not in (None, worker))
-    document = wait_for(lambda: (d := read())["status"] in ("succeeded", "failed") and d, seconds=120)
+    document = wait_for(lambda: (d := read())["status"] in ("succeeded", "failed") and d)
 
     assert (document["status"], document["version"], document["promoted"]) == ("succeeded", 1, True)
     assert document["attempt"] >= 2
@@ -72,7 +85,7 @@ def test_a_job_whose_worker_is_killed_ends_in_exactly_one_version_that_is_served
 
 
 @pytest.mark.soak
-def test_a_job_that_ctrl_c_interrupts_goes_on_at_the_next_start(tmp_path) -> None:
+def test_a_job_that_ctrl_c_interrupts_goes_on_at_the_next_start(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", port=free_port(), refresh_ms=100)
     with running(settings, "up") as first:
         wait_for(lambda: succeeds(first.client, "/health/ready"))
@@ -88,19 +101,19 @@ def test_a_job_that_ctrl_c_interrupts_goes_on_at_the_next_start(tmp_path) -> Non
     assert ("succeeded", 1) == (document["status"], document["version"])
 
 
-def test_the_api_is_started_again_when_it_dies_and_ctrl_c_ends_every_process(system: Server) -> None:
-    api = pid_of(system, "api")
+def test_the_api_is_started_again_when_it_dies_and_ctrl_c_ends_every_process(ending: Server) -> None:
+    api = pid_of(ending, "api")
     assert api is not None
     os.kill(api, signal.SIGKILL)
-    wait_for(lambda: pid_of(system, "api") not in (None, api) and succeeds(system.client, "/health/ready"))
-    processes = [pid for part in ("api", "worker") if (pid := pid_of(system, part))]
+    wait_for(lambda: pid_of(ending, "api") not in (None, api) and succeeds(ending.client, "/health/ready"))
+    processes = [pid for part in PARTS if (pid := pid_of(ending, part))]
 
-    system.process.send_signal(signal.SIGINT)
-    status = system.process.wait(30)
+    ending.process.send_signal(signal.SIGINT)
+    status = ending.process.wait(30)
 
     assert status == 0
     assert [pid for pid in processes if is_alive(pid)] == []
-    assert "Nothing is lost" in system.log
+    assert "Nothing is lost" in ending.log
 
 
 def test_clients_of_an_api_that_is_killed_under_load_reconnect_and_get_right_answers(
@@ -115,7 +128,7 @@ def test_clients_of_an_api_that_is_killed_under_load_reconnect_and_get_right_ans
     def ask() -> tuple[set[int], list[Any], int]:
         """Statuses, and the answers that came before and after; a broken connection is asked again."""
         statuses, answers, broken, after = set(), [], 0, 0
-        with httpx.Client(base_url=system.client.base_url, timeout=30) as client:
+        with httpx.Client(base_url=system.client.base_url, timeout=60) as client:
             while after < 20:
                 try:
                     response = client.post("/predict", json=body)
@@ -179,7 +192,7 @@ def test_a_compute_process_that_is_killed_again_and_again_under_load_costs_no_pr
             (compute,) = wait_for(lambda api=api: child_processes(api, COMPUTE))
             os.kill(compute, signal.SIGKILL)
             wait_for(lambda api=api, old=compute: (now := child_processes(api, COMPUTE)) and now != [old])
-            wait_for(explained, seconds=120)
+            wait_for(explained)
         finished.set()
         results = {path: [f.result(60) for f in asking if asking[f] == path] for path in bodies}
 
@@ -189,10 +202,10 @@ def test_a_compute_process_that_is_killed_again_and_again_under_load_costs_no_pr
         assert 1 == len({content for _, contents in results[path] for content in contents})
 
 
-def test_killing_the_supervisor_ends_its_processes_too(system: Server) -> None:
-    processes = [pid for part in ("api", "worker") if (pid := pid_of(system, part))]
+def test_killing_the_supervisor_ends_its_processes_too(ending: Server) -> None:
+    processes = [pid for part in PARTS if (pid := pid_of(ending, part))]
 
-    system.process.kill()
+    ending.process.kill()
 
     wait_for(lambda: not any(is_alive(pid) for pid in processes), seconds=20)
 

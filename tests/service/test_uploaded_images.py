@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -12,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
-from support import Server, free_port, running, succeeds, wait_for
+from support import Server, wait_for
 
-from service.settings import Settings
+pytestmark = pytest.mark.long
 
 N_IMAGES = 200
 SIZES = [8, 16, 24]
@@ -23,14 +22,6 @@ SPEC: dict[str, Any] = {
     "training": {"epochs": 8, "early_stopping": None, "learning_rate": 0.01},
 }
 RESIZE = {"image": {"resize": [8, 8], "rescale": "symmetric"}}
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = Settings(home=tmp_path_factory.mktemp("system"), port=free_port(), refresh_ms=100, trainers=1)
-    with running(settings, "up") as server:
-        wait_for(lambda: succeeds(server.client, "/health/live"), seconds=300)
-        yield server
 
 
 def digit(i: int, size: int) -> np.ndarray:
@@ -149,7 +140,7 @@ def test_folder_of_images_is_trained_on_by_its_path(system: Server) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(png(digit(i, 8)))
 
-    card = trained(system, {"model": "by-path", "dataset": {"path": "digits"}})
+    card = trained(system, {"model": "by-folder", "dataset": {"path": "digits"}})
 
     assert ({"path": "digits"}, 120) == (card["spec"]["dataset"], sum(card["data"]["rows"].values()))
     assert 64 == len(card["data"]["file_sha256"])

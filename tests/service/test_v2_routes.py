@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,36 +10,12 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from support import EIGHT, PATIENT, Server, free_port, install, point, running, succeeds, wait_for
+from support import EIGHT, PATIENT, Server, point, succeeds, wait_for
 
-from models.artifact import Artifact
 from service.problems import CONTENT_TYPE, draining_problem, unexpected_problem, worded
-from service.settings import Settings
 
-VERSIONS = 5
 MATRIX = {"name": "input", "shape": [1, 10], "datatype": "FP32", "data": PATIENT}
 IMAGE = {"name": "image", "shape": [1, 8, 8], "datatype": "UINT8", "data": [EIGHT]}
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory, diabetes_artifact: Artifact) -> Iterator[Server]:
-    """A server with five versions of a model, of which it keeps one loaded beside the champion, and that records."""
-    settings = Settings(
-        home=tmp_path_factory.mktemp("home"),
-        port=free_port(),
-        refresh_ms=100,
-        loaded_versions=1,
-        max_rows=8,
-        body_limit_bytes=20_000,
-        record_predictions=1.0,
-    )
-    settings.prepare_home()
-    for i in range(VERSIONS):
-        install(settings, diabetes_artifact, "diabetes", f"JOB-{i}")
-    point(settings, "diabetes", 1)
-    with running(settings, "serve") as server:
-        wait_for(lambda: succeeds(server.client, "/v2/health/ready"), seconds=180)
-        yield server
 
 
 def refusal(response: httpx.Response, status: int) -> str:
@@ -112,15 +87,15 @@ def test_what_is_not_there_is_refused_in_the_protocol_s_form(
     assert refusal(server.client.request(method, path), status)
 
 
-def test_limits_of_requests_are_told_in_the_protocol_s_form(several: Server) -> None:
+def test_limits_of_requests_are_told_in_the_protocol_s_form(narrow: Server) -> None:
     path, rows = "/v2/models/diabetes/infer", {**MATRIX, "shape": [9, 10], "data": PATIENT * 9}
     slow = {"X-Request-Timeout-Ms": "0.001"}
 
-    assert "20,000 bytes" in refusal(several.client.post(path, content=b" " * 20_001), 413)
-    assert "from 1 to 8 rows" in refusal(several.client.post(path, json={"inputs": [rows]}), 400)
-    assert "0.001 ms" in refusal(several.client.post(path, json={"inputs": [MATRIX]}, headers=slow), 504)
-    assert refusal(several.client.post(path, json={}, headers={"X-Request-Timeout-Ms": "soon"}), 400)
-    assert refusal(several.client.post(path, content=b"x", headers={"Content-Encoding": "br"}), 415)
+    assert "1,048,576 bytes" in refusal(narrow.client.post(path, content=b" " * (2**20 + 1)), 413)
+    assert "from 1 to 8 rows" in refusal(narrow.client.post(path, json={"inputs": [rows]}), 400)
+    assert "0.001 ms" in refusal(narrow.client.post(path, json={"inputs": [MATRIX]}, headers=slow), 504)
+    assert refusal(narrow.client.post(path, json={}, headers={"X-Request-Timeout-Ms": "soon"}), 400)
+    assert refusal(narrow.client.post(path, content=b"x", headers={"Content-Encoding": "br"}), 415)
 
 
 def test_errors_of_the_server_itself_have_the_protocol_s_form_under_its_paths_alone() -> None:
@@ -148,26 +123,26 @@ def index_of(server: Server) -> dict[str, str]:
     return {entry["version"]: entry["state"] for entry in server.client.post("/v2/repository/index").json()}
 
 
-def test_loaded_versions_stay_until_they_are_unloaded(several: Server) -> None:
+def test_loaded_versions_stay_until_they_are_unloaded(narrow: Server) -> None:
     repository, infer = "/v2/repository/models/diabetes", "/v2/models/diabetes/versions/{}/infer"
-    assert several.client.get("/v2/models/diabetes/versions/2/ready").status_code == 503
+    assert narrow.client.get("/v2/models/diabetes/versions/2/ready").status_code == 503
 
-    loaded = several.client.post(f"{repository}/load", json={"parameters": {"version": "2"}})
+    loaded = narrow.client.post(f"{repository}/load", json={"parameters": {"version": "2"}})
     for version in (3, 4):
-        several.client.post(infer.format(version), json={"inputs": [MATRIX]}).raise_for_status()
+        narrow.client.post(infer.format(version), json={"inputs": [MATRIX]}).raise_for_status()
 
     assert loaded.json() == {"name": "diabetes", "load": True, "version": "2"}
-    assert several.client.get("/v2/models/diabetes/versions/2/ready").status_code == 200
-    states = index_of(several)
+    assert narrow.client.get("/v2/models/diabetes/versions/2/ready").status_code == 200
+    states = index_of(narrow)
     assert [states[version] for version in "1234"] == ["READY", "READY", "UNAVAILABLE", "READY"]
 
-    refused = several.client.post(f"{repository}/unload", json={"parameters": {"unload_dependents": False}})
-    unloaded = several.client.post(f"{repository}/unload", json={"parameters": {"version": 2}})
+    refused = narrow.client.post(f"{repository}/unload", json={"parameters": {"unload_dependents": False}})
+    unloaded = narrow.client.post(f"{repository}/unload", json={"parameters": {"version": 2}})
 
     assert "version 1 is served as champion" in refusal(refused, 400)
     assert unloaded.json() == {"name": "diabetes", "unload": True, "versions": ["2"]}
-    assert index_of(several)["2"] == "UNAVAILABLE"
-    again = several.client.post(infer.format(2), json={"inputs": [MATRIX]})
+    assert index_of(narrow)["2"] == "UNAVAILABLE"
+    again = narrow.client.post(infer.format(2), json={"inputs": [MATRIX]})
     assert again.json()["model_version"] == "2"
 
 
@@ -190,12 +165,12 @@ def test_unknown_versions_are_not_loaded(server: Server) -> None:
         assert "no version or alias '9'" in refusal(asked, 404)
 
 
-def test_requests_are_counted_under_their_templates_with_model_and_version(several: Server) -> None:
+def test_requests_are_counted_under_their_templates_with_model_and_version(narrow: Server) -> None:
     for path in ("/v2/models/diabetes/infer", "/v2/models/diabetes/versions/1/infer"):
-        several.client.post(path, json={"inputs": [MATRIX]}).raise_for_status()
-    several.client.get("/v2/models/diabetes/versions/1").raise_for_status()
+        narrow.client.post(path, json={"inputs": [MATRIX]}).raise_for_status()
+    narrow.client.get("/v2/models/diabetes/versions/1").raise_for_status()
 
-    text = several.client.get("/metrics").text
+    text = narrow.client.get("/metrics").text
 
     labels = 'method="POST",model="diabetes",route="{}",status="200",version="1"'
     for route in ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"):
@@ -205,14 +180,14 @@ def test_requests_are_counted_under_their_templates_with_model_and_version(sever
     assert not [route for route in routes if "diabetes" in route]
 
 
-def test_requests_that_name_no_version_follow_the_traffic_split(several: Server) -> None:
-    point(several.settings, "diabetes", 5, alias="canary")
-    wait_for(lambda: several.client.get("/v2/models/diabetes/versions/canary/ready").status_code == 200)
-    several.client.put("/models/diabetes/traffic", json={"champion": 50, "canary": 50}).raise_for_status()
+def test_requests_that_name_no_version_follow_the_traffic_split(narrow: Server) -> None:
+    point(narrow.settings, "diabetes", 5, alias="canary")
+    wait_for(lambda: narrow.client.get("/v2/models/diabetes/versions/canary/ready").status_code == 200)
+    narrow.client.put("/models/diabetes/traffic", json={"champion": 50, "canary": 50}).raise_for_status()
 
     def version_for(key: str, path: str = "infer") -> str:
         body, headers = {"inputs": [MATRIX]}, {"X-Traffic-Key": key}
-        return several.client.post(f"/v2/models/diabetes/{path}", json=body, headers=headers).json()["model_version"]
+        return narrow.client.post(f"/v2/models/diabetes/{path}", json=body, headers=headers).json()["model_version"]
 
     wait_for(lambda: {version_for(str(i)) for i in range(20)} == {"1", "5"})
     chosen = [version_for(str(i)) for i in range(20)]
@@ -220,20 +195,20 @@ def test_requests_that_name_no_version_follow_the_traffic_split(several: Server)
     assert [version_for(str(i)) for i in range(20)] == chosen
     assert [version_for(str(i), "explain") for i in range(4)] == chosen[:4]
     assert {version_for(str(i), "versions/champion/infer") for i in range(20)} == {"1"}
-    several.client.put("/models/diabetes/traffic", json={"champion": 100}).raise_for_status()
+    narrow.client.put("/models/diabetes/traffic", json={"champion": 100}).raise_for_status()
 
 
-def test_predictions_are_recorded_like_those_of_predict(several: Server) -> None:
-    answer = several.client.post("/v2/models/diabetes/infer", json={"inputs": [MATRIX], "id": "mine"}).json()
+def test_predictions_are_recorded_like_those_of_predict(narrow: Server) -> None:
+    answer = narrow.client.post("/v2/models/diabetes/infer", json={"inputs": [MATRIX], "id": "mine"}).json()
 
     path = f"/predictions/{answer['parameters']['prediction']}"
-    record = wait_for(lambda: succeeds(several.client, path)).json()
+    record = wait_for(lambda: succeeds(narrow.client, path)).json()
 
     assert answer["id"] == "mine"
     np.testing.assert_allclose(record["inputs"], [PATIENT], rtol=1e-6)
     assert np.float32(record["predictions"][0]["value"]) == np.float32(answer["outputs"][0]["data"][0])
-    without_id = several.client.post("/v2/models/diabetes/infer", json={"inputs": [MATRIX]}).json()
-    wait_for(lambda: succeeds(several.client, f"/predictions/{without_id['id']}"))
+    without_id = narrow.client.post("/v2/models/diabetes/infer", json={"inputs": [MATRIX]}).json()
+    wait_for(lambda: succeeds(narrow.client, f"/predictions/{without_id['id']}"))
 
 
 def test_explanations_of_images_are_maps_as_explain_gives_them(server: Server) -> None:

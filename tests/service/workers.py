@@ -22,7 +22,7 @@ from models.registry import Registry, moves_table, versions_table
 from models.spec import parse_spec
 from service.jobs.membership import workers_table
 from service.jobs.progress import JobProgress
-from service.jobs.queue import JobQueue, prepare_jobs_database
+from service.jobs.queue import JobQueue
 from service.settings import Settings
 
 
@@ -35,7 +35,6 @@ class Workers:
 
     def __post_init__(self) -> None:
         self.settings.prepare_home()
-        prepare_jobs_database(self.settings.jobs_url)
         self.engine = open_database(self.settings.registry_url)
         self.queue = JobQueue(self.settings.jobs_url, self.engine)
         self.registry, self.progress = Registry(self.engine), JobProgress(self.engine)
@@ -95,7 +94,7 @@ class Workers:
         pids = child_processes(self.running[name].pid, "service.jobs.trainer")
         return [pid for pid in pids if job.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
-    def finished(self, job: str, *, seconds: float = 120) -> dict[str, Any]:
+    def finished(self, job: str, *, seconds: float = 240) -> dict[str, Any]:
         ended = ("succeeded", "failed", "cancelled")
         return wait_for(lambda: (d := self.queue.job(job))["status"] in ended and d, seconds=seconds)
 

@@ -1,4 +1,7 @@
-"""KServe's Python server: a custom model for each file, asked by the V2 protocol. `python kserve_model.py PORT`."""
+"""KServe's Python server: a custom model for each file, asked by the V2 protocol.
+
+`python kserve_model.py PORT GRPC_PORT`.
+"""
 
 from __future__ import annotations
 
@@ -37,5 +40,6 @@ if __name__ == "__main__":
     models = [OnnxModel(name, path) for name, path in paths().items()]
     for model in models:
         model.load()
-    server = ModelServer(http_port=int(sys.argv[1]), enable_grpc=False, workers=1, enable_latency_logging=False)
+    http_port, grpc_port = map(int, sys.argv[1:])
+    server = ModelServer(http_port=http_port, grpc_port=grpc_port, workers=1, enable_latency_logging=False)
     server.start(models)

@@ -29,6 +29,7 @@ from service.routes.v2.statistics import InferenceStatistics
 from service.routes.v2.tensors import (
     BINARY,
     HEADER,
+    MOST_FAULTS,
     AskedOutput,
     NamedArray,
     TensorRequest,
@@ -37,6 +38,7 @@ from service.routes.v2.tensors import (
     split_body,
     write_answer,
 )
+from service.serving.cache import CacheUse
 from service.serving.pool import ModelPool
 from service.serving.served_model import ServedModel
 from service.serving.shadow import Shadow
@@ -122,14 +124,14 @@ class Inference:
             request = TensorRequest(None, {}, (raw_input(request, served.signature),), None, binary=True)
         meter.resolved(record.model, record.version, rows_said(request, self._settings.max_rows))
         try:
-            timeout_ms = _timeout_ms(request.parameters)
+            limit_ms = timeout_ms(request.parameters)
             work = self._answer(served, request, meter, receive, started, write)
-            if timeout_ms is None:
+            if limit_ms is None:
                 return await work
             try:
-                return await asyncio.wait_for(work, timeout_ms / 1000)
+                return await asyncio.wait_for(work, limit_ms / 1000)
             except TimeoutError:
-                raise OutOfTime(timeout_ms) from None
+                raise OutOfTime(limit_ms) from None
         except Exception:
             self._statistics.failed(record.model, record.version, perf_counter_ns() - started)
             raise
@@ -150,7 +152,12 @@ class Inference:
         rows = await decoded(arranged, signature)
         meter.end("decode")
         read = perf_counter_ns()
-        arrays = {name: await self._evaluate(served, rows, name, receive) for name in dict.fromkeys(behind)}
+        use = CacheUse() if served.keeps_answers else None
+        wanted = dict.fromkeys(behind)
+        if self._settings.record_predictions > 0:
+            # A record says what `/predict` answers, whatever was asked for here.
+            wanted[signature.outputs[0]] = None
+        arrays = {name: await self._evaluate(served, rows, name, receive, use) for name in wanted}
         meter.end("engine")
         computed = perf_counter_ns()
         prediction, recorded = new_id(), False
@@ -172,7 +179,7 @@ class Inference:
         answer = write(head, tensors)
         meter.end("word")
         stages = (read - started, computed - read, perf_counter_ns() - computed)
-        self._statistics.succeeded(record.model, record.version, len(rows), stages)
+        self._statistics.succeeded(record.model, record.version, len(rows), stages, use)
         return answer
 
     def _note(self, prediction: str, served: ServedModel, rows: ModelInput | list[Any], outputs: np.ndarray) -> None:
@@ -187,8 +194,10 @@ class Inference:
         }
         self._records.note(prediction, record.model, record.version, sent, orjson.dumps(answer))
 
-    async def _evaluate(self, served: ServedModel, rows: ModelInput, output: str, receive: Receive) -> np.ndarray:
-        work = served.evaluate(rows, output)
+    async def _evaluate(
+        self, served: ServedModel, rows: ModelInput, output: str, receive: Receive, use: CacheUse | None
+    ) -> np.ndarray:
+        work = served.evaluate(rows, output, use)
         return await (work if served.answers_at_once(len(rows)) else unless_gone(receive, work))
 
 
@@ -213,10 +222,12 @@ def rows_said(request: TensorRequest, max_rows: int) -> int:
     return shape[0] if shape and shape[0] <= max_rows else 0
 
 
-def _timeout_ms(parameters: dict[str, Any]) -> float | None:
+def timeout_ms(parameters: dict[str, Any]) -> float | None:
     """How long the request may take, by its parameters; the others are refused."""
     faults = []
     for name, value in parameters.items():
+        if len(faults) == MOST_FAULTS:
+            break
         if name == "timeout":
             if type(value) is not int or value < 0:
                 faults.append(Fault("#/parameters/timeout", "a number of microseconds", describe(value)))

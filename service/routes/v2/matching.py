@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from models.errors import Fault, InvalidRows, pointer
 from models.rows import ModelInput, check_array, describe
 from models.signature import Feature, FeatureKind, Signature
 from service.errors import InvalidRequest
-from service.routes.v2.binary import BOOL, BYTES, DATATYPES, DoesNotFit
+from service.routes.v2.binary import BOOL, BYTES, DATATYPES, DoesNotFit, size_of
 from service.routes.v2.tensors import GivenTensor
 from service.serving.turns import decode_in_turns
 
@@ -48,14 +47,9 @@ class TensorSpec:
         return self.datatypes[0]
 
 
-def takes_one_tensor(signature: Signature) -> bool:
-    """Whether all of a row is numbers, so that one tensor can hold it."""
-    return all(feature.kind in ("numeric", "image", "series") for feature in signature.features)
-
-
 def inputs_of(signature: Signature) -> tuple[TensorSpec, ...]:
     """The inputs that metadata name."""
-    if not takes_one_tensor(signature):
+    if not signature.fits_one_array:
         return tuple(_input_of(feature) for feature in signature.features)
     if signature.kind in ("image", "series"):
         return (TensorSpec(signature.features[0].name, _DATATYPES_OF["numeric"], signature.input_shape),)
@@ -96,8 +90,12 @@ def raw_input(data: memoryview, signature: Signature) -> GivenTensor:
         raise InvalidRequest([Fault("#/inputs", expected, "raw bytes alone")])
     (spec,) = specs
     if spec.datatype == BYTES:
-        return GivenTensor(0, spec.name, BYTES, (1,), data)
-    row_bytes = 4 * math.prod(spec.shape)
+        # One text, without its length before it: as Triton takes it, the body says how long it is.
+        try:
+            return GivenTensor(0, spec.name, BYTES, (1,), [str(data, "utf-8")])
+        except UnicodeDecodeError:
+            raise InvalidRequest([Fault("#/inputs/0", "a text in UTF-8", f"{len(data)} other bytes")]) from None
+    row_bytes = size_of(spec.datatype, spec.shape)
     if not data or len(data) % row_bytes:
         expected = f"a multiple of {row_bytes} bytes: {spec.datatype} of shape {[-1, *spec.shape]}"
         raise InvalidRequest([Fault("#/inputs/0", expected, f"{len(data)} bytes")])
@@ -111,7 +109,7 @@ def arrange(tensors: Sequence[GivenTensor], signature: Signature, max_rows: int)
         InvalidRequest: with every tensor that does not fit the version.
     """
     specs = inputs_of(signature)
-    by_feature = signature.kind == "columns" and takes_one_tensor(signature) and [t.name for t in tensors] != [MATRIX]
+    by_feature = signature.kind == "columns" and signature.fits_one_array and [t.name for t in tensors] != [MATRIX]
     if by_feature:
         specs = tuple(_input_of(feature) for feature in signature.features)
     faults = _name_faults(tensors, specs, signature)
@@ -125,7 +123,7 @@ def arrange(tensors: Sequence[GivenTensor], signature: Signature, max_rows: int)
     if faults:
         raise InvalidRequest(faults)
     arrays = _decoded([given[spec.name] for spec in specs])
-    if takes_one_tensor(signature):
+    if signature.fits_one_array:
         if by_feature:
             return np.stack([array.reshape(-1).astype(np.float64) for array in arrays], axis=1)
         return arrays[0].reshape(-1, *signature.input_shape)
@@ -137,8 +135,10 @@ def arrange(tensors: Sequence[GivenTensor], signature: Signature, max_rows: int)
 
 def _name_faults(tensors: Sequence[GivenTensor], specs: Sequence[TensorSpec], signature: Signature) -> list[Fault]:
     names = [spec.name for spec in specs]
+    if [tensor.name for tensor in tensors] == names:
+        return []
     shown = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    if signature.kind == "columns" and takes_one_tensor(signature):
+    if signature.kind == "columns" and signature.fits_one_array:
         shown = f"{MATRIX!r} alone, of shape {[-1, *signature.input_shape]}, or one input per feature: {shown}"
     faults, seen = [], set()
     for tensor in tensors:
@@ -160,11 +160,12 @@ def _kind_faults(tensor: GivenTensor, spec: TensorSpec, max_rows: int) -> list[F
         faults.append(Fault(place, f"one of {', '.join(spec.datatypes)} for {spec.name!r}", tensor.datatype))
     # The last axis may be left out where it has one value.
     shapes = [spec.shape, spec.shape[:-1]] if spec.shape[-1] == 1 else [spec.shape]
-    place = pointer("inputs", tensor.place, "shape")
     if tensor.shape[1:] not in shapes or not tensor.shape:
+        place = pointer("inputs", tensor.place, "shape")
         expected = " or ".join(str([-1, *shape]) for shape in shapes)
         faults.append(Fault(place, f"{expected} for {spec.name!r}", str(list(tensor.shape))))
     elif not 1 <= tensor.shape[0] <= max_rows:
+        place = pointer("inputs", tensor.place, "shape")
         faults.append(Fault(place, f"from 1 to {max_rows} rows", f"{tensor.shape[0]} rows"))
     return faults
 

@@ -50,6 +50,7 @@ def model_configuration(served: ServedModel, max_rows: int) -> dict[str, Any]:
         "output": [_configured(default_output(signature))],
         "dynamic_batching": {},
         "model_transaction_policy": {"decoupled": False},
+        "response_cache": {"enable": served.keeps_answers},
     }
 
 

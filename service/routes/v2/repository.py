@@ -31,7 +31,7 @@ def why_not_ready(pool: ModelPool, model: str, version: str) -> str | None:
     served = pool.served(model, number)
     if served is not None and is_ready(served):
         return None
-    return str(pool.failure(model, number) or "it is not loaded; a request loads it, or the repository extension")
+    return pool.failure(model, number) or "it is not loaded; a request loads it, or the repository extension"
 
 
 def ready_alone(body: bytes) -> bool:
@@ -59,8 +59,8 @@ def _entry(pool: ModelPool, model: str, version: int) -> dict[str, str]:
         state, reason = ("READY", "") if is_ready(served) else ("LOADING", "")
     elif pool.is_loading(model, version):
         state, reason = "LOADING", ""
-    elif (error := pool.failure(model, version)) is not None:
-        state, reason = "UNAVAILABLE", str(error)
+    elif (failure := pool.failure(model, version)) is not None:
+        state, reason = "UNAVAILABLE", failure
     else:
         state, reason = "UNAVAILABLE", "unloaded"
     return {"name": model, "version": str(version), "state": state, "reason": reason}

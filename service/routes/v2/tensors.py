@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,11 @@ HEADER_NAME = "Inference-Header-Content-Length"
 BINARY = "application/octet-stream"
 MOST_AXES = 8
 MOST_FAULTS = 100
+"""That are looked for: a body has room for a million, each of which costs memory and time."""
+MOST_TENSORS = 10_000
+_REQUEST = frozenset(("id", "model_name", "parameters", "inputs", "outputs"))
+_INPUT = frozenset(("name", "shape", "datatype", "parameters", "data"))
+_OUTPUT = frozenset(("name", "parameters"))
 CONTENT_TYPES = {"np": "numbers", "str": "BYTES", "pd": "one tensor per feature"}
 """MLServer's names of what a tensor holds. They change nothing here: a tensor's datatype says as much."""
 
@@ -137,10 +142,8 @@ def read_request(document: dict[str, Any], raw: memoryview, model: str) -> Tenso
     Raises:
         InvalidRequest: with every fault, but for those of the data themselves.
     """
-    faults = [
-        Fault(pointer(name), "no such member", describe(document[name]))
-        for name in list(document.keys() - {"id", "model_name", "parameters", "inputs", "outputs"})[:MOST_FAULTS]
-    ]
+    faults: list[Fault] = []
+    _check_members(document, _REQUEST, (), faults)
     given_id = document.get("id")
     if given_id is not None and type(given_id) is not str:
         faults.append(Fault("#/id", "a string", describe(given_id)))
@@ -158,6 +161,9 @@ def read_request(document: dict[str, Any], raw: memoryview, model: str) -> Tenso
 def _read_inputs(given: Any, raw: memoryview, faults: list[Fault]) -> tuple[GivenTensor, ...]:
     if type(given) is not list or not given:
         faults.append(Fault("#/inputs", "a list of at least one tensor", describe(given)))
+        return ()
+    if len(given) > MOST_TENSORS:
+        faults.append(Fault("#/inputs", f"at most {MOST_TENSORS} tensors", f"{len(given)}"))
         return ()
     tensors, offset = [], 0
     for place, item in enumerate(given):
@@ -182,9 +188,8 @@ def _read_input(
     """A tensor (None where it has faults), and how many bytes it takes of those that are left."""
     at = ("inputs", place)
     before = len(faults)
-    for name in item.keys() - {"name", "shape", "datatype", "parameters", "data"}:
-        faults.append(Fault(pointer(*at, name), "no such member", describe(item[name])))
-    name, shape, datatype, data = (item.get(key) for key in ("name", "shape", "datatype", "data"))
+    _check_members(item, _INPUT, at, faults)
+    name, shape, datatype, data = item.get("name"), item.get("shape"), item.get("datatype"), item.get("data")
     if type(name) is not str:
         faults.append(Fault(pointer(*at, "name"), "a string", describe(name)))
     if type(shape) is not list or len(shape) > MOST_AXES or not all(type(n) is int and n >= 0 for n in shape):
@@ -228,6 +233,9 @@ def _read_outputs(given: Any, binary: bool, faults: list[Fault]) -> tuple[AskedO
     if type(given) is not list:
         faults.append(Fault("#/outputs", "a list of outputs", describe(given)))
         return None
+    if len(given) > MOST_TENSORS:
+        faults.append(Fault("#/outputs", f"at most {MOST_TENSORS} outputs", f"{len(given)}"))
+        return None
     asked: dict[str, AskedOutput] = {}
     for place, item in enumerate(given):
         if len(faults) > MOST_FAULTS:
@@ -236,8 +244,7 @@ def _read_outputs(given: Any, binary: bool, faults: list[Fault]) -> tuple[AskedO
         if type(item) is not dict or type(item.get("name")) is not str:
             faults.append(Fault(pointer(*at), "an object with a name", describe(item)))
             continue
-        for name in item.keys() - {"name", "parameters"}:
-            faults.append(Fault(pointer(*at, name), "no such member", describe(item[name])))
+        _check_members(item, _OUTPUT, at, faults)
         parameters = _parameters(item, at, faults)
         own = _flag(parameters, "binary_data", at, faults)
         _refuse(parameters, at, faults)
@@ -245,6 +252,14 @@ def _read_outputs(given: Any, binary: bool, faults: list[Fault]) -> tuple[AskedO
             faults.append(Fault(pointer(*at, "name"), "each output once", describe(item["name"])))
         asked[item["name"]] = AskedOutput(item["name"], binary if own is None else own)
     return tuple(asked.values())
+
+
+def _check_members(item: dict[str, Any], known: frozenset[str], at: tuple[str | int, ...], faults: list[Fault]) -> None:
+    if item.keys() <= known:
+        return
+    strangers = (name for name in item if name not in known)
+    for name in islice(strangers, MOST_FAULTS):
+        faults.append(Fault(pointer(*at, name), "no such member", describe(item[name])))
 
 
 def _parameters(item: dict[str, Any], at: tuple[str | int, ...], faults: list[Fault]) -> dict[str, Any]:

@@ -58,7 +58,11 @@ def hdf5() -> bytes:
         (b"PAR1 and no more", "a file that cannot be read as one"),
         (b"a,y\n", "a header alone: the first line names the columns, and each other one is a row"),
     ],
-)
+    # Of their own: a packed file says when it was packed, and processes of one run must name their tests alike.
+    ids=[
+        "gzip", "bzip2", "xz", "npy", "hdf5", "png", "pickle", "json", "indented json", "pdf", "half parquet", "header",
+    ],
+)  # fmt: skip
 def test_file_of_another_format_is_refused_by_its_name_with_a_cure(tmp_path: Path, content: bytes, words: str) -> None:
     assert refusal(write(tmp_path / "data.csv", content)).startswith(words)
 

@@ -1,17 +1,13 @@
-"""What routes answer, as the OpenAPI document says it. Nothing is validated against these while serving: routes write
-their answers themselves, and tests ask a running server for every one of them."""
+"""What our own routes answer."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from service.answers.base import Answer, Answers
 from service.schemas import AliasAnswer, ModelList
-
-
-class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
 
 
 class Value(Answer):
@@ -251,129 +247,7 @@ class Readiness(Answer):
     problems: list[str]
 
 
-class ProtocolError(Answer):
-    """An error as V1 and V2 have it."""
-
-    error: str
-
-
-class RowOutputs(Answer):
-    predictions: list[Any]
-
-
-class ColumnOutputs(Answer):
-    outputs: list[Any]
-
-
-class ClassifiedExamples(Answer):
-    results: list[list[Annotated[list[str | float], Field(min_length=2, max_length=2, description="label, score")]]]
-
-
-class RegressedExamples(Answer):
-    results: list[float]
-
-
-class ExplainedInstances(Explanation):
-    predictions: list[Any]
-
-
-class ModelNames(Answer):
-    models: list[str]
-
-
-class VersionStatus(Answer):
-    version: str
-    state: Literal["START", "LOADING", "AVAILABLE", "UNLOADING", "END"]
-    status: dict[str, str]
-
-
-class ModelStatus(Answer):
-    name: str
-    ready: bool
-    model_version_status: list[VersionStatus]
-
-
-class ModelSignature(Answer):
-    model_spec: dict[str, str]
-    metadata: dict[str, Any]
-
-
-class ServerMetadata(Answer):
-    name: str
-    version: str
-    extensions: list[str]
-
-
-class TensorMetadata(Answer):
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelMetadata(Answer):
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-
-
-class OutputTensor(TensorMetadata):
-    data: list[Any] | None = None
-
-
-class InferredTensors(Answer):
-    model_name: str
-    model_version: str
-    id: str
-    outputs: list[OutputTensor]
-
-
-class ServerLiveness(Answer):
-    live: bool
-
-
-class ServerReadiness(Answer):
-    ready: bool
-
-
-class ModelState(Answer):
-    name: str
-    ready: bool
-
-
-class ModelConfiguration(Answer):
-    name: str
-    platform: str
-    max_batch_size: int
-    input: list[dict[str, Any]]
-    output: list[dict[str, Any]]
-
-
-class ModelStatistics(Answer):
-    model_stats: list[dict[str, Any]]
-
-
-class VersionState(Answer):
-    name: str
-    version: str
-    state: Literal["UNKNOWN", "READY", "UNAVAILABLE", "LOADING", "UNLOADING"]
-    reason: str
-
-
-class LoadedModel(Answer):
-    name: str
-    load: bool
-    version: str
-
-
-class UnloadedModel(Answer):
-    name: str
-    unload: bool
-    versions: list[str]
-
-
-ANSWERS: dict[str, dict[str, dict[int, Any]]] = {
+NATIVE: Answers = {
     "/predict": {"post": {200: Predictions}},
     "/explain": {"post": {200: Explanation | VertexExplanations, 202: QueuedExplanation}},
     "/explain/global": {"post": {202: QueuedExplanation}},
@@ -404,39 +278,4 @@ ANSWERS: dict[str, dict[str, dict[int, Any]]] = {
     "/models/{model}/traffic": {"put": {200: TrafficAnswer}},
     "/models/{model}/rollback": {"post": {200: AliasAnswer}},
     "/health/ready": {"get": {200: Readiness, 503: Readiness}},
-    "/v1/models": {"get": {200: ModelNames}},
-    **{
-        path: answers
-        for place in ("", "/versions/{version}", "/labels/{label}")
-        for base in ("/v1/models/{model}" + place,)
-        for path, answers in (
-            (base, {"get": {200: ModelStatus}}),
-            (base + "/metadata", {"get": {200: ModelSignature}}),
-            (base + ":predict", {"post": {200: RowOutputs | ColumnOutputs}}),
-            (base + ":classify", {"post": {200: ClassifiedExamples}}),
-            (base + ":regress", {"post": {200: RegressedExamples}}),
-            (base + ":explain", {"post": {200: ExplainedInstances | VertexExplanations}}),
-        )
-    },
-    "/v2": {"get": {200: ServerMetadata}},
-    "/v2/health/live": {"get": {200: ServerLiveness}},
-    "/v2/health/ready": {"get": {200: ServerReadiness}},
-    "/v2/models": {"get": {200: ModelNames}},
-    "/v2/models/stats": {"get": {200: ModelStatistics}},
-    **{
-        path: answers
-        for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
-        for path, answers in (
-            (base, {"get": {200: ModelMetadata}}),
-            (base + "/ready", {"get": {200: ModelState}}),
-            (base + "/config", {"get": {200: ModelConfiguration}}),
-            (base + "/stats", {"get": {200: ModelStatistics}}),
-            (base + "/infer", {"post": {200: InferredTensors}}),
-            (base + "/explain", {"post": {200: InferredTensors}}),
-        )
-    },
-    "/v2/repository/index": {"post": {200: list[VersionState]}},
-    "/v2/repository/models/{model}/load": {"post": {200: LoadedModel}},
-    "/v2/repository/models/{model}/unload": {"post": {200: UnloadedModel}},
 }
-"""The JSON of answers, by path, verb and status."""

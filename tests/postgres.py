@@ -78,7 +78,7 @@ class Postgres:
         """Ends the server at once; connections are cut."""
         if self._process is not None:
             self._process.send_signal(3)  # SIGQUIT: immediate shutdown
-            self._process.wait(30)
+            self._process.wait(120)
             self._process = None
 
     def remove(self) -> None:

@@ -27,7 +27,7 @@ def request(*, binary, model="diabetes", **options):
 
 
 async def main():
-    client = InferenceGRPCClient(address, retries=2, timeout=30)
+    client = InferenceGRPCClient(address, retries=2, timeout=120)
     found = {
         "live": await client.is_server_live(),
         "ready": await client.is_server_ready(),

@@ -20,7 +20,7 @@ def request(binary, **options):
 
 
 async def main():
-    client = InferenceRESTClient(RESTConfig(protocol="v2", retries=0, timeout=30))
+    client = InferenceRESTClient(RESTConfig(protocol="v2", retries=0, timeout=120))
     found = {
         "live": await client.is_server_live(url),
         "ready": await client.is_server_ready(url),

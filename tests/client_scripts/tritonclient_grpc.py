@@ -106,7 +106,7 @@ found["same"] = {
     "deflate": values("diabetes", [matrix], "value", compression_algorithm="deflate"),
     "version": values("diabetes", [matrix], "value", model_version="1"),
     "alias": values("diabetes", [matrix], "value", model_version="champion"),
-    "timeout": values("diabetes", [matrix], "value", timeout=30_000_000, client_timeout=30),
+    "timeout": values("diabetes", [matrix], "value", timeout=120_000_000, client_timeout=120),
     "output": values("diabetes", [matrix], "output", outputs=[triton.InferRequestedOutput("output")]),
 }
 request = typed("diabetes", "input", [1, 10], "FP32", fp32_contents=patient.reshape(-1))
@@ -159,7 +159,7 @@ for i in range(32):
 
     client.async_infer("diabetes", [tensor("input", patient + i, "FP32")], callback=note)
 for _ in pending:
-    done.acquire(timeout=30)
+    done.acquire(timeout=120)
 alone = [values("diabetes", [tensor("input", patient + i, "FP32")], "value") for i in range(len(pending))]
 found["concurrent"] = [[place.get("value"), b] for place, b in zip(pending, alone, strict=True)]
 
@@ -172,7 +172,7 @@ for i in range(80):
     )
 streamed = []
 for _ in range(80):
-    result, error = answers.get(timeout=30)
+    result, error = answers.get(timeout=120)
     if error:
         streamed.append(error.message())
     else:

@@ -81,9 +81,9 @@ def running_prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            wait_for(lambda: succeeds(client, "/-/ready"), seconds=30)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+            wait_for(lambda: succeeds(client, "/-/ready"))
             yield Prometheus(client, time())
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)

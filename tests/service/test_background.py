@@ -42,7 +42,7 @@ def test_a_work_that_fails_unforeseen_is_begun_again_and_said(caplog: pytest.Log
             raise AttributeError("half a module")
 
     with caplog.at_level(logging.ERROR, "vitrine.background"):
-        asyncio.run(asyncio.wait_for(kept_up(work, "sweeping", first_pause_seconds=0.001), 5))
+        asyncio.run(asyncio.wait_for(kept_up(work, "sweeping", first_pause_seconds=0.001), 60))
 
     assert [0, 1, 2] == begun
     assert ["sweeping: failed, and is begun again in 0.001 s"] == caplog.messages[:1]
@@ -90,7 +90,7 @@ def test_a_job_that_its_runner_has_lost_hold_of_is_begun_again(engine: sa.Engine
         running.cancel()
         return found
 
-    found = asyncio.run(asyncio.wait_for(test(), 20))
+    found = asyncio.run(asyncio.wait_for(test(), 60))
 
     # This one fails, for its model is not there: it was begun.
     assert ("failed", 2) == (found.status, found.attempts)

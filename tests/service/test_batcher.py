@@ -40,7 +40,7 @@ class Doubler:
     def evaluate(self, rows: np.ndarray, output: str) -> np.ndarray:
         self.calls.append((len(rows), output))
         self.threads.add(threading.current_thread().name)
-        self.gate.wait(10)
+        self.gate.wait(60)
         if (rows < 0).any():
             raise ValueError("a row that this engine cannot take")
         return rows[:, :1] * (2 if output == "value" else 3)
@@ -65,7 +65,7 @@ def rows_of(*values: float) -> np.ndarray:
 
 
 def running(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 @pytest.mark.parametrize("price", [CHEAP, DEAR], ids=["on the event loop", "in threads"])

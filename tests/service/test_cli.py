@@ -184,7 +184,7 @@ def test_ctrl_c_stops_watching_and_the_job_goes_on(system: Server) -> None:
     process.stderr.readline()
 
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
 
     (job,) = [job for job in system.client.get("/train").json()["jobs"] if job["model"] == "watched"]
     assert process.returncode == 130

@@ -160,7 +160,7 @@ def test_a_version_that_is_given_up_before_its_load_begins_is_not_loaded(diabete
 
     def load(artifact: Artifact, _courtesy: Any) -> Any:
         begun.append(artifact.directory)
-        may_load.wait(10)
+        may_load.wait(60)
         return SimpleNamespace(report="loaded")
 
     with compute_process(load) as orders:
@@ -188,13 +188,13 @@ def compute_process(load: Any) -> Iterator[Connection]:
     thread.start()
     with Connection(ours.detach()) as orders:
         yield orders
-    thread.join(10)
+    thread.join(60)
 
 
 def answers_until(orders: Connection, last: tuple[int, str, Any]) -> list[Any]:
     heard: list[Any] = []
     while last not in heard:
-        assert orders.poll(10)
+        assert orders.poll(60)
         heard.append(orders.recv())
     return heard
 

@@ -45,7 +45,7 @@ def test_postgres_gone_for_a_while_costs_neither_predictions_nor_the_job(
         wait_for(lambda: workers.step(job) == step)
 
         own_postgres.stop()
-        submitted = server.client.post("/train", json={"model": "lost", "dataset": {"builtin": "iris"}}, timeout=30)
+        submitted = server.client.post("/train", json={"model": "lost", "dataset": {"builtin": "iris"}}, timeout=120)
         predicted = server.client.post("/predict", json=PREDICTION)
         degraded = wait_for(lambda: (r := server.client.get("/health/ready").json())["status"] == "degraded" and r)
         Event().wait(seconds)

@@ -163,7 +163,7 @@ def test_of_processes_that_claim_at_the_same_time_each_job_has_one(database_url:
     together = Barrier(len(stores))
 
     def claim_all(number: int) -> list[str]:
-        together.wait(30)
+        together.wait(120)
         claims = iter(lambda: stores[number].claim(f"owner {number}", set()), None)
         return [each.id for each in claims]
 

@@ -203,7 +203,7 @@ def test_a_job_outlives_the_death_of_the_server(settings: Settings) -> None:
         location = later(first.client, "/explain", body)
         wait_for(lambda: first.client.get(location).json()["status"] == "running")
         first.process.send_signal(signal.SIGTERM)
-        first.process.wait(30)
+        first.process.wait(120)
 
     with running(settings, "serve") as second:
         wait_for(lambda: succeeds(second.client, "/health/ready"))

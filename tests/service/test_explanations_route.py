@@ -169,7 +169,7 @@ def test_a_record_outlives_a_kill_and_is_replayed_after_restart_rollback_and_los
         server.client.put("/models/digits/aliases/champion", json={"version": 2})
         answered = explain(server.client, **DIGITS | {"deadline_ms": 500, "tolerance": 1e-6})
         server.process.send_signal(signal.SIGKILL)
-        server.process.wait(30)
+        server.process.wait(120)
     with serving(settings) as server:
         server.client.post("/models/digits/rollback", json={})
         found = server.client.get(f"/explanations/{answered['id']}").json()

@@ -165,7 +165,7 @@ def test_ctrl_c_cancels_the_explanation(server: Server, url: str) -> None:
     (explanation,) = wait_for(lambda: begun(server))
 
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=120)
 
     assert (130, "") == (process.returncode, stdout), stderr
     assert "Traceback" not in stderr

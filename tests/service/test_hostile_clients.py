@@ -60,7 +60,7 @@ class Raw:
     """A connection over which anything can be sent."""
 
     def __init__(self, server: Server) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.settings.port), timeout=30)
+        self.socket = socket.create_connection(("127.0.0.1", server.settings.port), timeout=120)
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Raw:
@@ -245,7 +245,7 @@ def test_clients_that_go_in_mid_request_or_before_the_answer_leave_no_trace(impa
         with Raw(impatient) as client:
             client.send(request())
 
-    wait_for(lambda: status_count(impatient, "/predict", "499") == before + 3, seconds=10)
+    wait_for(lambda: status_count(impatient, "/predict", "499") == before + 3)
 
 
 def status_count(server: Server, route: str, status: str) -> float:

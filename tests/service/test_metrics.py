@@ -218,7 +218,7 @@ def test_a_store_that_hangs_costs_a_scrape_a_bounded_wait() -> None:
     released = threading.Event()
 
     def hang() -> JobFigures:
-        released.wait(30)
+        released.wait(120)
         return FIGURES
 
     async def scenario() -> list[bool]:

@@ -154,7 +154,7 @@ def test_up_refuses_an_address_that_cannot_be_mirrored_to(tmp_path: Path) -> Non
     settings = Settings(home=tmp_path / "home", port=free_port(), mlflow_tracking_uri="htp://me:secret@mlflow")
 
     with running(settings, "up") as system:
-        status = system.process.wait(30)
+        status = system.process.wait(120)
 
     assert status == 1
     assert "expected http://" in system.log

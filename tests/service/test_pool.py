@@ -275,6 +275,6 @@ def test_a_registry_that_fails_is_a_problem_until_it_answers_again(run: Any) -> 
 
 
 async def _until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)

@@ -139,7 +139,7 @@ def test_what_a_version_takes_is_told_at_once_though_its_process_is_started_anew
 
     with ThreadPoolExecutor(1) as thread:
         asked = thread.submit(lambda: served.memory_bytes)
-        wait([asked], timeout=5)
+        wait([asked], timeout=60)
         is_told = asked.done()
         again.set_exception(ComputeUnavailable("The server is stopping."))
 
@@ -380,6 +380,6 @@ def _readiness(scene: Scene) -> dict[str, Any]:
 
 
 async def _until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)

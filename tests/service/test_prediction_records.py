@@ -371,7 +371,7 @@ def test_what_the_queue_does_not_hold_is_dropped_and_counted(open_scene: OpenSce
     scene.now = datetime.now(UTC)
 
     def insert(notes: Sequence[PredictionNote]) -> None:
-        assert may_write.wait(30)
+        assert may_write.wait(120)
         scene.insert(notes)
 
     with running(PredictionRecorder(insert, rate=1, queue_bytes=100_000)) as recorder:

@@ -238,7 +238,7 @@ def test_redacted_values_are_nowhere_and_what_waits_is_written_when_the_server_e
         refused.append(server.client.post(f"/explanations/{explained['id']}/replay"))
         last = [predict(server, {"model": "diabetes", "inputs": [secret]})["id"] for _ in range(30)]
         server.process.send_signal(signal.SIGTERM)
-        status = server.process.wait(30)
+        status = server.process.wait(120)
 
     assert found["inputs"] == [[*PATIENT[:2], None, *PATIENT[3:]]]
     assert found["redacted"] == ["bmi"]

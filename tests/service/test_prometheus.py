@@ -119,7 +119,7 @@ def test_every_alert_is_evaluated_and_the_one_for_a_refused_version_fires(observ
         groups = observed.prometheus.get("rules")["groups"]
         return {rule["name"]: rule for group in groups for rule in group["rules"]}
 
-    wait_for(lambda: rules()["VitrineVersionRefused"]["state"] == "firing", seconds=20)
+    wait_for(lambda: rules()["VitrineVersionRefused"]["state"] == "firing")
 
     found = rules()
     assert {name: rule.get("lastError", "") for name, rule in found.items() if rule["health"] != "ok"} == {}

@@ -51,7 +51,7 @@ def test_a_dry_run_says_what_would_go_and_the_run_deletes_it(aged: Server) -> No
     assert [1, 2, 4, 6] == [version["version"] for version in after["versions"]]
     body = {"model": "aged", "version": 3, "inputs": [PATIENT]}
     # The server looks for what has changed a few times a second.
-    gone = wait_for(lambda: (r := aged.client.post("/predict", json=body)).status_code == 404 and r, seconds=10)
+    gone = wait_for(lambda: (r := aged.client.post("/predict", json=body)).status_code == 404 and r)
     assert "/problems/unknown-version" == gone.json()["type"]
 
 

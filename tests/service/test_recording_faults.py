@@ -19,6 +19,7 @@ from support import (
     free_port,
     install,
     locked_by_another_process,
+    mostly_under,
     point,
     running,
     succeeds,
@@ -57,6 +58,12 @@ def recorded(server: Server) -> bool:
     return explain(server)["receipt"]["recorded"]
 
 
+def not_recorded_after(server: Server) -> float:
+    started = monotonic()
+    assert not recorded(server)
+    return monotonic() - started
+
+
 def readiness(server: Server) -> tuple[int, str, str]:
     response = server.client.get("/health/ready")
     return response.status_code, response.json()["status"], " ".join(response.json()["problems"])
@@ -64,18 +71,14 @@ def readiness(server: Server) -> tuple[int, str, str]:
 
 def test_a_locked_database_delays_one_explanation_and_fails_none(server: Server) -> None:
     with locked_by_another_process(server.settings.home / "vitrine.sqlite"):
-        started = monotonic()
-        first, first_seconds = recorded(server), monotonic() - started
+        first = recorded(server)
         during = readiness(server)
-        started = monotonic()
-        others = [recorded(server) for _ in range(5)]
-        others_seconds = monotonic() - started
+        # Each waiting for the lock would take two seconds.
+        none_waits = mostly_under(1.5, lambda: not_recorded_after(server))
     wait_for(lambda: readiness(server)[1] == "ready")
 
-    assert [False] * 6 == [first, *others]
+    assert (first, none_waits) == (False, True)
     assert recorded(server)
-    assert first_seconds < 10
-    assert others_seconds < 10  # waiting for the lock would take them two seconds each
     assert during[:2] == (200, "degraded")
     # Whichever comes first: the database gives up waiting for the lock, or the request gives up waiting for it.
     reason = "not recorded: (database is locked|the database has not answered)"

@@ -64,7 +64,7 @@ def test_cancelled_search_stops_its_trials_and_resume_goes_on_with_them(workers:
 
     workers.queue.cancel(job)
 
-    wait_for(lambda: not workers.trainers("one", job), seconds=30)
+    wait_for(lambda: not workers.trainers("one", job), seconds=60)
     assert ["running"] == [trial.state for trial in trials.all()]
     workers.queue.resume(job)
     wait_for(lambda: workers.trainers("one", job))

@@ -66,7 +66,7 @@ def test_a_worker_killed_while_its_trainer_works_leaves_one_version_and_one_move
 
     both.kill(victim)
 
-    wait_for(lambda: not is_alive(trainer), seconds=5)
+    wait_for(lambda: not is_alive(trainer), seconds=20)
     document = both.finished(job)
     assert ("succeeded", 1, True) == (document["status"], document["version"], document["promoted"])
     assert document["attempt"] == 2
@@ -134,7 +134,7 @@ def test_a_worker_that_wakes_up_after_its_job_was_taken_over_is_fenced_off(both:
 
     os.kill(both.running[sleeper].pid, signal.SIGCONT)
 
-    wait_for(lambda: not both.trainers(sleeper, job), seconds=20)
+    wait_for(lambda: not both.trainers(sleeper, job), seconds=60)
     document = both.finished(job)
     assert ("succeeded", 1, 2) == (document["status"], document["version"], document["attempt"])
     assert both.running[sleeper].poll() is None

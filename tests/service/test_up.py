@@ -109,7 +109,7 @@ def test_the_api_is_started_again_when_it_dies_and_ctrl_c_ends_every_process(end
     processes = [pid for part in PARTS if (pid := pid_of(ending, part))]
 
     ending.process.send_signal(signal.SIGINT)
-    status = ending.process.wait(30)
+    status = ending.process.wait(120)
 
     assert status == 0
     assert [pid for pid in processes if is_alive(pid)] == []
@@ -207,14 +207,14 @@ def test_killing_the_supervisor_ends_its_processes_too(ending: Server) -> None:
 
     ending.process.kill()
 
-    wait_for(lambda: not any(is_alive(pid) for pid in processes), seconds=20)
+    wait_for(lambda: not any(is_alive(pid) for pid in processes), seconds=60)
 
 
 def test_a_second_start_in_the_same_home_is_refused_with_who_holds_it(system: Server) -> None:
     settings = system.settings.model_copy(update={"port": free_port()})
 
     with running(settings, "up") as second:
-        status = second.process.wait(30)
+        status = second.process.wait(120)
 
     assert status == 1
     assert f"is held by process {system.process.pid}" in second.log

@@ -58,7 +58,7 @@ class Workers:
     def stop(self, name: str) -> int:
         process = self.running.pop(name)
         process.terminate()
-        return process.wait(30)
+        return process.wait(120)
 
     def close(self) -> None:
         for name in list(self.running):

@@ -151,10 +151,8 @@ def problem_document(error: Exception) -> dict[str, Any]:
 
 def install(app: FastAPI) -> None:
     """Answers every error that is known with a problem document; the others are answered by the `Entrance`."""
-    for error_type in STATUSES:
+    for error_type in (*STATUSES, *DATABASE_AWAY):
         app.add_exception_handler(error_type, _answer_known)
-    for error_type in DATABASE_AWAY:
-        app.add_exception_handler(error_type, _answer_database_away)
     app.add_exception_handler(RequestValidationError, _answer_parameters)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
@@ -165,11 +163,22 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """What a route would answer to an error. Raises it again where it is not known."""
     if isinstance(error, ClientDisconnect):
         return await _answer_nobody(request, error)
+    return await _answer_known(request, error)
+
+
+def known_error(error: Exception, place: str) -> Exception:
+    """The error of ours that is told of an error, which has a problem document. Raises it again where there is none.
+
+    Args:
+        place: what has met it, for the log.
+    """
     if isinstance(error, DATABASE_AWAY):
-        return await _answer_database_away(request, error)
-    if type(error) in STATUSES:
-        return await _answer_known(request, error)
-    raise error
+        # The message of the driver names the statement and the path: that is for the log.
+        logger.warning("%s: the registry is unavailable: %s", place, error)
+        return RegistryUnavailable()
+    if type(error) not in STATUSES:
+        raise error
+    return error
 
 
 def has_protocol_errors(path: str) -> bool:
@@ -214,15 +223,10 @@ def retry_after_seconds(error: Exception) -> float | None:
 
 
 async def _answer_known(request: Request, error: Exception) -> Response:
+    error = known_error(error, f"{request.method} {request.url.path}")
     seconds = retry_after_seconds(error)
     headers = {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None
     return problem_response(problem_document(error), headers, path=request.scope["path"])
-
-
-async def _answer_database_away(request: Request, error: Exception) -> Response:
-    # The message of the driver names the statement and the path: that is for the log.
-    logger.warning("%s %s: the registry is unavailable: %s", request.method, request.url.path, error)
-    return await _answer_known(request, RegistryUnavailable())
 
 
 async def _answer_parameters(request: Request, error: Exception) -> Response:

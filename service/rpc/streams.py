@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope
 
 from service.draining import Drain
 from service.entrance import RETRY_AFTER_SECONDS
-from service.problems import STATUSES, draining_problem, in_one_string, problem_document, problem_response
+from service.problems import draining_problem, in_one_string, known_error, problem_document, problem_response
 from service.rpc.calls import Call
 from service.rpc.messages import message_class, parsed
 
@@ -79,10 +79,9 @@ class StreamedInference:
             asked = _FINAL_ASKED in message.parameters and message.parameters.pop(_FINAL_ASKED).bool_param
             response = await self._infer(message, scope, receive)
         except Exception as error:
-            if type(error) not in STATUSES:
-                raise
+            known = known_error(error, scope["path"])
             about = {"model_name": message.model_name, "model_version": message.model_version, "id": message.id}
-            return _Answer(error_message=in_one_string(problem_document(error)), infer_response=about)
+            return _Answer(error_message=in_one_string(problem_document(known)), infer_response=about)
         if asked:
             # Each request has one answer, which is its last.
             response.parameters[_FINAL].bool_param = True

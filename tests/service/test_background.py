@@ -49,6 +49,22 @@ def test_a_work_that_fails_unforeseen_is_begun_again_and_said(caplog: pytest.Log
     assert "half a module" in caplog.text
 
 
+def test_a_work_that_has_gone_on_for_long_is_begun_again_as_soon_as_at_first(caplog: pytest.LogCaptureFixture) -> None:
+    lasted, times = [0, 0, 61, 0], [0.0]
+
+    async def work() -> None:
+        if not lasted:
+            return
+        times[0] += lasted.pop(0)
+        raise AttributeError("half a module")
+
+    with caplog.at_level(logging.ERROR, "vitrine.background"):
+        asyncio.run(kept_up(work, "sweeping", first_pause_seconds=0.001, clock=lambda: times[0]))
+
+    pauses = [message.split()[-2] for message in caplog.messages]
+    assert ["0.001", "0.002", "0.001", "0.002"] == pauses
+
+
 def test_a_work_that_is_cancelled_is_not_begun_again() -> None:
     begun = []
 

@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 from ports import free_port
+from sqlalchemy.exc import OperationalError
 from starlette.types import Message
 
 from service.draining import Drain
@@ -53,6 +54,8 @@ class Rows:
         self.asked += 1
         if model == "broken":
             raise ZeroDivisionError
+        if model == "away":
+            raise OperationalError("SELECT", {}, Exception("database is locked"))
         rows = await self.batcher.evaluate(np.ones((len(request.inputs), 1)), "output")
         return Response(model_name=model, id=request.id or "", model_version=str(len(rows)))
 
@@ -263,6 +266,7 @@ def test_answers_of_a_stream_come_in_order_and_errors_in_their_place(tmp_path: P
         stream = served.channel.stream_stream(STREAM, response_deserializer=StreamResponse.FromString)()
         sent = [Request(model_name="m", id=str(i), inputs=[ONE_ROW] * (1 + i % 3)) for i in range(100)]
         sent[1].ClearField("inputs")
+        sent[4].model_name = "away"
         sent[2].parameters["triton_enable_empty_final_response"].bool_param = True
 
         async def send() -> None:
@@ -279,9 +283,10 @@ def test_answers_of_a_stream_come_in_order_and_errors_in_their_place(tmp_path: P
         assert end is grpc.aio.EOF
         assert [answer.infer_response.id for answer in answers[:100]] == [str(i) for i in range(100)]
         said = {i: answer.error_message for i, answer in enumerate(answers) if answer.error_message}
-        assert said.keys() == {1, 100}
+        assert said.keys() == {1, 4, 100}
         assert "#/inputs: expected a list of at least one tensor" in said[1]
         assert "no inference.ModelInferRequest" in said[100]
+        assert "The registry's database cannot be reached" in said[4]
         assert answers[2].infer_response.parameters["triton_final_response"].bool_param
         assert not answers[3].infer_response.parameters
         await until(lambda: served.statuses() == {"200": 1})

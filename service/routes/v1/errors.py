@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from models.errors import Fault, InvalidRows, UnknownModel, UnknownVersion, VitrineError
 from service.bodies import JSON
-from service.errors import InvalidRequest, NotReadable, RegistryUnavailable
-from service.problems import DATABASE_AWAY, MAX_ERRORS, STATUSES, retry_after_seconds
-
-logger = logging.getLogger("vitrine.api")
+from service.errors import InvalidRequest, NotReadable
+from service.problems import MAX_ERRORS, STATUSES, known_error, retry_after_seconds
 
 _STATUSES = {415: 400, 422: 400}
 """Where the protocol knows one status only for what cannot be used: INVALID_ARGUMENT."""
@@ -53,7 +50,7 @@ def rows_under(key: str) -> Iterator[None]:
         raise MalformedRequest(_listed(error, [_row_fault(fault, key) for fault in error.faults])) from None
 
 
-def error_response(error: Exception, place: Place | None = None) -> Response:
+def error_response(error: Exception, path: str, place: Place | None = None) -> Response:
     """What is answered to an error.
 
     Raises:
@@ -61,13 +58,9 @@ def error_response(error: Exception, place: Place | None = None) -> Response:
     """
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
-    if isinstance(error, DATABASE_AWAY):
-        logger.warning("the registry is unavailable: %s", error)
-        error = RegistryUnavailable()
     if isinstance(error, MalformedRequest):
         return text_response(400, str(error))
-    if type(error) not in STATUSES:
-        raise error
+    error = known_error(error, path)
     seconds = retry_after_seconds(error)
     status, text = _worded(error, place)
     return text_response(status, text, {"Retry-After": str(max(1, ceil(seconds)))} if seconds else None)

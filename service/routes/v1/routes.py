@@ -208,7 +208,7 @@ def _add_get(router: APIRouter, path: str, answer: Callable[[Place], Awaitable[R
             place = place_of(request.path_params)
             return await answer(place)
         except Exception as error:
-            return error_response(error, place)
+            return error_response(error, request.url.path, place)
 
     router.add_api_route(path, call, methods=["GET"], **said)
 
@@ -220,7 +220,7 @@ async def answered(request: Request, answer: Call) -> Response:
         place = place_of(request.path_params)
         return _json(await answer(request, place))
     except Exception as error:
-        return error_response(error, place)
+        return error_response(error, request.url.path, place)
 
 
 def place_of(parameters: dict[str, str]) -> Place:

@@ -116,6 +116,7 @@ def serve_draining(app: ASGIApp, drain: Drain, settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         http=protocol_within(settings.receive_timeout_ms / 1000),
+        timeout_keep_alive=settings.keep_alive_seconds,
         access_log=False,
         log_config=None,
         # Nothing here asks who the client is or by which scheme it came.

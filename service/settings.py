@@ -118,6 +118,9 @@ class Settings(BaseModel):
     receive_timeout_ms: Annotated[
         int, Field(ge=100, description="time a request's head, and then its body, may take")
     ] = 30_000
+    keep_alive_seconds: Annotated[
+        int, Field(ge=1, description="time a connection may be idle between two requests before it is closed")
+    ] = 75
     refresh_ms: Annotated[int, Field(ge=50, description="how often alias moves are looked for")] = 500
     loaded_versions: Annotated[int, Field(ge=1, description="versions kept loaded beside those with an alias")] = 8
     max_waiting_rows: Annotated[

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -143,3 +144,20 @@ def test_a_body_that_is_late_while_what_came_of_it_is_worked_on_is_answered_408(
     response = asyncio.run(asked())
 
     assert (response.status_code, response.json()["type"]) == (408, "/problems/request-too-slow")
+
+
+def test_an_idle_connection_is_kept_for_as_long_as_is_set(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, port=free_port(), keep_alive_seconds=2)
+
+    with running(settings, "serve") as server:
+        wait_for(lambda: succeeds(server.client, "/health/live"))
+        idle = HTTPConnection("127.0.0.1", settings.port, timeout=120)
+        idle.request("GET", "/health/live")
+        idle.getresponse().read()
+        started = monotonic()
+        ended = idle.sock.recv(1)
+        lasted = monotonic() - started
+        idle.close()
+
+    assert ended == b""
+    assert lasted > 1.5

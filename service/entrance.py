@@ -238,10 +238,9 @@ class Exchange:
         # The next request of this client finds another server while draining, or this one's successor.
         if self._linger or self._drain.draining:
             headers.append(_CLOSE)
-        for name, value in headers:
-            if name == b"content-type" and value.startswith(_EVENTS):
-                self.is_stream = True
-                self._drain.is_stream(self._task)
+        if begins_events(message):
+            self.is_stream = True
+            self._drain.is_stream(self._task)
         return {**message, "headers": headers}
 
     def _be_late(self) -> None:
@@ -277,6 +276,16 @@ class Exchange:
         finally:
             if self._rest is not None:
                 self._rest.cancel()
+
+
+def begins_events(message: Message) -> bool:
+    """Whether an answer begins with it that is a stream of events."""
+    if message["type"] != "http.response.start":
+        return False
+    for name, value in message.get("headers", ()):
+        if name == b"content-type":
+            return value.startswith(_EVENTS)
+    return False
 
 
 async def _answer(

@@ -135,8 +135,12 @@ class Entrance:
             if limit.expired() and exchange.is_stream:
                 # It has been answered all that happened in its time.
                 await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
-            elif not limit.expired() or exchange.status:
+            elif not limit.expired():
                 raise
+            elif exchange.status:
+                # Half an answer is out: all that is left is to break the connection.
+                logger.warning("%s %s: its time was up in the middle of its answer", scope["method"], _path(scope))
+                raise ClientDisconnect from None
             else:
                 await _answer(scope, exchange, problem_document(OutOfTime(timeout_ms)))
 

@@ -128,6 +128,27 @@ def test_a_client_that_reset_its_connection_as_the_answer_began_is_gone_and_noth
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+def test_a_request_that_is_out_of_time_in_the_middle_of_its_answer_breaks_off_and_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics, sent = Metrics(), []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await asyncio.Event().wait()
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    headers = [(b"x-request-timeout-ms", b"20")]
+    scope = {"type": "http", "method": "GET", "path": "/x", "raw_path": b"/x", "headers": headers}
+    asyncio.run(entered(app, metrics)(scope, received, send))
+
+    assert ["http.response.start"] == sent
+    assert "200" == counted(metrics)["status"]
+    assert ["GET /x: its time was up in the middle of its answer"] == caplog.messages
+
+
 def test_methods_that_clients_make_up_share_one_label() -> None:
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 405})
